@@ -1,0 +1,196 @@
+package hclspec
+
+import (
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// Spec is a whole configuration after evaluation: every for_each expanded, every reference resolved to a name, every
+// default filled in. It holds plain values only. Slices are sorted by address, so that equal files give equal Specs.
+type Spec struct {
+	Repositories []Repository
+	Servers      []Server
+	Schedules    []Schedule
+	Retentions   []Retention
+	Recoveries   []Recovery
+	Removed      []Removed
+	Approval     Approval
+	Outputs      []Output
+	// Files are the parsed sources by name, for drawing diagnostics.
+	Files map[string]*hcl.File `json:"-"`
+}
+
+// Secret is a string that is never printed: its String, GoString, MarshalJSON and LogValue all give "(sensitive)".
+type Secret struct{ value string }
+
+// Where says which line of HCL set a thing: Block for the block's header, Attr for single attributes by name
+// ("receiver.spool" for one in a nested block). An attribute that has its default is not in Attr.
+type Where struct {
+	Block hcl.Range
+	Attr  map[string]hcl.Range
+}
+
+// Of gives the range of the attribute, or of the block when the attribute has its default.
+func (w Where) Of(attr string) hcl.Range {
+	if r, ok := w.Attr[attr]; ok {
+		return r
+	}
+	return w.Block
+}
+
+// Repository is one `repository` block, or one instance of it.
+type Repository struct {
+	Address     string // repository.main
+	Name        string // main
+	Path        string // absolute directory; empty when URL is set
+	URL         string // drivers other than the file system come with later work: refused until then
+	Host        string // where Path lives; empty: this machine
+	Compression Compression
+	Where       Where
+}
+
+// Compression is how objects are compressed.
+type Compression struct {
+	Algorithm string // zstd | gzip | lz4
+	Level     int
+}
+
+// Server is one `server` block, or one instance of its for_each.
+type Server struct {
+	Address      string // server.orders["eu"]
+	Block        string // orders: the label
+	Name         string // orders.eu: the stored name
+	Conninfo     Secret
+	Repositories []string // labels; at least one
+	Identity     []string // system identifiers; empty: the first one seen is kept
+	Slot         Slot
+	Receiver     Receiver
+	Backup       Backup
+	Where        Where
+}
+
+// Slot is the replication slot of a server.
+type Slot struct {
+	Name   string // default pgkeep_<stored name with - and . as _>
+	OnLost string // replace | fail
+}
+
+// Receiver says how WAL is received.
+type Receiver struct {
+	Host            string
+	Synchronous     bool
+	Acknowledge     string // spool | repository
+	Quorum          int    // how many repositories must hold WAL before "repository" acknowledges; 0: all
+	Spool           string // directory; default /var/lib/pgkeep/spool
+	SpoolLimit      Limit
+	OnSpoolFull     string        // wait | gap
+	PushEvery       time.Duration // of the unfinished segment; default 10s
+	ApplicationName string        // default the slot's name
+	Timeout         time.Duration // a server silent for so long is dead; default 30s
+}
+
+// Limit is a size in bytes or a share of a file system; the zero value is the default of 10 % kept free.
+type Limit struct {
+	Bytes   int64
+	Percent int // of the file system that may be used
+}
+
+// Backup says how base backups are taken.
+type Backup struct {
+	FullEvery           time.Duration // default 7d
+	MaxRate             int64         // bytes a second; 0: as fast as it goes
+	CheckPageChecksums  bool          // default true
+	Checkpoint          string        // spread | fast
+	From                string        // primary | standby | any
+	TransferCompression string        // none, until later work
+}
+
+// Schedule is one `schedule` block.
+type Schedule struct {
+	Address     string
+	Name        string
+	Servers     []string // stored names, sorted
+	Backup      string   // auto | full | incremental
+	Cron        string
+	Timezone    string // IANA name; default UTC
+	IfMissed    string // run_once | skip
+	StartWithin time.Duration
+	Where       Where
+}
+
+// Retention is one `retention` block.
+type Retention struct {
+	Address           string
+	Name              string
+	Servers           []string // stored names, sorted
+	Repositories      []string // labels; empty in the HCL: all of the server's
+	RecoveryWindow    time.Duration
+	Redundancy        int
+	MinimumRedundancy int    // default 1
+	MaxDelete         int    // 0: no limit set; default 5
+	Enforce           string // auto | approve
+	Where             Where
+}
+
+// Recovery is one `recovery` block: inert until it is asked for by name.
+type Recovery struct {
+	Address     string
+	Name        string
+	Server      string // stored name
+	Target      Target
+	Destination Destination
+	WALWait     time.Duration // default 10m
+	Where       Where
+}
+
+// Target is where a recovery stops: exactly one of Time, LSN, XID, Restore, Immediate, Latest is set.
+type Target struct {
+	Time      time.Time
+	LSN       wal.LSN
+	XID       uint32
+	Restore   string // the name of a restore point
+	Immediate bool
+	Latest    bool
+	Inclusive bool         // default true
+	Timeline  wal.Timeline // 0: latest
+	Action    string       // pause | promote | shutdown
+}
+
+// Destination is the directory that a recovery writes.
+type Destination struct {
+	Host        string
+	Path        string
+	Owner       string            // empty: the user who runs pgkeep
+	BinDir      string            // empty: found on the machine
+	Port        int               // 0: 5432
+	Tablespaces map[string]string // tablespace name to directory
+	WAL         string            // fetch | copy
+}
+
+// Removed is one `removed` block: a server that is no longer in the configuration.
+type Removed struct {
+	From     string // address as written
+	Name     string // stored name
+	Conninfo Secret // empty: its slot cannot be dropped
+	Slot     string // drop | keep
+	SlotName string
+	Backups  string // keep
+	Where    Where
+}
+
+// Approval says which impacts run without being named.
+type Approval struct {
+	Auto  []string // impacts, default safe and declared
+	Where Where
+}
+
+// Output is one `output` block: a value for people and scripts.
+type Output struct {
+	Name      string
+	JSON      []byte // the value; nil when sensitive
+	Sensitive bool
+	Where     Where
+}

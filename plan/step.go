@@ -1,0 +1,219 @@
+package plan
+
+import (
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/pgkeep/pgkeep/hclspec"
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// Plan is what must be done for the world to match the configuration, in an order that is safe, with reasons.
+type Plan struct {
+	Now      time.Time
+	Host     string
+	Steps    []Step    // in an order that respects After
+	NotDone  []NotDone // what would be planned if something else were so
+	Findings []Finding // warnings and verdicts: never steps
+	Windows  []Window  // what can be recovered now, by server and repository
+	NextDue  []Due     // when something happens by the clock, soonest first
+}
+
+// Change says what a step does, for the summary line.
+type Change string
+
+// The changes.
+const (
+	Add      Change = "add"
+	Modify   Change = "change"
+	Destroy  Change = "destroy"
+	NoChange Change = "none"
+)
+
+// Impact says how much a step can hurt, and so who must agree.
+type Impact string
+
+// The impacts, mildest first.
+const (
+	Safe        Impact = "safe"
+	Declared    Impact = "declared"
+	Destructive Impact = "destructive"
+	Disruptive  Impact = "disruptive"
+)
+
+// Step is one idempotent act.
+type Step struct {
+	ID       string // stable: "server.orders.eu/slot"; two plans can be compared
+	Action   Action
+	Change   Change
+	Impact   Impact
+	Host     string // the machine it must run on; empty: any
+	Because  []Reason
+	Effect   string // what it does to the recovery window, bytes, time
+	After    []string
+	Requires []Condition
+}
+
+// Reason is one link of the argument for a step.
+type Reason struct {
+	Code  string     // stable, lower case with dashes: "no-slot"
+	Text  string     // a sentence
+	Range *hcl.Range // the line of HCL that asks for it; nil: none
+}
+
+// Condition is re-read just before acting; a step whose condition no longer holds does not run.
+type Condition struct {
+	Code string // stable: "slot-absent", "backup-committed" …
+	Text string
+}
+
+// Action is a closed set of plain structs, all in this file.
+type Action interface{ action() string }
+
+// The actions. Names of servers are stored names, of repositories labels.
+type (
+	// CreateRepository writes REPOSITORY.json and README.txt into an absent or empty directory.
+	CreateRepository struct{ Repository string }
+	// CreateSlot creates a physical slot that reserves WAL at once.
+	CreateSlot struct{ Server, Slot string }
+	// ReplaceSlot drops a lost slot and creates it anew, reserved.
+	ReplaceSlot struct{ Server, Slot string }
+	// DropSlot drops a slot that the configuration gives up.
+	DropSlot struct{ Server, Slot string }
+	// StartReceiver starts the receiver: in the agent, or detached by a one-shot apply.
+	StartReceiver struct{ Server string }
+	// StopReceiver stops it tidily.
+	StopReceiver struct{ Server string }
+	// RecordGap writes a gap object into every repository of the server.
+	RecordGap struct {
+		Server   string
+		SystemID string
+		Range    wal.Range
+		Reason   string
+	}
+	// FollowTimeline archives the history of a new timeline and lets the receiver go on there.
+	FollowTimeline struct {
+		Server   string
+		Timeline wal.Timeline
+	}
+	// TakeBackup takes one base backup into every repository named.
+	TakeBackup struct {
+		Server       string
+		Repositories []string
+		Kind         string    // full | incremental
+		Schedule     string    // empty: first backup, broken chain or by hand
+		Due          time.Time // the tick of the schedule; zero without one
+		Fast         bool
+		Label        string
+	}
+	// RemoveIncomplete decides `aborted` for backups whose writer is dead, and removes what they left.
+	RemoveIncomplete struct {
+		Server, SystemID, Repository string
+		Backups                      []string
+	}
+	// Prune deletes the backups named, no others.
+	Prune struct {
+		Server, SystemID, Repository string
+		Backups                      []string
+	}
+	// PruneWAL deletes the archived WAL of these ranges; both ends are segment borders.
+	PruneWAL struct {
+		Server, SystemID, Repository string
+		Ranges                       []wal.Range
+	}
+	// RecoverTo restores a backup and prepares PostgreSQL to recover to the target.
+	RecoverTo struct {
+		Recovery string
+		Route    Route
+	}
+	// SwitchWAL asks the server to finish its current segment.
+	SwitchWAL struct{ Server string }
+)
+
+// Route is how a recovery gets from a backup to its target.
+type Route struct {
+	Server, SystemID, Repository string
+	SegmentSize                  wal.SegmentSize
+	Backup                       string
+	Target                       hclspec.Target
+	Destination                  hclspec.Destination
+	WALWait                      time.Duration
+	Path                         []wal.Range  // one for each timeline walked, oldest first: WAL that must exist
+	TargetTimeline               wal.Timeline // always a number
+	End                          wal.LSN
+	Before                       *state.Commit
+	After                        *state.Commit
+	AtEnd                        bool // the target is after the last commit: recover to the end of WAL
+	DataBytes                    int64
+	WALBytes                     int64
+}
+
+// NotDone is something that was asked for and is not planned, and why.
+type NotDone struct {
+	What string
+	Why  Reason
+	Hint string
+	Host string // set when only another machine can see or do it
+}
+
+// Severity of a Finding.
+type Severity string
+
+// The severities: an Error makes `check` exit 8.
+const (
+	Warning Severity = "warning"
+	Error   Severity = "error"
+)
+
+// Finding is something true that an operator should know.
+type Finding struct {
+	Severity Severity
+	Code     state.Code
+	Subject  string // address or stored name
+	Text     string
+	Hint     string
+	Range    *hcl.Range
+}
+
+// Window says what can be recovered of a server from one repository.
+type Window struct {
+	Server, Repository string
+	Unknown            string     // why nothing is known; empty: known
+	Intervals          []Interval // oldest first
+	Loss               string     // "now you would lose 3 s" as a sentence
+}
+
+// Interval is a stretch of time in which every moment can be recovered.
+type Interval struct {
+	From, To       time.Time
+	FromLSN, ToLSN wal.LSN
+	Timeline       wal.Timeline // at its end
+	Backup         string       // the first backup
+}
+
+// Due is something that the clock will bring.
+type Due struct {
+	At      time.Time
+	What    string
+	Subject string
+}
+
+func (CreateRepository) action() string { return "create-repository" }
+func (CreateSlot) action() string       { return "create-slot" }
+func (ReplaceSlot) action() string      { return "replace-slot" }
+func (DropSlot) action() string         { return "drop-slot" }
+func (StartReceiver) action() string    { return "start-receiver" }
+func (StopReceiver) action() string     { return "stop-receiver" }
+func (RecordGap) action() string        { return "record-gap" }
+func (FollowTimeline) action() string   { return "follow-timeline" }
+func (TakeBackup) action() string       { return "take-backup" }
+func (RemoveIncomplete) action() string { return "remove-incomplete" }
+func (Prune) action() string            { return "prune" }
+func (PruneWAL) action() string         { return "prune-wal" }
+func (RecoverTo) action() string        { return "recover-to" }
+func (SwitchWAL) action() string        { return "switch-wal" }
+
+// Verb gives the action's name as it is printed: "create-slot".
+func Verb(a Action) string { return a.action() }

@@ -1,0 +1,145 @@
+package state
+
+import (
+	"time"
+
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// Repository is one repository as seen through its store.
+type Repository struct {
+	Unknown  *Unknown             `json:"unknown,omitempty"`
+	Location string               `json:"location"` // path or URL, without credentials
+	ID       string               `json:"id,omitempty"`
+	Format   int                  `json:"format,omitempty"`
+	Free     int64                `json:"free,omitempty"`  // bytes; -1: the store has no limit that it tells
+	Total    int64                `json:"total,omitempty"` // bytes; -1 likewise
+	Now      time.Time            `json:"now"`             // the newest time seen in the store, by its clock; zero: none
+	Clusters map[string][]Cluster `json:"clusters,omitempty"`
+	// FstabMount is the mount point of /etc/fstab at or above the path that is not mounted; empty: none. A repository
+	// is never created there.
+	FstabMount string `json:"fstab_mount,omitempty"`
+}
+
+// Cluster is what a repository holds of one PostgreSQL cluster: a stored name and a system identifier.
+type Cluster struct {
+	Name        string          `json:"name"`
+	SystemID    string          `json:"system_id"`
+	Major       int             `json:"major"`
+	SegmentSize wal.SegmentSize `json:"segment_size"`
+	Backups     []Backup        `json:"backups,omitempty"`   // oldest first
+	WAL         []WALRange      `json:"wal,omitempty"`       // by timeline, then position; complete segments, then a partial tail
+	Histories   []History       `json:"histories,omitempty"` // archived history files, by timeline
+	Gaps        []Gap           `json:"gaps,omitempty"`
+}
+
+// WALRange is a contiguous stretch of archived WAL.
+type WALRange struct {
+	wal.Range
+	Bytes       int64     `json:"bytes"` // as stored
+	FirstCommit time.Time `json:"first_commit"`
+	LastCommit  time.Time `json:"last_commit"`       // of the newest commit inside; zero: none seen
+	Partial     wal.LSN   `json:"partial,omitempty"` // where a pushed unfinished segment ends beyond To; zero: none
+}
+
+// History is one archived timeline history file, parsed.
+type History struct {
+	Timeline wal.Timeline `json:"timeline"`
+	Parents  []Parent     `json:"parents"` // oldest first
+}
+
+// Parent is one line of a history file: the timeline was left at Switch.
+type Parent struct {
+	Timeline wal.Timeline `json:"timeline"`
+	Switch   wal.LSN      `json:"switch"`
+	Reason   string       `json:"reason,omitempty"`
+}
+
+// Gap is WAL that is recorded as lost.
+type Gap struct {
+	wal.Range
+	Reason   string    `json:"reason"`
+	Recorded time.Time `json:"recorded"`
+}
+
+// BackupState is what the objects of a backup say; usability, which also needs WAL, is Cluster.Usability.
+type BackupState string
+
+// The states of a backup.
+const (
+	BackupRunning   BackupState = "running"   // START, no decision, writer alive or not known to be dead
+	BackupAbandoned BackupState = "abandoned" // START, no decision, writer dead
+	BackupCommitted BackupState = "committed"
+	BackupDamaged   BackupState = "damaged" // committed, with pages whose checksum failed in the source
+	BackupAborted   BackupState = "aborted" // decided aborted; what is left of it is garbage
+	BackupDeleted   BackupState = "deleted" // TOMB is there; held when Hold is set and unexpired
+)
+
+// Backup is one base backup in one repository.
+type Backup struct {
+	ID          string       `json:"id"` // 20260210T211617Z-F-7f3a
+	State       BackupState  `json:"state"`
+	Kind        string       `json:"kind"` // full | incremental
+	Version     int          `json:"version"`
+	Timeline    wal.Timeline `json:"timeline"`
+	Redo        wal.LSN      `json:"redo"` // WAL is needed from here, on Timeline
+	Start       wal.LSN      `json:"start,omitempty"`
+	Stop        wal.LSN      `json:"stop,omitempty"` // consistent from here; zero until committed
+	Began       time.Time    `json:"began"`
+	Ended       time.Time    `json:"ended"` // by the server's clock; zero until decided
+	FromStandby bool         `json:"from_standby,omitempty"`
+	DataBytes   int64        `json:"data_bytes,omitempty"`   // as the cluster's files are long
+	StoredBytes int64        `json:"stored_bytes,omitempty"` // what this backup added to the repository
+	Parent      string       `json:"parent,omitempty"`
+	Refs        []string     `json:"refs,omitempty"` // other backups whose volumes it reads
+	Host        string       `json:"host,omitempty"` // whose pgkeep wrote it
+	Failure     string       `json:"failure,omitempty"`
+	Tombed      time.Time    `json:"tombed"` // zero: no TOMB
+	Hold        *Hold        `json:"hold,omitempty"`
+	Schedule    string       `json:"schedule,omitempty"` // which schedule ordered it; empty: by hand or first
+}
+
+// Hold keeps a backup from being deleted.
+type Hold struct {
+	Reason  string    `json:"reason,omitempty"`
+	Expires time.Time `json:"expires"` // zero: never
+}
+
+// Usability says whether a recovery can start from a backup, as far as the repository proves it.
+type Usability string
+
+// The verdicts on a committed backup.
+const (
+	Usable    Usability = "usable"     // committed, and every byte of WAL from redo to stop is archived
+	Waiting   Usability = "waiting"    // committed, WAL up to stop not archived yet
+	LostWAL   Usability = "lost"       // a recorded gap cuts redo..stop
+	NotUsable Usability = "not usable" // running, abandoned, aborted, damaged or deleted
+)
+
+// Usability computes the verdict on b from the cluster's WAL and gaps.
+func (c Cluster) Usability(b Backup) Usability {
+	if b.State != BackupCommitted {
+		return NotUsable
+	}
+	need := wal.Range{Timeline: b.Timeline, From: b.Redo, To: b.Stop}
+	var have []wal.Range
+	for _, r := range c.WAL {
+		held := r.Range
+		if r.Partial > held.To {
+			held.To = r.Partial
+		}
+		have = append(have, held)
+	}
+	missing := wal.Missing(need, have)
+	if len(missing) == 0 {
+		return Usable
+	}
+	for _, m := range missing {
+		for _, g := range c.Gaps {
+			if g.Timeline == m.Timeline && g.From < m.To && m.From < g.To {
+				return LostWAL
+			}
+		}
+	}
+	return Waiting
+}
