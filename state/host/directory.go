@@ -1,0 +1,105 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// Directory is what stands at a path.
+type Directory struct {
+	Exists bool // something is there
+	IsDir  bool // and it is a directory, or a link to one
+	Empty  bool // of nothing but lost+found
+	Owner  int  // user id
+}
+
+// LookAt looks at a path without following into it. A path that is absent is not an error.
+func LookAt(path string) (Directory, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Directory{}, nil
+	}
+	if err != nil {
+		return Directory{}, fmt.Errorf("look at %s: %w", path, err)
+	}
+	d := Directory{Exists: true, IsDir: info.IsDir()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		d.Owner = int(st.Uid)
+	}
+	if !d.IsDir {
+		return d, nil
+	}
+	d.Empty, err = isEmpty(path)
+	return d, err
+}
+
+func isEmpty(path string) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, fmt.Errorf("look into %s: %w", path, err)
+	}
+	defer f.Close()
+	for {
+		names, err := f.Readdirnames(16)
+		for _, name := range names {
+			if name != "lost+found" {
+				return false, nil
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return true, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("look into %s: %w", path, err)
+		}
+	}
+}
+
+// Postmaster gives the process id of the PostgreSQL server that lives in a data directory; 0 when none does. A
+// postmaster.pid that names no live process, or one that works elsewhere, is a leftover.
+func Postmaster(dataDir string) (int, error) {
+	content, err := os.ReadFile(filepath.Join(dataDir, "postmaster.pid"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the lock file of PostgreSQL: %w", err)
+	}
+	line, _, _ := strings.Cut(string(content), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil || pid == 0 {
+		return 0, nil
+	}
+	if pid < 0 { // a single-user backend writes its id negated
+		pid = -pid
+	}
+	if !alive(pid) {
+		return 0, nil
+	}
+	// A postmaster's working directory is its data directory. Where that cannot be read, a live process of that id
+	// must be taken for it.
+	cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
+	if err == nil && !sameFile(cwd, dataDir) {
+		return 0, nil
+	}
+	return pid, nil
+}
+
+func sameFile(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
+}
+
+// alive tells whether a process of this id exists, ours or not.
+func alive(pid int) bool {
+	err := syscall.Kill(pid, 0)
+	return err == nil || errors.Is(err, syscall.EPERM)
+}

@@ -1,0 +1,117 @@
+package host
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgkeep/pgkeep/state"
+)
+
+// Holder is what the holder of a lock wrote about itself.
+type Holder struct {
+	PID   int       `json:"pid"`
+	Who   string    `json:"who"`
+	What  string    `json:"what"`
+	Since time.Time `json:"since"`
+}
+
+// Lock takes an exclusive lock of this machine, named by a file that stays behind when it is released. A lock that is
+// held gives state.CodeLocked and a sentence that names the holder. The lock ends with the process, however it ends.
+func Lock(path string, h Holder) (unlock func(), err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("create the directory of locks: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock: %w", err)
+	}
+	err = takeExclusive(f)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		holder := readHolder(f)
+		f.Close()
+		return nil, lockedError(path, h.What, holder)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", path, err)
+	}
+	if err := writeHolder(f, h); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
+// takeExclusive tries a few times: someone who only looks (IsLocked) holds the lock for some microseconds.
+func takeExclusive(f *os.File) error {
+	for try := 0; ; try++ {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil || try == 4 || !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// IsLocked tells whether some process holds the lock on the file at path. A file that is absent is not locked.
+func IsLocked(path string) (bool, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("open lock: %w", err)
+	}
+	defer f.Close()
+	// A shared lock, given back at once: two who look do not see each other, and a taker retries for a moment.
+	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("try lock %s: %w", path, err)
+	}
+	return false, nil
+}
+
+func readHolder(f *os.File) Holder {
+	var h Holder
+	content := make([]byte, 4096)
+	n, _ := f.ReadAt(content, 0)
+	if err := json.Unmarshal(content[:n], &h); err != nil {
+		return Holder{}
+	}
+	return h
+}
+
+func writeHolder(f *os.File, h Holder) error {
+	content, err := json.Marshal(h)
+	if err != nil {
+		return fmt.Errorf("write lock: %w", err)
+	}
+	if err := f.Truncate(0); err != nil {
+		return fmt.Errorf("write lock: %w", err)
+	}
+	if _, err := f.WriteAt(append(content, '\n'), 0); err != nil {
+		return fmt.Errorf("write lock: %w", err)
+	}
+	return nil
+}
+
+func lockedError(path, what string, h Holder) error {
+	who := "another process"
+	if h.PID != 0 {
+		who = fmt.Sprintf("%s (process %d) since %s", h.Who, h.PID, h.Since.UTC().Format(time.RFC3339))
+	}
+	return &state.Error{
+		Code: state.CodeLocked,
+		Text: fmt.Sprintf("%s is locked by %s, lock %s", what, who, path),
+		Hint: "wait until it is done, or look at that process",
+	}
+}

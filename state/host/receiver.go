@@ -1,0 +1,114 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgkeep/pgkeep/state"
+)
+
+// Detached is a process that outlives the one that starts it.
+type Detached struct {
+	Program string   // absolute path
+	Args    []string // without the program's name; never a secret
+	Env     []string // never a secret: environments can be listed
+	Dir     string   // working directory; empty: /
+	Log     string   // file that its output is appended to, created 0600
+}
+
+// StartDetached starts a process in a session of its own, so that neither the terminal's hang-up nor Ctrl-C reaches it,
+// and gives its process id. It has no other open file than its log. It says nothing about whether the process does its
+// work: look at what it holds.
+func StartDetached(d Detached) (int, error) {
+	if err := os.MkdirAll(filepath.Dir(d.Log), 0o700); err != nil {
+		return 0, fmt.Errorf("create the directory of the log: %w", err)
+	}
+	log, err := os.OpenFile(d.Log, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return 0, fmt.Errorf("open the log: %w", err)
+	}
+	defer log.Close()
+	cmd := exec.Command(d.Program, d.Args...)
+	cmd.Dir = d.Dir
+	if cmd.Dir == "" {
+		cmd.Dir = "/"
+	}
+	cmd.Env = append([]string{}, d.Env...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return 0, fmt.Errorf("start %s: %w", d.Program, err)
+	}
+	pid := cmd.Process.Pid
+	go func() { _ = cmd.Wait() }() // only so that it leaves no zombie while we live; its end is seen at its lock
+	return pid, nil
+}
+
+// Stop asks the process pid to end, and waits until the lock at lockPath is free. It signals nothing unless the lock is
+// held and that very process has the lock's file open: a process id is used again, a held lock is not. Nobody holding
+// the lock is success. When ctx ends first the process goes on ending by itself.
+func Stop(ctx context.Context, pid int, lockPath string) error {
+	process, err := os.FindProcess(pid) // a handle on this one process (pidfd), before its identity is checked
+	if err != nil {
+		return fmt.Errorf("find process %d: %w", pid, err)
+	}
+	defer process.Release()
+	held, err := IsLocked(lockPath)
+	if err != nil || !held {
+		return err
+	}
+	if !hasOpen(pid, lockPath) {
+		return &state.Error{
+			Code: state.CodeLocked,
+			Text: fmt.Sprintf("process %d does not hold the lock %s, which is held by another", pid, lockPath),
+			Hint: "find its holder with: fuser " + lockPath,
+		}
+	}
+	if err := process.Signal(unix.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("ask process %d to end: %w", pid, err)
+	}
+	return awaitFree(ctx, lockPath)
+}
+
+func awaitFree(ctx context.Context, lockPath string) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		held, err := IsLocked(lockPath)
+		if err != nil || !held {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the holder of %s to end: %w", lockPath, ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+// hasOpen tells whether the process has the file open.
+func hasOpen(pid int, path string) bool {
+	want, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	fds := fmt.Sprintf("/proc/%d/fd", pid)
+	entries, err := os.ReadDir(fds)
+	if err != nil {
+		return false
+	}
+	for _, e := range entries {
+		if have, err := os.Stat(filepath.Join(fds, e.Name())); err == nil && os.SameFile(want, have) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,144 @@
+package steps
+
+import (
+	"context"
+	"time"
+
+	"github.com/pgkeep/pgkeep/plan"
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// World is everything that steps can touch. Bind gives the real one.
+type World struct {
+	Servers      Servers
+	Repositories Repositories
+	Receivers    Receivers
+	Backups      Backups
+	Recoveries   Recoveries
+	Locks        Locks
+	Journal      Journal
+}
+
+// Servers connects to PostgreSQL by stored name, the names of `removed` blocks included.
+type Servers interface {
+	Connect(ctx context.Context, server string) (Server, error)
+}
+
+// Server is one SQL session.
+type Server interface {
+	Slots
+	// Facts looks at the server.
+	Facts(ctx context.Context) (state.Server, error)
+	// SwitchWAL finishes the current segment and gives the position at which it ended.
+	SwitchWAL(ctx context.Context) (wal.LSN, error)
+	// TryLock takes an advisory lock for as long as the session lives; state.CodeLocked names its holder.
+	TryLock(ctx context.Context, name string) (unlock func(), err error)
+	Close()
+}
+
+// Slots are a server's physical replication slots.
+type Slots interface {
+	// Slot gives nil when there is none of that name.
+	Slot(ctx context.Context, name string) (*state.Slot, error)
+	// CreateSlot creates a slot that reserves WAL at once; one that exists already is success.
+	CreateSlot(ctx context.Context, name string) error
+	DropSlot(ctx context.Context, name string) error
+}
+
+// Repositories opens repositories by label.
+type Repositories interface {
+	// Identify gives the repository's id; state.CodeAbsent where one could be created.
+	Identify(ctx context.Context, repository string) (id string, err error)
+	// Create makes a repository in an absent or empty directory, and completes one that was cut short.
+	Create(ctx context.Context, repository string) error
+	// Cluster gives what a repository holds of one cluster.
+	Cluster(ctx context.Context, repository, server, systemID string) (Cluster, error)
+}
+
+// Cluster is what one repository holds of one PostgreSQL cluster.
+type Cluster interface {
+	Catalogue
+	Archive
+}
+
+// Catalogue is the backups of a cluster and how they go.
+type Catalogue interface {
+	Backups(ctx context.Context) ([]state.Backup, error)
+	// AbortBackup decides `aborted` unless a decision stands already, and gives what stands.
+	AbortBackup(ctx context.Context, id, why string) (state.BackupState, error)
+	// RemoveAborted removes what an aborted backup left.
+	RemoveAborted(ctx context.Context, id string) error
+	// Tomb makes a backup invisible; its volumes go when nothing live refers to them.
+	Tomb(ctx context.Context, id string) error
+	// Sweep removes what is free to go of all tombed and aborted backups, and gives the bytes freed.
+	Sweep(ctx context.Context) (int64, error)
+}
+
+// Archive is the WAL of a cluster.
+type Archive interface {
+	WALRanges(ctx context.Context) ([]state.WALRange, error)
+	// DeleteWAL deletes the whole segments inside the ranges and gives the bytes freed.
+	DeleteWAL(ctx context.Context, ranges []wal.Range) (int64, error)
+	Gaps(ctx context.Context) ([]state.Gap, error)
+	RecordGap(ctx context.Context, g state.Gap) error
+	Histories(ctx context.Context) ([]state.History, error)
+	PutHistory(ctx context.Context, t wal.Timeline, content []byte) error
+}
+
+// Receivers are the processes or goroutines that stream WAL on this machine.
+type Receivers interface {
+	// Look tells whether the server's receiver runs here.
+	Look(ctx context.Context, server string) (state.Receiver, error)
+	// Start starts it, detached or in the agent; one that runs is success.
+	Start(ctx context.Context, server string) error
+	// Stop ends it tidily and returns when it has ended; none running is success.
+	Stop(ctx context.Context, server string) error
+	// History fetches the history file of a timeline from the server.
+	History(ctx context.Context, server string, t wal.Timeline) ([]byte, error)
+}
+
+// Backups takes base backups.
+type Backups interface {
+	// Take takes one backup into every repository of the order and gives its id.
+	Take(ctx context.Context, order plan.TakeBackup, report func(done, total int64)) (id string, err error)
+}
+
+// Recoveries restores.
+type Recoveries interface {
+	// Restored tells whether the destination already holds this very recovery, complete.
+	Restored(ctx context.Context, recovery string, r plan.Route) (bool, error)
+	Restore(ctx context.Context, recovery string, r plan.Route, report func(done, total int64)) error
+}
+
+// Locks are locks of this machine, for steps that change a repository.
+type Locks interface {
+	// TryLock takes a lock until unlock; state.CodeLocked names its holder.
+	TryLock(ctx context.Context, name string) (unlock func(), err error)
+}
+
+// Journal keeps what was applied, in the repositories.
+type Journal interface {
+	// Write puts the entry into every repository that the entry concerns and that answers.
+	Write(ctx context.Context, e JournalEntry) error
+}
+
+// JournalEntry is one apply, as it is kept. It holds no secret.
+type JournalEntry struct {
+	Began        time.Time     `json:"began"`
+	Ended        time.Time     `json:"ended"`
+	Who          string        `json:"who"` // user@host
+	Version      string        `json:"version,omitempty"`
+	Servers      []string      `json:"servers,omitempty"`
+	Repositories []string      `json:"repositories,omitempty"`
+	Steps        []JournalStep `json:"steps"`
+}
+
+// JournalStep is one step of a JournalEntry.
+type JournalStep struct {
+	ID      string  `json:"id"`
+	Action  string  `json:"action"`
+	Outcome Outcome `json:"outcome"`
+	Note    string  `json:"note,omitempty"`
+	Seconds float64 `json:"seconds"`
+}
