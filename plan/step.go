@@ -14,6 +14,7 @@ import (
 type Plan struct {
 	Now      time.Time
 	Host     string
+	Options  Options   // what was asked for beyond the configuration
 	Steps    []Step    // in an order that respects After
 	NotDone  []NotDone // what would be planned if something else were so
 	Findings []Finding // warnings and verdicts: never steps
@@ -117,6 +118,8 @@ type (
 	Prune struct {
 		Server, SystemID, Repository string
 		Backups                      []string
+		// Sweep says that the backups have their TOMB for a day already: only what they left is removed.
+		Sweep bool `json:",omitempty"`
 	}
 	// PruneWAL deletes the archived WAL of these ranges; both ends are segment borders.
 	PruneWAL struct {

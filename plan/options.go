@@ -1,0 +1,53 @@
+package plan
+
+import (
+	"time"
+
+	"github.com/pgkeep/pgkeep/hclspec"
+)
+
+// Options are the requests that one command adds to the configuration. The zero value asks only that the world match it.
+type Options struct {
+	// Recover names a recovery block to plan.
+	Recover string `json:"recover,omitempty"`
+	// RecoverTo is a recovery put together from flags. Its Name is the key of what was observed for it.
+	RecoverTo *hclspec.Recovery `json:"recover_to,omitempty"`
+	// Backup is the id of the backup to recover from; empty: the best one is chosen.
+	Backup string `json:"backup,omitempty"`
+	// AcceptLoss lets `latest` mean the end of the archived WAL when the receiver's machine could not be asked.
+	AcceptLoss bool `json:"accept_loss,omitempty"`
+	// BackupNow plans base backups by hand, and nothing else.
+	BackupNow *BackupNow `json:"backup_now,omitempty"`
+	// Switch plans a WAL segment switch on these servers, and nothing else.
+	Switch []string `json:"switch,omitempty"`
+	// Delete plans the deletion of backups by id, and nothing else.
+	Delete *DeleteBackups `json:"delete,omitempty"`
+	// IgnoreDue leaves out what only the clock asks for, so that drift can be told from schedules.
+	IgnoreDue bool `json:"ignore_due,omitempty"`
+	// Suppose says that now is a supposition (plan --now) and no clock: the clocks of servers and stores are taken to
+	// have moved with it. Such a plan answers a question and is never applied.
+	Suppose bool `json:"suppose,omitempty"`
+}
+
+// BackupNow asks for base backups outside of any schedule.
+type BackupNow struct {
+	Servers []string // stored names
+	Kind    string   // full | incremental; empty: full
+	Fast    bool     // ask for an immediate checkpoint
+	Label   string
+}
+
+// DeleteBackups asks for backups to be deleted by hand.
+type DeleteBackups struct {
+	Server     string
+	Repository string // empty: every repository of the server
+	Backups    []string
+}
+
+// alone tells whether the options ask for one act only, so that the rest of the configuration is left as it is.
+func (o Options) alone() bool {
+	return o.Recover != "" || o.RecoverTo != nil || o.BackupNow != nil || len(o.Switch) > 0 || o.Delete != nil
+}
+
+// dayAfterTomb is how long a deleted backup still counts as live, for its volumes and for WAL.
+const dayAfterTomb = 24 * time.Hour
