@@ -1,0 +1,2 @@
+// Package repository knows what keys mean.
+package repository

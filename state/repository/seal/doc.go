@@ -1,0 +1,2 @@
+// Package seal compresses what a repository stores.
+package seal
