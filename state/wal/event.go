@@ -1,0 +1,114 @@
+package wal
+
+import (
+	"fmt"
+	"time"
+)
+
+// EventKind says what a record means to recovery.
+type EventKind uint8
+
+// The kinds of records that are told. All others are only checked.
+const (
+	Commit             EventKind = iota + 1 // COMMIT or COMMIT PREPARED
+	Abort                                   // ABORT or ABORT PREPARED
+	RestorePointRecord                      // pg_create_restore_point()
+	EndOfRecovery                           // the first record of a timeline after a promotion
+	ShutdownCheckpoint                      // the server stopped cleanly, or a recovery ended with a checkpoint
+	OnlineCheckpoint                        // an ordinary checkpoint
+	Switch                                  // the rest of the segment is padding
+)
+
+// String gives a lower-case name for messages.
+func (k EventKind) String() string {
+	names := [...]string{"", "commit", "abort", "restore point", "end of recovery", "shutdown checkpoint", "checkpoint", "switch"}
+	if int(k) < len(names) && k > 0 {
+		return names[k]
+	}
+	return fmt.Sprintf("event %d", uint8(k))
+}
+
+// Event is one record that matters to recovery.
+type Event struct {
+	Kind  EventKind
+	Start LSN // of the record
+	End   LSN // first byte after the record, where PostgreSQL says that it has replayed it
+	// XID of a Commit or Abort; for the prepared variants the prepared transaction's, as recovery_target_xid compares it.
+	XID uint32
+	// Time that the record carries: of the transaction's end, the restore point, the end of recovery, or the checkpoint
+	// (whole seconds). Zero: none, or one that no calendar has.
+	Time time.Time
+	Name string // of a RestorePointRecord
+	// Timeline and PrevTimeline of EndOfRecovery and the checkpoints: equal where no timeline began.
+	Timeline, PrevTimeline Timeline
+}
+
+// RestorePoint is a name that pg_create_restore_point() put into the WAL.
+type RestorePoint struct {
+	Name string    `json:"name"`
+	LSN  LSN       `json:"lsn"` // end of the record
+	Time time.Time `json:"time"`
+}
+
+// Summary is what one whole or partial segment holds. It travels inside WAL objects and their index as JSON; a field
+// that says nothing is left out.
+type Summary struct {
+	First     LSN `json:"first,omitempty"`      // start of the first record that begins in the segment; zero: none
+	LastStart LSN `json:"last_start,omitempty"` // start of the last complete record that was seen to its end
+	Last      LSN `json:"last,omitempty"`       // end of that record; zero: none
+	// End of valid WAL: Segment.End for a complete segment; else the end of the last complete record.
+	End LSN `json:"end"`
+	// Commits and Aborts count transaction ends, whose times and xids the next four fields bound; recovery to a time
+	// stops at either. The segment that holds a record's last byte owns it.
+	Commits   int       `json:"commits,omitempty"`
+	Aborts    int       `json:"aborts,omitempty"`
+	MinCommit time.Time `json:"min_commit,omitzero"` // of commits alone
+	MaxCommit time.Time `json:"max_commit,omitzero"` // of commits alone
+	MaxEnd    time.Time `json:"max_end,omitzero"`    // of commits and aborts
+	MinXID    uint32    `json:"min_xid,omitempty"`   // of commits and aborts, compared as plain numbers
+	MaxXID    uint32    `json:"max_xid,omitempty"`
+	// Clock is the newest time that any record carries, checkpoints and restore points included.
+	Clock         time.Time      `json:"clock,omitzero"`
+	RestorePoints []RestorePoint `json:"restore_points,omitempty"`
+	// Switched: the segment ends with a switch record; what follows Last is padding.
+	Switched bool `json:"switched,omitempty"`
+}
+
+// add takes one event into the summary.
+func (s *Summary) add(e *Event) {
+	if e.Time.After(s.Clock) {
+		s.Clock = e.Time
+	}
+	switch e.Kind {
+	case Commit:
+		s.Commits++
+		s.addTransaction(e)
+		if !e.Time.IsZero() && (s.MinCommit.IsZero() || e.Time.Before(s.MinCommit)) {
+			s.MinCommit = e.Time
+		}
+		if e.Time.After(s.MaxCommit) {
+			s.MaxCommit = e.Time
+		}
+	case Abort:
+		s.Aborts++
+		s.addTransaction(e)
+	case RestorePointRecord:
+		s.RestorePoints = append(s.RestorePoints, RestorePoint{Name: e.Name, LSN: e.End, Time: e.Time})
+	case Switch:
+		s.Switched = true
+	case EndOfRecovery, ShutdownCheckpoint, OnlineCheckpoint:
+	}
+}
+
+func (s *Summary) addTransaction(e *Event) {
+	if e.Time.After(s.MaxEnd) {
+		s.MaxEnd = e.Time
+	}
+	if e.XID == 0 {
+		return
+	}
+	if s.MinXID == 0 || e.XID < s.MinXID {
+		s.MinXID = e.XID
+	}
+	s.MaxXID = max(s.MaxXID, e.XID)
+}

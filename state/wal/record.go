@@ -1,0 +1,334 @@
+package wal
+
+import (
+	"bytes"
+	"encoding/binary"
+	"time"
+)
+
+// The record header, from xlogrecord.h: XLogRecord.
+const (
+	recordHeader = 24
+	recordCRC    = 20         // offset of xl_crc: the checksum covers what follows the header, then the header up to here
+	maxRecord    = 1020 << 20 // XLogRecordMaxSize, enforced by 16 and later; none before reached it
+
+	resourceXLOG = 0 // RM_XLOG_ID
+	resourceXact = 1 // RM_XACT_ID
+)
+
+// xl_info of RM_XLOG_ID, from pg_control.h.
+const (
+	infoMask               = 0xF0 // the upper four bits are the resource manager's
+	infoCheckpointShutdown = 0x00
+	infoCheckpointOnline   = 0x10
+	infoSwitch             = 0x40
+	infoRestorePoint       = 0x70
+	infoEndOfRecovery      = 0x90
+)
+
+// xl_info of RM_XACT_ID, from xact.h.
+const (
+	xactMask           = 0x70
+	xactCommit         = 0x00
+	xactAbort          = 0x20
+	xactCommitPrepared = 0x30
+	xactAbortPrepared  = 0x40
+	xactHasInfo        = 0x80
+
+	xinfoDatabase  = 1 << 0
+	xinfoSubxacts  = 1 << 1
+	xinfoRelations = 1 << 2
+	xinfoInvals    = 1 << 3
+	xinfoTwophase  = 1 << 4
+	xinfoStats     = 1 << 8 // dropped statistics, 15 and later
+)
+
+// Headers inside a record, from xlogrecord.h.
+const (
+	maxBlockID   = 32
+	idTopXID     = 252 // 14 and later
+	idOrigin     = 253
+	idDataLong   = 254
+	idDataShort  = 255
+	forkHasImage = 0x10
+	forkHasData  = 0x20
+	forkSameRel  = 0x80
+	imageHasHole = 0x01
+)
+
+// record is one whole record: its header's fields and, for the resource managers that are decoded, what follows.
+type record struct {
+	start, end LSN
+	xid        uint32
+	info       uint8
+	resource   uint8
+	length     uint32 // of what follows the header
+	body       []byte // what follows the header, or the front of it when it is very long
+}
+
+// cut tells whether only the front of the record was kept.
+func (r record) cut() bool { return uint64(len(r.body)) < uint64(r.length) }
+
+// event decodes what the record means to recovery. ok is false for a record that means nothing to it. The error is the
+// reason why a record with a good checksum cannot be read.
+func (r record) event(major int) (e Event, ok bool, err error) {
+	e = Event{Start: r.start, End: r.end, XID: r.xid}
+	data, err := mainData(r.body, r.length, major)
+	if err != nil {
+		return e, false, corrupt(r.start, "%s", err)
+	}
+	if r.resource == resourceXact {
+		ok, err = e.decodeXact(r.info, data, major)
+		if err != nil && r.cut() && len(data) >= 8 {
+			ok, err = true, nil // the xid of a prepared transaction may lie behind what was kept
+		}
+	} else {
+		ok, err = e.decodeXLOG(r.info&infoMask, data)
+	}
+	if err != nil {
+		return e, false, corrupt(r.start, "%s", err)
+	}
+	return e, ok, nil
+}
+
+// decodeXact reads xl_xact_commit and xl_xact_abort, which begin alike.
+//
+// The time is read even where the rest does not fit.
+func (e *Event) decodeXact(info uint8, data []byte, major int) (bool, error) {
+	switch info & xactMask {
+	case xactCommit, xactCommitPrepared:
+		e.Kind = Commit
+	case xactAbort, xactAbortPrepared:
+		e.Kind = Abort
+	default:
+		return false, nil
+	}
+	c := cursor{left: data}
+	e.Time = timestamp(int64(c.u64()))
+	if info&xactHasInfo != 0 {
+		e.XID = c.preparedXID(c.u32(), e.XID, major)
+	}
+	return !c.short, c.err("transaction end")
+}
+
+// preparedXID walks over the optional parts of a transaction's end to the xid of a prepared one; xid when there is none.
+func (c *cursor) preparedXID(xinfo, xid uint32, major int) uint32 {
+	if xinfo&xinfoDatabase != 0 {
+		c.skip(8, 1)
+	}
+	if xinfo&xinfoSubxacts != 0 {
+		c.skip(4, c.u32())
+	}
+	if xinfo&xinfoRelations != 0 {
+		c.skip(12, c.u32())
+	}
+	if xinfo&xinfoStats != 0 && major >= 15 {
+		item := 12 // xl_xact_stats_item
+		if major >= 18 {
+			item = 16
+		}
+		c.skip(item, c.u32())
+	}
+	if xinfo&xinfoInvals != 0 {
+		c.skip(16, c.u32()) // an abort never has them
+	}
+	if xinfo&xinfoTwophase != 0 {
+		return c.u32()
+	}
+	return xid
+}
+
+func (e *Event) decodeXLOG(info uint8, data []byte) (bool, error) {
+	c := cursor{left: data}
+	switch info {
+	case infoSwitch:
+		e.Kind = Switch
+	case infoRestorePoint:
+		e.Kind = RestorePointRecord
+		e.Time = timestamp(int64(c.u64()))
+		e.Name = restorePointName(c.left)
+	case infoEndOfRecovery:
+		e.Kind = EndOfRecovery
+		e.Time = timestamp(int64(c.u64()))
+		e.Timeline, e.PrevTimeline = Timeline(c.u32()), Timeline(c.u32())
+	case infoCheckpointShutdown, infoCheckpointOnline:
+		e.Kind = ShutdownCheckpoint
+		if info == infoCheckpointOnline {
+			e.Kind = OnlineCheckpoint
+		}
+		c.skip(8, 1) // redo
+		e.Timeline, e.PrevTimeline = Timeline(c.u32()), Timeline(c.u32())
+		c.skip(48, 1) // up to CheckPoint.time, at the same place in 13 to 18
+		e.Time = unixTime(int64(c.u64()))
+	default:
+		return false, nil
+	}
+	return !c.short, c.err(e.Kind.String())
+}
+
+// restorePointName reads a fixed field of 64 bytes that ends at its first zero.
+func restorePointName(b []byte) string {
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		b = b[:i]
+	}
+	return string(b[:min(len(b), 63)])
+}
+
+// mainData finds the main data of a record, which is always its last part: it walks over the headers of blocks and data,
+// whose lengths must add up to length. body may be cut short. From DecodeXLogRecord in xlogreader.c.
+func mainData(body []byte, length uint32, major int) ([]byte, error) {
+	c := cursor{left: body}
+	beyond := uint64(length) - uint64(len(body)) // bytes that were not kept
+	var payload uint64                           // bytes of blocks announced so far
+	for uint64(len(c.left))+beyond > payload {
+		id := c.u8()
+		switch {
+		case id == idDataShort || id == idDataLong:
+			n := uint64(0)
+			if id == idDataShort {
+				n = uint64(c.u8())
+			} else {
+				n = uint64(c.u32())
+			}
+			if c.short || payload+n != uint64(len(c.left))+beyond || payload > uint64(len(c.left)) {
+				return nil, shortRecord("record header")
+			}
+			return c.left[payload:], nil
+		case id == idOrigin:
+			c.skip(2, 1)
+		case id == idTopXID && major >= 14:
+			c.skip(4, 1)
+		case id <= maxBlockID:
+			payload += c.block(major)
+		default:
+			return nil, unknownBlock(id)
+		}
+	}
+	if c.short || payload != uint64(len(c.left))+beyond {
+		return nil, shortRecord("record header")
+	}
+	return nil, nil
+}
+
+// block reads one block header after its id and gives the bytes that the block has in the payload.
+func (c *cursor) block(major int) uint64 {
+	flags := c.u8()
+	payload := uint64(c.u16())
+	if flags&forkHasImage != 0 {
+		payload += uint64(c.u16())
+		c.skip(2, 1) // hole_offset
+		image := c.u8()
+		if image&imageHasHole != 0 && imageCompressed(image, major) {
+			c.skip(2, 1) // hole_length
+		}
+	}
+	if flags&forkSameRel == 0 {
+		c.skip(12, 1)
+	}
+	c.skip(4, 1) // block number
+	return payload
+}
+
+// imageCompressed reads bimg_info, whose bits moved in 15 when lz4 and zstd came.
+func imageCompressed(info uint8, major int) bool {
+	if major >= 15 {
+		return info&(0x04|0x08|0x10) != 0
+	}
+	return info&0x02 != 0
+}
+
+// postgresEpoch is 2000-01-01 in seconds since 1970.
+const postgresEpoch = 946684800
+
+// timestamp converts a TimestampTz, microseconds since 2000-01-01 UTC.
+func timestamp(micros int64) time.Time {
+	seconds := micros / 1_000_000
+	return bounded(time.Unix(seconds+postgresEpoch, micros%1_000_000*1000), seconds)
+}
+
+func unixTime(seconds int64) time.Time { return bounded(time.Unix(seconds, 0), seconds) }
+
+// bounded gives zero for times that cannot be written in a calendar of four-digit years.
+func bounded(t time.Time, seconds int64) time.Time {
+	const tenThousandYears = 10_000 * 366 * 86400
+	if seconds > tenThousandYears || seconds < -tenThousandYears {
+		return time.Time{}
+	}
+	t = t.UTC()
+	if t.Year() < 1 || t.Year() > 9999 {
+		return time.Time{}
+	}
+	return t
+}
+
+// cursor reads little-endian numbers from the front of left. Past the end it gives zeros and remembers that.
+type cursor struct {
+	left  []byte
+	short bool
+}
+
+func (c *cursor) take(n int) []byte {
+	if c.short || len(c.left) < n {
+		c.short, c.left = true, nil
+		return nil
+	}
+	b := c.left[:n]
+	c.left = c.left[n:]
+	return b
+}
+
+func (c *cursor) u8() uint8 {
+	if b := c.take(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (c *cursor) u16() uint16 {
+	if b := c.take(2); b != nil {
+		return binary.LittleEndian.Uint16(b)
+	}
+	return 0
+}
+
+func (c *cursor) u32() uint32 {
+	if b := c.take(4); b != nil {
+		return binary.LittleEndian.Uint32(b)
+	}
+	return 0
+}
+
+func (c *cursor) u64() uint64 {
+	if b := c.take(8); b != nil {
+		return binary.LittleEndian.Uint64(b)
+	}
+	return 0
+}
+
+// skip leaves out n items of size bytes each.
+func (c *cursor) skip(size int, n uint32) {
+	total := uint64(size) * uint64(n)
+	if c.short || total > uint64(len(c.left)) {
+		c.short, c.left = true, nil
+		return
+	}
+	c.left = c.left[total:]
+}
+
+// err says that what was read ended early, when it did.
+func (c *cursor) err(what string) error {
+	if c.short {
+		return shortRecord(what)
+	}
+	return nil
+}
+
+type shortRecord string
+
+func (s shortRecord) Error() string { return "the " + string(s) + " does not fit its record" }
+
+type unknownBlock uint8
+
+func (u unknownBlock) Error() string {
+	return "a record header has a block id that PostgreSQL does not know"
+}
