@@ -17,11 +17,13 @@ const (
 	ShutdownCheckpoint                      // the server stopped cleanly, or a recovery ended with a checkpoint
 	OnlineCheckpoint                        // an ordinary checkpoint
 	Switch                                  // the rest of the segment is padding
+	ParameterChange                         // the server started with other values of settings that a copy must not be below
+	Other                                   // any other record; told only after EveryRecord
 )
 
 // String gives a lower-case name for messages.
 func (k EventKind) String() string {
-	names := [...]string{"", "commit", "abort", "restore point", "end of recovery", "shutdown checkpoint", "checkpoint", "switch"}
+	names := [...]string{"", "commit", "abort", "restore point", "end of recovery", "shutdown checkpoint", "checkpoint", "switch", "parameter change", "record"}
 	if int(k) < len(names) && k > 0 {
 		return names[k]
 	}
@@ -41,6 +43,27 @@ type Event struct {
 	Name string // of a RestorePointRecord
 	// Timeline and PrevTimeline of EndOfRecovery and the checkpoints: equal where no timeline began.
 	Timeline, PrevTimeline Timeline
+	Settings               Settings // of a ParameterChange
+}
+
+// Settings are those of which recovery demands at least the origin's values, as the WAL and pg_control carry them.
+type Settings struct {
+	MaxConnections int `json:"max_connections"`
+	MaxWorkers     int `json:"max_worker_processes"`
+	MaxSenders     int `json:"max_wal_senders"`
+	MaxPrepared    int `json:"max_prepared_transactions"`
+	MaxLocks       int `json:"max_locks_per_transaction"`
+}
+
+// Max gives for each setting the larger value.
+func (a Settings) Max(b Settings) Settings {
+	return Settings{
+		MaxConnections: max(a.MaxConnections, b.MaxConnections),
+		MaxWorkers:     max(a.MaxWorkers, b.MaxWorkers),
+		MaxSenders:     max(a.MaxSenders, b.MaxSenders),
+		MaxPrepared:    max(a.MaxPrepared, b.MaxPrepared),
+		MaxLocks:       max(a.MaxLocks, b.MaxLocks),
+	}
 }
 
 // RestorePoint is a name that pg_create_restore_point() put into the WAL.
@@ -70,6 +93,8 @@ type Summary struct {
 	// Clock is the newest time that any record carries, checkpoints and restore points included.
 	Clock         time.Time      `json:"clock,omitzero"`
 	RestorePoints []RestorePoint `json:"restore_points,omitempty"`
+	// Settings are the largest that the segment's parameter changes ask for.
+	Settings Settings `json:"settings,omitzero"`
 	// Switched: the segment ends with a switch record; what follows Last is padding.
 	Switched bool `json:"switched,omitempty"`
 }
@@ -96,7 +121,9 @@ func (s *Summary) add(e *Event) {
 		s.RestorePoints = append(s.RestorePoints, RestorePoint{Name: e.Name, LSN: e.End, Time: e.Time})
 	case Switch:
 		s.Switched = true
-	case EndOfRecovery, ShutdownCheckpoint, OnlineCheckpoint:
+	case ParameterChange:
+		s.Settings = s.Settings.Max(e.Settings)
+	case EndOfRecovery, ShutdownCheckpoint, OnlineCheckpoint, Other:
 	}
 }
 

@@ -22,6 +22,7 @@ const (
 	infoCheckpointShutdown = 0x00
 	infoCheckpointOnline   = 0x10
 	infoSwitch             = 0x40
+	infoParameterChange    = 0x60
 	infoRestorePoint       = 0x70
 	infoEndOfRecovery      = 0x90
 )
@@ -69,46 +70,45 @@ type record struct {
 // cut tells whether only the front of the record was kept.
 func (r record) cut() bool { return uint64(len(r.body)) < uint64(r.length) }
 
-// event decodes what the record means to recovery. ok is false for a record that means nothing to it. The error is the
-// reason why a record with a good checksum cannot be read.
-func (r record) event(major int) (e Event, ok bool, err error) {
-	e = Event{Start: r.start, End: r.end, XID: r.xid}
+// event decodes what the record means to recovery; a kind of zero means nothing to it. The error is a *CorruptError: the
+// checksum was good and yet the record cannot be read.
+func (r record) event(major int) (Event, error) {
+	e := Event{Start: r.start, End: r.end, XID: r.xid}
 	data, err := mainData(r.body, r.length, major)
-	if err != nil {
-		return e, false, corrupt(r.start, "%s", err)
-	}
-	if r.resource == resourceXact {
-		ok, err = e.decodeXact(r.info, data, major)
-		if err != nil && r.cut() && len(data) >= 8 {
-			ok, err = true, nil // the xid of a prepared transaction may lie behind what was kept
+	switch {
+	case err != nil:
+	case r.resource == resourceXact:
+		err = e.decodeXact(r.info, data, major)
+		if r.cut() && len(data) >= 8 {
+			err = nil // the xid of a prepared transaction may lie behind what was kept
 		}
-	} else {
-		ok, err = e.decodeXLOG(r.info&infoMask, data)
+	default:
+		err = e.decodeXLOG(r.info&infoMask, data)
 	}
 	if err != nil {
-		return e, false, corrupt(r.start, "%s", err)
+		return Event{}, corrupt(r.start, "%s", err)
 	}
-	return e, ok, nil
+	return e, nil
 }
 
 // decodeXact reads xl_xact_commit and xl_xact_abort, which begin alike.
 //
 // The time is read even where the rest does not fit.
-func (e *Event) decodeXact(info uint8, data []byte, major int) (bool, error) {
+func (e *Event) decodeXact(info uint8, data []byte, major int) error {
 	switch info & xactMask {
 	case xactCommit, xactCommitPrepared:
 		e.Kind = Commit
 	case xactAbort, xactAbortPrepared:
 		e.Kind = Abort
 	default:
-		return false, nil
+		return nil
 	}
 	c := cursor{left: data}
 	e.Time = timestamp(int64(c.u64()))
 	if info&xactHasInfo != 0 {
 		e.XID = c.preparedXID(c.u32(), e.XID, major)
 	}
-	return !c.short, c.err("transaction end")
+	return c.err("transaction end")
 }
 
 // preparedXID walks over the optional parts of a transaction's end to the xid of a prepared one; xid when there is none.
@@ -138,11 +138,17 @@ func (c *cursor) preparedXID(xinfo, xid uint32, major int) uint32 {
 	return xid
 }
 
-func (e *Event) decodeXLOG(info uint8, data []byte) (bool, error) {
+func (e *Event) decodeXLOG(info uint8, data []byte) error {
 	c := cursor{left: data}
 	switch info {
 	case infoSwitch:
 		e.Kind = Switch
+	case infoParameterChange:
+		e.Kind = ParameterChange
+		e.Settings = Settings{
+			MaxConnections: int(int32(c.u32())), MaxWorkers: int(int32(c.u32())), MaxSenders: int(int32(c.u32())),
+			MaxPrepared: int(int32(c.u32())), MaxLocks: int(int32(c.u32())),
+		}
 	case infoRestorePoint:
 		e.Kind = RestorePointRecord
 		e.Time = timestamp(int64(c.u64()))
@@ -161,9 +167,9 @@ func (e *Event) decodeXLOG(info uint8, data []byte) (bool, error) {
 		c.skip(48, 1) // up to CheckPoint.time, at the same place in 13 to 18
 		e.Time = unixTime(int64(c.u64()))
 	default:
-		return false, nil
+		return nil
 	}
-	return !c.short, c.err(e.Kind.String())
+	return c.err(e.Kind.String())
 }
 
 // restorePointName reads a fixed field of 64 bytes that ends at its first zero.
@@ -180,7 +186,7 @@ func mainData(body []byte, length uint32, major int) ([]byte, error) {
 	c := cursor{left: body}
 	beyond := uint64(length) - uint64(len(body)) // bytes that were not kept
 	var payload uint64                           // bytes of blocks announced so far
-	for uint64(len(c.left))+beyond > payload {
+	for !c.short && uint64(len(c.left))+beyond > payload {
 		id := c.u8()
 		switch {
 		case id == idDataShort || id == idDataLong:

@@ -23,6 +23,7 @@ type Scanner struct {
 	timeline Timeline
 	table    *crc32.Table
 	buffer   []byte
+	every    bool
 
 	next         Segment  // the one that may continue what is open; zero: none
 	major        int      // of PostgreSQL, from the page magic; 0: no page seen
@@ -54,6 +55,9 @@ type partRecord struct {
 func NewScanner(z SegmentSize, systemID uint64, t Timeline) *Scanner {
 	return &Scanner{size: z, systemID: systemID, timeline: t, table: crc32.MakeTable(crc32.Castagnoli)}
 }
+
+// EveryRecord lets visit be told of all records; those that mean nothing to recovery have the kind Other.
+func (s *Scanner) EveryRecord() { s.every = true }
 
 // Segment reads one segment from r, which may end early. A call for the segment after the previous call's goes on with a
 // record that crosses the border; any other call starts afresh and leaves the rest of such a record out. visit is told
@@ -278,7 +282,8 @@ func told(resource, info uint8) bool {
 		return true
 	case resourceXLOG:
 		switch info & infoMask {
-		case infoCheckpointShutdown, infoCheckpointOnline, infoSwitch, infoRestorePoint, infoEndOfRecovery:
+		case infoCheckpointShutdown, infoCheckpointOnline, infoSwitch, infoParameterChange, infoRestorePoint,
+			infoEndOfRecovery:
 			return true
 		}
 	}
@@ -306,25 +311,28 @@ func (s *Scanner) finish(r record, header *[recordHeader]byte, crc uint32) error
 	r.length = binary.LittleEndian.Uint32(header[:]) - recordHeader
 	r.xid = binary.LittleEndian.Uint32(header[4:])
 	r.info, r.resource = header[16], header[17]
+	var e Event
+	var err error
 	if told(r.resource, r.info) {
-		e, ok, err := r.event(s.major)
-		if err != nil {
+		if e, err = r.event(s.major); err != nil {
 			return err
-		}
-		if ok {
-			s.sum.add(&e)
-			s.switched = e.Kind == Switch
-			if err := s.tell(e); err != nil {
-				return err
-			}
 		}
 	}
 	s.prev = r.start
 	s.sum.LastStart, s.sum.Last, s.sum.End = r.start, r.end, r.end
-	return nil
+	return s.tell(r, e)
 }
 
-func (s *Scanner) tell(e Event) error {
+// tell adds the event to the summary and tells it.
+func (s *Scanner) tell(r record, e Event) error {
+	if e.Kind == 0 {
+		if !s.every || s.visit == nil {
+			return nil
+		}
+		e = Event{Kind: Other, Start: r.start, End: r.end, XID: r.xid}
+	}
+	s.sum.add(&e)
+	s.switched = e.Kind == Switch
 	if s.visit == nil {
 		return nil
 	}

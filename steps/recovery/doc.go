@@ -1,0 +1,29 @@
+// Package recovery turns a backup in a repository into a data directory that PostgreSQL starts from, and hands PostgreSQL
+// the WAL it asks for on its way to the target.
+//
+// # The words
+//
+// A route (plan.Route) is decided elsewhere: which backup, which line of history, which WAL, where to stop. Restore
+// carries it out; WALGet serves it, called by PostgreSQL's restore_command for each file. Between the two stands the route
+// file, which Restore writes into the state directory beside the data directory ("<data directory>.pgkeep", mode 0700):
+//
+//	route.json      where WAL comes from, which WAL must exist, where it ends
+//	restore.json    what is being restored here, and how far it came
+//	originals/      the configuration as it was in the backup
+//
+// # The order
+//
+// Restore looks (is the destination empty, does the backup fit, does every tablespace have a place), then writes files in
+// parallel, disarms the configuration, fsyncs everything, and writes global/pg_control last: a directory without it does
+// not start. A restore that was cut short is found by restore.json; the next one with the same route checks what is there
+// by its checksum and fetches the rest.
+//
+// Every write goes through os.Root, so a name from a repository cannot leave the directory; symbolic links in pg_tblspc
+// are made here from the tablespace mapping and never copied from the backup.
+//
+// # The exit codes of wal-get
+//
+// 0: the file is there. 10: it is outside the route, PostgreSQL may go on without it. 255: everything else. The shell line
+// in restore_command maps 10 to 1 and all others to 255, because PostgreSQL takes any code up to 125 as "there is no such
+// file" and would end recovery early.
+package recovery
