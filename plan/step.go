@@ -66,9 +66,30 @@ type Reason struct {
 
 // Condition is re-read just before acting; a step whose condition no longer holds does not run.
 type Condition struct {
-	Code string // stable: "slot-absent", "backup-committed" …
-	Text string
+	Code  string // one of the Need constants
+	Text  string
+	Value string // what is expected, for the codes that say so
 }
+
+// The conditions that steps can re-read. A code that a step does not know keeps it from running.
+const (
+	NeedEmptyDirectory = "directory-empty"   // create-repository: absent or empty, and nothing to mount there
+	NeedSystem         = "system-identifier" // steps on a server: Value is its system identifier
+	NeedPrimary        = "primary"           // steps on a server: it is not in recovery
+	NeedTimeline       = "timeline"          // steps on a server: Value is its timeline, decimal
+	NeedSlotAbsent     = "slot-absent"
+	NeedSlotLost       = "slot-lost"        // or gone
+	NeedSlotUsable     = "slot-usable"      // there, reserving WAL, not lost
+	NeedSlotInactive   = "slot-inactive"    // nobody streams from it; Value is its name where the action has none
+	NeedNotArchived    = "wal-not-archived" // record-gap: no repository got it meanwhile
+	NeedAbandoned      = "writer-dead"      // remove-incomplete: undecided or aborted, its writer not alive
+	NeedNotHeld        = "not-held"         // prune: a backup that is held now is spared
+	NeedUsableLeft     = "usable-left"      // prune: Value is how many usable backups stay at least
+	NeedWALUnneeded    = "wal-unneeded"     // prune-wal: no backup that counts now needs it
+	NeedDestination    = "destination-free" // recover-to: empty or this recovery's own, and no server runs in it
+	NeedBackup         = "backup-committed" // recover-to: the backup is still there, or held
+	NeedWAL            = "wal-present"      // recover-to: every segment of the route
+)
 
 // Action is a closed set of plain structs, all in this file.
 type Action interface{ action() string }

@@ -1,0 +1,106 @@
+package plan
+
+import (
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// NeedlessWAL gives the archived WAL that no recovery point needs, as ranges from segment border to segment border.
+//
+// A segment is needed when a backup that counts stands at or before it on a line of history that stays. Backups count
+// until a day after their TOMB, while held, and while they are being written. The line that the server writes stays; a
+// branch that was left stays while it has moments inside the window (without a window: as long as a backup reaches it),
+// and from any backup on, that lies on the branch itself. History files are never among the answer.
+func (r Retained) NeedlessWAL() []wal.Range {
+	if r.Stopped != "" {
+		return nil
+	}
+	a := r.archive
+	var needed []wal.Range
+	for _, x := range a.lines {
+		needed = append(needed, r.neededOn(x)...)
+	}
+	needed = wal.Merge(append(needed, r.copiesNeeded()...))
+	var out []wal.Range
+	for _, w := range a.WAL {
+		for _, free := range wal.Missing(w.Range, needed) {
+			free.From, free.To = a.size.Ceil(free.From), a.size.Floor(free.To)
+			if !free.Empty() {
+				out = append(out, free)
+			}
+		}
+	}
+	return wal.Merge(out)
+}
+
+// copiesNeeded gives, for backups whose own timeline lacks the segment in which it was left, the copies of that segment
+// on the timelines that went on from there.
+func (r Retained) copiesNeeded() []wal.Range {
+	a := r.archive
+	var out []wal.Range
+	for _, f := range r.Fates {
+		b := f.Backup
+		own := wal.Range{Timeline: b.Timeline, From: b.Redo, To: b.Stop}
+		if !counts(f, r) || len(a.missing([]wal.Range{own})) == 0 {
+			continue
+		}
+		for _, x := range a.lines {
+			if !x.holds(b.Timeline, b.Stop) {
+				continue
+			}
+			for _, w := range x.path(b.Redo, b.Stop, a.size) {
+				w.From, w.To = a.size.Floor(w.From), a.size.Ceil(w.To)
+				out = append(out, w)
+			}
+		}
+	}
+	return out
+}
+
+// neededOn gives what is needed of the timelines of line x, for its sake.
+func (r Retained) neededOn(x line) []wal.Range {
+	a := r.archive
+	current := x.timeline == a.current.timeline
+	stays := current || r.rules.Window == 0 || a.branchEnd(x).After(r.Start)
+	floor, found := ^wal.LSN(0), false
+	for _, f := range r.Fates {
+		b := f.Backup
+		if !counts(f, r) || !x.holds(b.Timeline, b.Redo) {
+			continue
+		}
+		own := b.Timeline == x.timeline && !a.current.holds(b.Timeline, max(b.Redo, b.Stop))
+		if stays || own {
+			floor, found = min(floor, b.Redo), true
+		}
+	}
+	if !found {
+		if !current {
+			return nil
+		}
+		floor = 0 // nothing on this line can be recovered yet; what will be, is not known
+	}
+	var out []wal.Range
+	for _, s := range x.stretches() {
+		if s.To <= max(floor, s.From) {
+			continue
+		}
+		end := s.To
+		if end != ^wal.LSN(0) {
+			end = a.size.Ceil(end)
+		}
+		out = append(out, wal.Range{Timeline: s.Timeline, From: a.size.Floor(max(s.From, floor)), To: end})
+	}
+	return out
+}
+
+// counts tells whether a backup's WAL is needed.
+func counts(f Fate, r Retained) bool {
+	switch f.Backup.State {
+	case state.BackupAbandoned, state.BackupAborted:
+		return false
+	case state.BackupDeleted:
+		return liveAfterTomb(f.Backup, r.clock)
+	default:
+		return true
+	}
+}
