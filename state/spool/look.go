@@ -1,18 +1,164 @@
 package spool
 
 import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/wal"
 )
 
 // Facts are what can be seen of a server's spool and receiver from beside, without a lock.
 type Facts struct {
 	Spool    state.Spool
 	Receiver state.Receiver
+	// Clusters are the directories of WAL in this spool, by system identifier. Spool tells of the one that was written
+	// last.
+	Clusters []string
 }
 
 // Look reads a server's spool and its receiver's last report, and changes nothing. A spool that does not exist is no
-// error: its facts are empty. The durable position is what a receiver that starts now would find, without the fsync
-// that it would do first.
+// error: its facts are empty. While no receiver runs, the durable position is what one that starts now would find, were
+// every byte on disk that can be read.
 func Look(dir, server string) (Facts, error) {
-	return look(dir, server)
+	home := filepath.Join(dir, server)
+	f := Facts{Spool: state.Spool{Path: home}}
+	held, holder, err := isHeld(filepath.Join(home, lockName))
+	if err != nil {
+		return f, problem("look at the receiver of "+server, err)
+	}
+	if r, ok := readStatus(home); ok {
+		f.Receiver = r
+	}
+	f.Receiver.Running = held
+	if held && holder.PID != 0 {
+		f.Receiver.PID, f.Receiver.Agent, f.Receiver.Since = holder.PID, holder.Agent, holder.Since
+	}
+	f.Receiver.Streaming = f.Receiver.Streaming && held
+	if f.Clusters, err = SystemIDs(dir, server); err != nil {
+		return f, err
+	}
+	return f, lookAtRoom(&f.Spool, dir, home, newest(home, f.Clusters))
+}
+
+// newest gives the cluster's directory that changed last.
+func newest(home string, ids []string) string {
+	var best string
+	var at int64
+	for _, id := range ids {
+		if fi, err := os.Stat(filepath.Join(home, id)); err == nil && (best == "" || fi.ModTime().UnixNano() > at) {
+			best, at = id, fi.ModTime().UnixNano()
+		}
+	}
+	return best
+}
+
+func lookAtRoom(f *state.Spool, dir, home, id string) error {
+	at := nearest(home)
+	r, err := measure(at, 0, Limit{})
+	if err != nil {
+		return problem("look at spool "+dir, err)
+	}
+	f.FileSystem, f.Free, f.Total = r.FileSystem, r.Free, r.Total
+	if id == "" {
+		return nil
+	}
+	f.SystemID = id
+	return problem("look at spool "+home, lookAtCluster(f, filepath.Join(home, id), id))
+}
+
+// nearest gives the closest directory at or above path that exists.
+func nearest(path string) string {
+	for {
+		if fi, err := os.Stat(path); err == nil && fi.IsDir() {
+			return path
+		}
+		up := filepath.Dir(path)
+		if up == path {
+			return path
+		}
+		path = up
+	}
+}
+
+func lookAtCluster(f *state.Spool, dir, id string) error {
+	system, err := strconv.ParseUint(id, 10, 64)
+	if err != nil {
+		return err
+	}
+	z := sizeOf(dir)
+	v, err := list(dir, z)
+	if err != nil {
+		return err
+	}
+	for seg := range v.partial {
+		x, err := lookAtPartial(dir, z, system, &v, seg)
+		if errors.Is(err, os.ErrNotExist) {
+			x, err = extent{valid: seg.End(z), known: seg.End(z)}, nil // completed while we looked
+		}
+		if err != nil {
+			return err
+		}
+		v.partial[seg] = x
+	}
+	p := v.position(z)
+	f.Timeline, f.Durable, f.Used = p.Timeline, p.Durable, v.bytes(z)
+	for seg, done := range v.complete {
+		if !done {
+			f.Pending = append(f.Pending, wal.Range{Timeline: seg.Timeline, From: seg.Start(z), To: seg.End(z)})
+		}
+	}
+	f.Pending = wal.Merge(f.Pending)
+	if f.Diverged, err = names(filepath.Join(dir, "diverged")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if f.Quarantined, err = names(filepath.Join(dir, "quarantine")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func lookAtPartial(dir string, z wal.SegmentSize, system uint64, v *inventory, seg wal.Segment) (extent, error) {
+	f, err := os.Open(filepath.Join(dir, seg.Name(z)+partialSuffix))
+	if err != nil {
+		return extent{}, err
+	}
+	defer f.Close()
+	return inspect(f, seg, partsOf(dir, z, system, v, seg))
+}
+
+// sizeOf finds the cluster's segment size: each segment's first page says it, so does a complete segment's length.
+func sizeOf(dir string) wal.SegmentSize {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return wal.DefaultSegmentSize
+	}
+	for _, e := range entries {
+		name, _ := splitName(e.Name())
+		if len(name) != 24 || !e.Type().IsRegular() {
+			continue
+		}
+		if z, ok := sizeInHeader(filepath.Join(dir, e.Name())); ok {
+			return z
+		}
+	}
+	return wal.DefaultSegmentSize
+}
+
+// sizeInHeader reads xlp_seg_size of the long page header that a segment begins with.
+func sizeInHeader(path string) (wal.SegmentSize, bool) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, false
+	}
+	defer f.Close()
+	var head [40]byte
+	if _, err := f.ReadAt(head[:], 0); err != nil || head[2]&2 == 0 {
+		return 0, false
+	}
+	z := wal.SegmentSize(binary.LittleEndian.Uint32(head[32:]))
+	return z, z.Check() == nil
 }

@@ -1,0 +1,209 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+func (s *Spool) divergedDir() string   { return filepath.Join(s.dir, "diverged") }
+func (s *Spool) quarantineDir() string { return filepath.Join(s.dir, "quarantine") }
+
+// path gives the file of a segment with this ending.
+func (s *Spool) path(seg wal.Segment, ending string) string {
+	return filepath.Join(s.dir, seg.Name(s.o.SegmentSize)+ending)
+}
+
+func ending(done bool) string {
+	if done {
+		return doneSuffix
+	}
+	return ""
+}
+
+// freeName gives a path in dir that no file has, from a base name.
+func (s *Spool) freeName(dir, base string) string {
+	for n := 1; ; n++ {
+		path := filepath.Join(dir, fmt.Sprintf("%s.%d", base, n))
+		if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
+			return path
+		}
+	}
+}
+
+// Position tells how far the spool reaches.
+func (s *Spool) Position() Position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.files.position(s.o.SegmentSize)
+}
+
+// OpenSegment opens a complete segment for reading. os.ErrNotExist when the spool does not have it.
+func (s *Spool) OpenSegment(seg wal.Segment) (*os.File, error) {
+	s.mu.Lock()
+	done, have := s.files.complete[seg]
+	s.mu.Unlock()
+	if !have {
+		return nil, fmt.Errorf("open segment %s of the spool: %w", seg.Name(s.o.SegmentSize), os.ErrNotExist)
+	}
+	f, err := os.Open(s.path(seg, ending(done)))
+	return f, problem("open segment "+seg.Name(s.o.SegmentSize), err)
+}
+
+// OpenPartial opens an unfinished segment for reading. os.ErrNotExist when there is none of that number; it may have
+// been completed since.
+func (s *Spool) OpenPartial(seg wal.Segment) (*os.File, error) {
+	f, err := os.Open(s.path(seg, partialSuffix))
+	return f, problem("open unfinished segment "+seg.Name(s.o.SegmentSize), err)
+}
+
+// Work lists what waits to go into the repositories. It is true until the first Write.
+func (s *Spool) Work() (Work, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var w Work
+	for t := range s.files.histories {
+		w.Histories = append(w.Histories, t)
+	}
+	slices.Sort(w.Histories)
+	tip := s.files.position(s.o.SegmentSize).Timeline
+	for _, seg := range s.files.segments() {
+		done, complete := s.files.complete[seg]
+		switch {
+		case done:
+			w.Before = append(w.Before, seg)
+		case complete:
+			w.Segments = append(w.Segments, seg)
+		case seg.Timeline < tip:
+			w.Ended = append(w.Ended, Ended{Segment: seg, UpTo: s.files.partial[seg].valid})
+		}
+	}
+	var err error
+	if w.Gaps, err = s.readGaps(); err != nil {
+		return w, problem("read the gaps of spool "+s.dir, err)
+	}
+	w.Missing, err = s.missing()
+	return w, problem("list quarantine of spool "+s.dir, err)
+}
+
+// Done says that every repository holds a complete segment. Its file becomes .done, and the one before it goes.
+func (s *Spool) Done(seg wal.Segment) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	done, have := s.files.complete[seg]
+	if !have || done {
+		return nil
+	}
+	if err := os.Rename(s.path(seg, ""), s.path(seg, doneSuffix)); err != nil {
+		return problem("mark segment "+seg.Name(s.o.SegmentSize)+" as archived", err)
+	}
+	s.files.complete[seg] = true
+	for old, done := range s.files.complete {
+		if !done || compareSegments(old, seg) >= 0 {
+			continue
+		}
+		if err := s.remove(s.path(old, doneSuffix)); err != nil {
+			return problem("remove archived segment "+old.Name(s.o.SegmentSize), err)
+		}
+		delete(s.files.complete, old)
+	}
+	return nil
+}
+
+// DoneEnded says that every repository holds the unfinished last segment of a timeline that was left.
+func (s *Spool) DoneEnded(seg wal.Segment) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, have := s.files.partial[seg]; !have {
+		return nil
+	}
+	if err := s.remove(s.path(seg, partialSuffix)); err != nil {
+		return problem("remove archived segment "+seg.Name(s.o.SegmentSize), err)
+	}
+	delete(s.files.partial, seg)
+	return nil
+}
+
+// remove deletes a file; that it is gone already is no error. The name may come back after a power cut, which hurts
+// nothing: it is archived again as the same bytes.
+func (s *Spool) remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Seed puts WAL that a repository holds into the spool, for the stream to go on from: bytes from the segment's start up
+// to upTo, as a partial or, when that is the whole segment, as one that is archived already.
+func (s *Spool) Seed(seg wal.Segment, upTo wal.LSN, r io.Reader) error {
+	z := s.o.SegmentSize
+	name := seg.Name(z)
+	n := int64(upTo - seg.Start(z))
+	end := partialSuffix
+	if upTo == seg.End(z) {
+		end = doneSuffix
+	}
+	if err := s.install(s.path(seg, end), io.LimitReader(r, n), n); err != nil {
+		return problem("put segment "+name+" of a repository into the spool", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if end == doneSuffix {
+		s.files.complete[seg] = true
+		return nil
+	}
+	x, err := s.settlePartial(&s.files, seg)
+	if err != nil {
+		return problem("put segment "+name+" of a repository into the spool", err)
+	}
+	s.files.partial[seg] = x
+	return nil
+}
+
+// install writes a whole file under a new name that is durable when it returns. The length must be want; negative: any.
+func (s *Spool) install(path string, r io.Reader, want int64) error {
+	temporary := path + newSuffix
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	n, err := io.Copy(f, r)
+	if err == nil && want >= 0 && n != want {
+		err = fmt.Errorf("%d bytes came, %d were to: %w", n, want, io.ErrUnexpectedEOF)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(temporary, path)
+	}
+	if err != nil {
+		os.Remove(temporary)
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// names lists the regular files of a directory.
+func names(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, e := range entries {
+		if e.Type().IsRegular() && !strings.HasSuffix(e.Name(), newSuffix) {
+			out = append(out, e.Name())
+		}
+	}
+	return out, nil
+}

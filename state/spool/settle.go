@@ -1,0 +1,138 @@
+package spool
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// settle makes what a kill or a power cut left behind true: everything durable, nothing torn.
+func (s *Spool) settle() error {
+	v, err := list(s.dir, s.o.SegmentSize)
+	if err != nil {
+		return err
+	}
+	for _, name := range v.leftovers {
+		if err := os.Remove(filepath.Join(s.dir, name)); err != nil {
+			return err
+		}
+	}
+	for _, name := range v.misplaced { // no crash makes one; a person or a bad disk may
+		if err := os.Rename(filepath.Join(s.dir, name), s.freeName(s.quarantineDir(), name)); err != nil {
+			return err
+		}
+	}
+	for seg := range v.partial {
+		x, err := s.settlePartial(&v, seg)
+		if err != nil {
+			return err
+		}
+		v.partial[seg] = x
+	}
+	s.files = v
+	for _, d := range []string{s.quarantineDir(), s.divergedDir(), s.dir, s.home} {
+		if err := syncDir(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settlePartial cuts a partial back to its last whole record and makes the rest durable.
+func (s *Spool) settlePartial(v *inventory, seg wal.Segment) (extent, error) {
+	path := s.path(seg, partialSuffix)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return extent{}, err
+	}
+	defer f.Close()
+	x, err := inspect(f, seg, s.scanParts(v, seg))
+	if err != nil {
+		return extent{}, err
+	}
+	if err := f.Truncate(int64(x.valid - seg.Start(s.o.SegmentSize))); err != nil {
+		return extent{}, err
+	}
+	return x, f.Sync()
+}
+
+// scanParts is what inspect needs besides the partial.
+type scanParts struct {
+	size   wal.SegmentSize
+	system uint64
+	before func() (io.ReadCloser, error) // the segment before; os.ErrNotExist when the spool has none
+}
+
+func (s *Spool) scanParts(v *inventory, seg wal.Segment) scanParts {
+	return partsOf(s.dir, s.o.SegmentSize, s.system, v, seg)
+}
+
+func partsOf(dir string, z wal.SegmentSize, system uint64, v *inventory, seg wal.Segment) scanParts {
+	return scanParts{size: z, system: system, before: func() (io.ReadCloser, error) {
+		prev := wal.Segment{Timeline: seg.Timeline, Number: seg.Number - 1}
+		done, have := v.complete[prev]
+		if seg.Number == 0 || !have {
+			return nil, os.ErrNotExist
+		}
+		return os.Open(filepath.Join(dir, prev.Name(z)+ending(done)))
+	}}
+}
+
+// inspect tells how much of a partial is WAL. Where the segment before is at hand, a record that crosses the border is
+// checked too, and so counts; where it is not, a partial that begins with such a record is valid, but not proven.
+func inspect(f *os.File, seg wal.Segment, p scanParts) (extent, error) {
+	start := seg.Start(p.size)
+	fi, err := f.Stat()
+	if err != nil {
+		return extent{}, err
+	}
+	size := min(fi.Size(), p.size.Bytes())
+	sc := wal.NewScanner(p.size, p.system, seg.Timeline)
+	carried, err := scanBefore(sc, seg, p)
+	if err != nil {
+		return extent{}, err
+	}
+	sum, err := sc.Segment(seg, io.NewSectionReader(f, 0, size), nil)
+	var c *wal.CorruptError
+	if err != nil && !errors.As(err, &c) {
+		return extent{}, err
+	}
+	if err != nil && c.Foreign {
+		return extent{valid: start, known: start}, nil // not WAL of this cluster: all of it comes again
+	}
+	x := extent{valid: min(sum.End, start+wal.LSN(size)), known: max(sum.Last, start)}
+	x.known = min(x.known, x.valid)
+	if !carried && continues(f) {
+		x.known = start
+	}
+	return x, nil
+}
+
+// scanBefore lets the scanner read the segment before, and tells whether it did so to its end.
+func scanBefore(sc *wal.Scanner, seg wal.Segment, p scanParts) (bool, error) {
+	r, err := p.before()
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer r.Close()
+	prev := wal.Segment{Timeline: seg.Timeline, Number: seg.Number - 1}
+	sum, err := sc.Segment(prev, r, nil)
+	var c *wal.CorruptError
+	if errors.As(err, &c) {
+		return false, nil
+	}
+	return sum.End == seg.Start(p.size), err
+}
+
+// continues tells whether the first page says that it begins with the rest of an earlier record.
+func continues(r io.ReaderAt) bool {
+	var head [4]byte
+	n, _ := r.ReadAt(head[:], 0)
+	return n == len(head) && head[2]&1 != 0 // xlp_info, XLP_FIRST_IS_CONTRECORD
+}
