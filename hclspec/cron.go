@@ -1,0 +1,74 @@
+package hclspec
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	cron "github.com/netresearch/go-cron"
+)
+
+// cronFields are the five fields of cron(5), with H for a value spread by name, and with day of month or day of week,
+// as cron(5) has it, when both are given.
+const cronFields = cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.DowOrDom | cron.Hash
+
+// ParseCron reads the five fields of cron(5) in a time zone. H is spread by key, so that equal files give equal times.
+func ParseCron(expression, timezone, key string) (cron.Schedule, error) {
+	if timezone == "" {
+		timezone = "UTC"
+	}
+	if err := checkCron(expression); err != nil {
+		return nil, err
+	}
+	if _, err := loadZone(timezone); err != nil {
+		return nil, err
+	}
+	s, err := parseCron("CRON_TZ="+timezone+" "+expression, key)
+	if err != nil {
+		return nil, mistake{fmt.Sprintf("%s is not a cron expression: %v.", quote(expression), err), ""}
+	}
+	return s, nil
+}
+
+// checkCron refuses what is not five fields, and what never comes.
+func checkCron(expression string) error {
+	hint := `Write minute, hour, day of month, month and day of week, for example "0 1 * * *" for every night at one.`
+	if strings.HasPrefix(expression, "@") {
+		return mistake{fmt.Sprintf("%s is a nickname, not five fields.", quote(expression)), hint}
+	}
+	if strings.Contains(expression, "TZ=") {
+		return mistake{fmt.Sprintf("%s names a time zone inside the expression.", quote(expression)), "Use the attribute timezone."}
+	}
+	if len(expression) > 200 || len(strings.Fields(expression)) != 5 {
+		return mistake{fmt.Sprintf("%s is not five fields.", quote(expression)), hint}
+	}
+	s, err := parseCron(expression, "check")
+	if err != nil {
+		return mistake{fmt.Sprintf("%s is not a cron expression: %v.", quote(expression), err), hint}
+	}
+	if s.Next(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)).IsZero() {
+		return mistake{fmt.Sprintf("%s never comes: no calendar has such a day.", quote(expression)), ""}
+	}
+	return nil
+}
+
+func parseCron(spec, key string) (cron.Schedule, error) {
+	p, err := cron.TryNewParser(cronFields)
+	if err != nil {
+		return nil, err
+	}
+	return p.ParseWithHashKey(spec, key)
+}
+
+// loadZone finds an IANA time zone. "Local" is refused: a configuration means the same on every machine.
+func loadZone(name string) (*time.Location, error) {
+	refused := mistake{fmt.Sprintf("%s is not a time zone.", quote(name)), `Write an IANA name, for example "UTC" or "Europe/Berlin".`}
+	if name == "" || name == "Local" {
+		return nil, refused
+	}
+	z, err := time.LoadLocation(name)
+	if err != nil {
+		return nil, refused
+	}
+	return z, nil
+}

@@ -1,0 +1,253 @@
+package hclspec
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/zclconf/go-cty/cty"
+)
+
+// maxInstances bounds the servers of one block.
+const maxInstances = 16384
+
+// progress of a value that is evaluated when it is first needed.
+type progress int
+
+const (
+	untouched progress = iota
+	busy
+	finished
+)
+
+// local is one local value.
+type local struct {
+	attr  *hcl.Attribute
+	state progress
+	value cty.Value // NilVal: it failed
+}
+
+// declared is a block that expressions refer to: a repository or a server.
+type declared struct {
+	kind      string
+	label     string
+	block     *hcl.Block
+	state     progress
+	keyed     bool // it has for_each
+	failed    bool // its for_each has no value
+	instances []instance
+	value     cty.Value
+}
+
+// instance is one server or repository: the block itself, or one for each key.
+type instance struct {
+	key     string
+	address string
+	name    string
+	each    cty.Value
+}
+
+// declare collects the names that expressions may refer to.
+func (l *loader) declare() {
+	for _, b := range l.blocks["locals"] {
+		attrs, diags := b.Body.JustAttributes()
+		l.diags = append(l.diags, diags...)
+		for _, name := range sortedKeys(attrs) {
+			if before, twice := l.locals[name]; twice {
+				l.twice("local."+name, attrs[name].NameRange, before.attr.NameRange)
+				continue
+			}
+			l.locals[name] = &local{attr: attrs[name]}
+		}
+	}
+	l.declareBlocks("repository", l.repositories)
+	l.declareBlocks("server", l.servers)
+	for _, b := range language() {
+		l.checkTwice(b)
+	}
+}
+
+func (l *loader) declareBlocks(kind string, into map[string]*declared) {
+	for _, b := range l.blocks[kind] {
+		label := b.Labels[0]
+		if _, twice := into[label]; !twice { // checkTwice reports the second one
+			into[label] = &declared{kind: kind, label: label, block: b}
+		}
+	}
+}
+
+// checkTwice checks labels, and refuses a second block of one name, or of a kind that stands once.
+func (l *loader) checkTwice(schema block) {
+	seen := map[string]hcl.Range{}
+	for _, b := range l.blocks[schema.name] {
+		label := ""
+		if schema.label != "" {
+			label = b.Labels[0]
+			if err := CheckName(label); err != nil && !schema.later && schema.name != "variable" && schema.name != "output" {
+				l.refuse("Invalid name", err, b.LabelRanges[0])
+			}
+		}
+		if schema.label == "" && !schema.single {
+			continue
+		}
+		if before, twice := seen[label]; twice {
+			l.twice(strings.TrimSuffix(schema.name+"."+label, "."), b.DefRange, before)
+		}
+		seen[label] = b.DefRange
+	}
+}
+
+func (l *loader) twice(what string, at, before hcl.Range) {
+	l.fail("Declared twice", fmt.Sprintf("%s is declared at %s:%d already.", what, before.Filename, before.Start.Line), "Take one of them out, or give it another name.", &at)
+}
+
+// refuse reports a mistake.
+func (l *loader) refuse(summary string, err error, at hcl.Range) {
+	if m, ok := err.(mistake); ok {
+		l.fail(summary, m.what, m.hint, &at)
+		return
+	}
+	l.fail(summary, err.Error(), "", &at)
+}
+
+// enter begins the evaluation of a name; false: it is under way already, which is a cycle.
+func (l *loader) enter(name string, state *progress, at hcl.Range) bool {
+	if *state == busy {
+		from := slices.Index(l.trail, name)
+		l.fail("A value depends on itself", strings.Join(append(slices.Clone(l.trail[from:]), name), " needs ")+".", "Break the circle at one of them.", &at)
+		return false
+	}
+	*state = busy
+	l.trail = append(l.trail, name)
+	return true
+}
+
+func (l *loader) leave(state *progress) {
+	*state = finished
+	l.trail = l.trail[:len(l.trail)-1]
+}
+
+func (l *loader) localValue(name string) (cty.Value, bool) {
+	x := l.locals[name]
+	if x.state != finished {
+		if len(l.trail) > 500 {
+			l.fail("Too long a chain", "More than 500 values depend on each other in one chain.", "", x.attr.NameRange.Ptr())
+			return cty.DynamicVal, false
+		}
+		if !l.enter("local."+name, &x.state, x.attr.NameRange) {
+			return cty.DynamicVal, false
+		}
+		if v, ok := l.evaluate(x.attr.Expr, scope{}, nil); ok {
+			x.value = v
+		}
+		l.leave(&x.state)
+	}
+	return x.value, x.value != cty.NilVal
+}
+
+// declaredValue gives what server.NAME or repository.NAME stands for: an object with its address and name, or a map of
+// such objects by key.
+func (l *loader) declaredValue(d *declared) (cty.Value, bool) {
+	if d.state != finished {
+		if !l.enter(d.kind+"."+d.label, &d.state, d.block.DefRange) {
+			return cty.DynamicVal, false
+		}
+		l.expand(d)
+		l.leave(&d.state)
+	}
+	return d.value, !d.failed
+}
+
+// expand finds the instances of a block.
+func (l *loader) expand(d *declared) {
+	schema := repositoryBlock()
+	if d.kind == "server" {
+		schema = serverBlock()
+	}
+	content := l.content(&schema, d.block.Body)
+	address := d.kind + "." + d.label
+	if attr, ok := content.Attributes["for_each"]; ok {
+		d.keyed = true
+		d.instances, ok = l.forEach(attr, address, d.label)
+		d.failed = !ok
+	} else {
+		d.instances = []instance{{address: address, name: d.label, each: cty.EmptyObjectVal}}
+	}
+	objects := map[string]cty.Value{}
+	for n := range d.instances {
+		i := &d.instances[n]
+		l.storedAs(content, d, i)
+		objects[i.key] = reference(i.address, i.name)
+	}
+	switch {
+	case !d.keyed:
+		d.value = objects[""]
+	case len(objects) == 0:
+		d.value = cty.MapValEmpty(reference("", "").Type())
+	default:
+		d.value = cty.MapVal(objects)
+	}
+}
+
+func reference(address, name string) cty.Value {
+	return cty.ObjectVal(map[string]cty.Value{"address": cty.StringVal(address), "name": cty.StringVal(name)})
+}
+
+// storedAs lets the attribute stored_as name an instance.
+func (l *loader) storedAs(content *hcl.BodyContent, d *declared, i *instance) {
+	attr, ok := content.Attributes["stored_as"]
+	if !ok {
+		return
+	}
+	v, ok := l.evaluate(attr.Expr, scope{each: d.keyed}, i)
+	if !ok || v.IsNull() || v.IsMarked() {
+		return // decode reports it
+	}
+	if s, err := asText(v); err == nil && checkStored(s) == nil {
+		i.name = s
+	}
+}
+
+// forEach expands a map, an object or a set of strings.
+func (l *loader) forEach(attr *hcl.Attribute, address, label string) ([]instance, bool) {
+	at := attr.Expr.Range()
+	v, ok := l.evaluate(attr.Expr, scope{}, nil)
+	if !ok {
+		return nil, false
+	}
+	wanted := mistake{"for_each wants a map, or a set of strings.", `Write { eu = { … } }, or toset(["eu", "us"]).`}
+	marked := v.IsMarked()
+	v, _ = v.Unmark()
+	t := v.Type()
+	switch {
+	case marked:
+		l.refuse("Invalid for_each", mistake{"for_each is sensitive, and its keys become names that are shown.", ""}, at)
+		return nil, false
+	case v.IsNull(), !t.IsMapType() && !t.IsObjectType() && !t.IsSetType():
+		l.refuse("Invalid for_each", wanted, at)
+		return nil, false
+	case v.LengthInt() > maxInstances:
+		l.refuse("Invalid for_each", mistake{fmt.Sprintf("for_each has %d keys; a block may have %d instances.", v.LengthInt(), maxInstances), ""}, at)
+		return nil, false
+	}
+	var out []instance
+	for it := v.ElementIterator(); it.Next(); {
+		k, e := it.Element()
+		if k.Type() != cty.String || k.IsNull() || k.IsMarked() {
+			l.refuse("Invalid for_each", wanted, at)
+			return nil, false
+		}
+		if err := CheckName(k.AsString()); err != nil {
+			l.refuse("Invalid key of for_each", err, at)
+			return nil, false
+		}
+		key := k.AsString()
+		out = append(out, instance{
+			key: key, address: fmt.Sprintf("%s[%q]", address, key), name: label + "." + key,
+			each: cty.ObjectVal(map[string]cty.Value{"key": k, "value": e}),
+		})
+	}
+	slices.SortFunc(out, func(a, b instance) int { return strings.Compare(a.key, b.key) })
+	return out, true
+}

@@ -1,0 +1,36 @@
+package hclspec
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/agext/levenshtein"
+)
+
+// nearest gives the candidate that the name was probably meant to be; empty: none is near.
+func nearest(name string, candidates []string) string {
+	if len(name) > 80 {
+		return ""
+	}
+	best, bestDistance := "", 1+max(1, min(3, len(name)/3))
+	sorted := slices.Sorted(slices.Values(candidates))
+	for _, c := range sorted {
+		if strings.EqualFold(strings.ReplaceAll(name, "-", "_"), strings.ReplaceAll(c, "-", "_")) {
+			return c
+		}
+		if abs(len(c)-len(name)) >= bestDistance {
+			continue
+		}
+		if d := levenshtein.Distance(name, c, nil); d < bestDistance {
+			best, bestDistance = c, d
+		}
+	}
+	return best
+}
+
+func abs(n int) int {
+	if n < 0 {
+		return -n
+	}
+	return n
+}
