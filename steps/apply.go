@@ -2,10 +2,13 @@ package steps
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/pgkeep/pgkeep/plan"
+	"github.com/pgkeep/pgkeep/state/host"
 )
 
 // Options go with one Apply.
@@ -16,7 +19,7 @@ type Options struct {
 	Approved []string
 	// Report is told every event, one at a time; nil: nobody is told.
 	Report func(Event)
-	// Parallel is how many servers are worked on at once; default 4.
+	// Parallel is how many steps run at once; default 4.
 	Parallel int
 	// Now reads the clock; nil: time.Now.
 	Now func() time.Time
@@ -26,43 +29,114 @@ type Options struct {
 	Host string
 }
 
-// Outcome is how a step ended.
-type Outcome string
-
-// The outcomes.
-const (
-	OutcomeDone        Outcome = "done"
-	OutcomeAlready     Outcome = "already"
-	OutcomeFailed      Outcome = "failed"
-	OutcomeSkipped     Outcome = "skipped"      // because of a step before it
-	OutcomeOtherHost   Outcome = "other host"   // must run elsewhere
-	OutcomeStale       Outcome = "stale"        // a condition no longer holds
-	OutcomeLocked      Outcome = "locked"       // another pgkeep is at it
-	OutcomeNotApproved Outcome = "not approved" // waits for a name
-	OutcomeCanceled    Outcome = "canceled"     // the operator interrupted
-)
-
-// StepResult is how one step ended.
-type StepResult struct {
-	Step    *plan.Step
-	Outcome Outcome
-	Note    string // one sentence: why not, or what came of it
-	Err     error  // of failed, stale, locked
-	Began   time.Time
-	Elapsed time.Duration
+// Allows tells whether a step runs without asking anybody again.
+func (o Options) Allows(s *plan.Step) bool {
+	return slices.Contains(o.Auto, s.Impact) || slices.Contains(o.Approved, string(s.Impact)) || slices.Contains(o.Approved, s.ID)
 }
 
-// Result is how an apply ended, step by step in the plan's order.
-type Result struct {
-	Steps   []StepResult
-	Journal error // why the journal could not be written; nil: it was, or nothing ran
-}
-
-// Apply does what the plan says. The error is nil when every step is done, or was so already; else it says how many
-// are not, and Result says which and why.
+// Apply does what the plan says. The error is nil when every step is done, or was so already; else it is *Incomplete,
+// and Result says which are not and why. When ctx ends, no further step begins and those that run are told to stop; what
+// they left is found by the next look.
 func Apply(ctx context.Context, p *plan.Plan, w World, o Options) (Result, error) {
-	return Result{}, errors.New("not built yet")
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Parallel <= 0 {
+		o.Parallel = 4
+	}
+	a := &applier{world: w, o: o, results: make([]StepResult, len(p.Steps)), ended: map[string]chan struct{}{}, index: map[string]int{}}
+	for i := range p.Steps {
+		a.ended[p.Steps[i].ID] = make(chan struct{})
+		a.index[p.Steps[i].ID] = i
+	}
+	began := o.Now()
+	a.runLanes(ctx, p)
+	result := Result{Steps: a.results}
+	result.Journal = a.journal(ctx, began, result)
+	return result, result.err()
 }
 
-// Exit gives the exit code that the outcomes mean: 0, 1, 4, 5, 6, 7 or 130, as in docs/exit-codes.
-func (r Result) Exit() int { return 1 }
+// applier is one run of Apply. results[i] is written by the one goroutine that runs step i, before ended[id] is closed;
+// others read it only after that.
+type applier struct {
+	world   World
+	o       Options
+	results []StepResult
+	index   map[string]int
+	ended   map[string]chan struct{}
+	telling sync.Mutex
+}
+
+// runLanes gives each server, and each repository that steps touch without a server, a lane of its own. A lane runs its
+// steps in the plan's order, and After names only earlier ones: so waiting for them cannot end in a circle.
+func (a *applier) runLanes(ctx context.Context, p *plan.Plan) {
+	lanes := map[string][]int{}
+	for i := range p.Steps {
+		key := lane(p.Steps[i].Action)
+		lanes[key] = append(lanes[key], i)
+	}
+	slots := make(chan struct{}, a.o.Parallel)
+	var all sync.WaitGroup
+	for _, steps := range lanes {
+		all.Go(func() {
+			for _, i := range steps {
+				a.runInTurn(ctx, &p.Steps[i], slots)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func (a *applier) runInTurn(ctx context.Context, s *plan.Step, slots chan struct{}) {
+	defer close(a.ended[s.ID])
+	for _, before := range s.After {
+		if ended, planned := a.ended[before]; planned && a.index[before] < a.index[s.ID] {
+			<-ended
+		}
+	}
+	slots <- struct{}{}
+	defer func() { <-slots }()
+	a.results[a.index[s.ID]] = a.runOne(ctx, s)
+}
+
+// runOne decides whether the step may begin, and ends it with exactly one event.
+func (a *applier) runOne(ctx context.Context, s *plan.Step) StepResult {
+	r := StepResult{Step: s, Began: a.o.Now()}
+	switch {
+	case ctx.Err() != nil:
+		r.Outcome, r.Note = OutcomeCanceled, "not begun: interrupted"
+	case !host.IsHere(s.Host, a.o.Host):
+		r.Outcome, r.Note = OutcomeOtherHost, fmt.Sprintf("blocked: run on %s", s.Host)
+	case a.unsettled(s) != "":
+		r.Outcome, r.Note = OutcomeSkipped, a.unsettled(s)
+	case !a.o.Allows(s):
+		r.Outcome, r.Note = OutcomeNotApproved, fmt.Sprintf("%s: waits for approval by name", s.Impact)
+	default:
+		a.tell(Event{Kind: Started, Step: s, At: r.Began})
+		r.Outcome, r.Note, r.Err = a.carryOut(ctx, s)
+	}
+	r.Elapsed = a.o.Now().Sub(r.Began)
+	a.tell(Event{Kind: r.Outcome.kind(), Step: s, Outcome: r.Outcome, At: r.Began.Add(r.Elapsed), Elapsed: r.Elapsed, Note: r.Note, Err: r.Err})
+	return r
+}
+
+// unsettled says which step before this one is not done; empty: all are.
+func (a *applier) unsettled(s *plan.Step) string {
+	for _, before := range s.After {
+		i, planned := a.index[before]
+		if !planned || i >= a.index[s.ID] || a.results[i].Outcome.settled() {
+			continue
+		}
+		return fmt.Sprintf("comes after %s, which is %s", before, a.results[i].Outcome)
+	}
+	return ""
+}
+
+func (a *applier) tell(e Event) {
+	if a.o.Report == nil {
+		return
+	}
+	a.telling.Lock()
+	defer a.telling.Unlock()
+	a.o.Report(e)
+}

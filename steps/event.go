@@ -15,22 +15,86 @@ const (
 	Progress EventKind = "progress"
 	Done     EventKind = "done"     // ran and verified
 	Already  EventKind = "already"  // the world was so before
-	Skipped  EventKind = "skipped"  // not run; Note says because of what
-	Failed   EventKind = "failed"   // Err
+	Skipped  EventKind = "skipped"  // did not run; Note says because of what
+	Failed   EventKind = "failed"   // Err says why
 	Waiting  EventKind = "waiting"  // needs approval and has none
-	Canceled EventKind = "canceled" // cut short by the operator
+	Canceled EventKind = "canceled" // the operator interrupted
 )
 
 // Event is told as it happens. Step points into the plan and is not to be changed.
 type Event struct {
 	Kind    EventKind
 	Step    *plan.Step
+	Outcome Outcome // of the kinds that end a step
 	At      time.Time
 	Elapsed time.Duration // since the step started
 	Note    string        // one sentence
-	Err     error         // of Failed
-	// Of Progress; Total and ETA are 0 when not known.
+	Err     error         // of Failed, and of Skipped when a condition no longer holds
+	// Of Progress; Total and ETA are 0 when they are not known.
 	Done, Total int64   // bytes
 	Rate        float64 // bytes a second since the step started
 	ETA         time.Duration
+}
+
+// Outcome is how a step ended.
+type Outcome string
+
+// The outcomes.
+const (
+	OutcomeDone        Outcome = "done"
+	OutcomeAlready     Outcome = "already"
+	OutcomeFailed      Outcome = "failed"
+	OutcomeSkipped     Outcome = "skipped"      // because of a step before it
+	OutcomeOtherHost   Outcome = "other host"   // must run elsewhere
+	OutcomeStale       Outcome = "stale"        // a condition no longer holds
+	OutcomeLocked      Outcome = "locked"       // another pgkeep is at it
+	OutcomeNotApproved Outcome = "not approved" // waits for a name
+	OutcomeCanceled    Outcome = "canceled"     // the operator interrupted
+)
+
+// kind gives the event that ends a step of this outcome.
+func (o Outcome) kind() EventKind {
+	switch o {
+	case OutcomeDone:
+		return Done
+	case OutcomeAlready:
+		return Already
+	case OutcomeFailed, OutcomeLocked:
+		return Failed
+	case OutcomeNotApproved:
+		return Waiting
+	case OutcomeCanceled:
+		return Canceled
+	case OutcomeSkipped, OutcomeOtherHost, OutcomeStale:
+		return Skipped
+	}
+	return Skipped
+}
+
+// settled tells whether the world is as the step would have it, so that later steps can build on it.
+func (o Outcome) settled() bool { return o == OutcomeDone || o == OutcomeAlready }
+
+// meter turns a running step's bytes into Progress events, at most ten a second.
+type meter struct {
+	step  *plan.Step
+	now   func() time.Time
+	began time.Time
+	last  time.Time
+	tell  func(Event)
+}
+
+func (m *meter) report(done, total int64) {
+	at := m.now()
+	if at.Sub(m.last) < 100*time.Millisecond && done != total {
+		return
+	}
+	m.last = at
+	e := Event{Kind: Progress, Step: m.step, At: at, Elapsed: at.Sub(m.began), Done: done, Total: total}
+	if e.Elapsed > 0 {
+		e.Rate = float64(done) / e.Elapsed.Seconds()
+	}
+	if e.Rate > 0 && total > done {
+		e.ETA = time.Duration(float64(total-done) / e.Rate * float64(time.Second))
+	}
+	m.tell(e)
 }

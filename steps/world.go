@@ -23,6 +23,8 @@ type World struct {
 // Servers connects to PostgreSQL by stored name, the names of `removed` blocks included.
 type Servers interface {
 	Connect(ctx context.Context, server string) (Server, error)
+	// History fetches the history file of a timeline.
+	History(ctx context.Context, server string, t wal.Timeline) ([]byte, error)
 }
 
 // Server is one SQL session.
@@ -34,7 +36,7 @@ type Server interface {
 	SwitchWAL(ctx context.Context) (wal.LSN, error)
 	// TryLock takes an advisory lock for as long as the session lives; state.CodeLocked names its holder.
 	TryLock(ctx context.Context, name string) (unlock func(), err error)
-	Close()
+	Close() error
 }
 
 // Slots are a server's physical replication slots.
@@ -52,6 +54,8 @@ type Repositories interface {
 	Identify(ctx context.Context, repository string) (id string, err error)
 	// Create makes a repository in an absent or empty directory, and completes one that was cut short.
 	Create(ctx context.Context, repository string) error
+	// Of gives the labels of a server's repositories.
+	Of(server string) []string
 	// Cluster gives what a repository holds of one cluster.
 	Cluster(ctx context.Context, repository, server, systemID string) (Cluster, error)
 }
@@ -64,15 +68,16 @@ type Cluster interface {
 
 // Catalogue is the backups of a cluster and how they go.
 type Catalogue interface {
+	// Backups lists them, oldest first; one whose writer is dead is `abandoned`.
 	Backups(ctx context.Context) ([]state.Backup, error)
 	// AbortBackup decides `aborted` unless a decision stands already, and gives what stands.
-	AbortBackup(ctx context.Context, id, why string) (state.BackupState, error)
-	// RemoveAborted removes what an aborted backup left.
-	RemoveAborted(ctx context.Context, id string) error
+	AbortBackup(ctx context.Context, id, why string, now time.Time) (state.BackupState, error)
+	// RemoveAborted removes what an aborted backup left, and gives the bytes freed.
+	RemoveAborted(ctx context.Context, id string) (int64, error)
 	// Tomb makes a backup invisible; its volumes go when nothing live refers to them.
-	Tomb(ctx context.Context, id string) error
+	Tomb(ctx context.Context, id string, now time.Time) error
 	// Sweep removes what is free to go of all tombed and aborted backups, and gives the bytes freed.
-	Sweep(ctx context.Context) (int64, error)
+	Sweep(ctx context.Context, now time.Time) (int64, error)
 }
 
 // Archive is the WAL of a cluster.
@@ -82,20 +87,21 @@ type Archive interface {
 	DeleteWAL(ctx context.Context, ranges []wal.Range) (int64, error)
 	Gaps(ctx context.Context) ([]state.Gap, error)
 	RecordGap(ctx context.Context, g state.Gap) error
-	Histories(ctx context.Context) ([]state.History, error)
+	Histories(ctx context.Context) ([]wal.History, error)
+	// PutHistory archives a history file; the same bytes again are success, others state.CodeFork.
 	PutHistory(ctx context.Context, t wal.Timeline, content []byte) error
 }
 
 // Receivers are the processes or goroutines that stream WAL on this machine.
 type Receivers interface {
+	// Names gives the slot and the application_name of the server's receiver.
+	Names(server string) (slot, application string)
 	// Look tells whether the server's receiver runs here.
 	Look(ctx context.Context, server string) (state.Receiver, error)
 	// Start starts it, detached or in the agent; one that runs is success.
 	Start(ctx context.Context, server string) error
 	// Stop ends it tidily and returns when it has ended; none running is success.
 	Stop(ctx context.Context, server string) error
-	// History fetches the history file of a timeline from the server.
-	History(ctx context.Context, server string, t wal.Timeline) ([]byte, error)
 }
 
 // Backups takes base backups.

@@ -24,8 +24,8 @@ type Holder struct {
 // Lock takes an exclusive lock of this machine, named by a file that stays behind when it is released. A lock that is
 // held gives state.CodeLocked and a sentence that names the holder. The lock ends with the process, however it ends.
 func Lock(path string, h Holder) (unlock func(), err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("create the directory of locks: %w", err)
+	if err := privateDir(filepath.Dir(path)); err != nil {
+		return nil, err
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -41,7 +41,7 @@ func Lock(path string, h Holder) (unlock func(), err error) {
 		f.Close()
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	if err := writeHolder(f, h); err != nil {
+	if err := errors.Join(giveToDirOwner(f), writeHolder(f, h)); err != nil {
 		f.Close()
 		return nil, err
 	}
@@ -114,4 +114,59 @@ func lockedError(path, what string, h Holder) error {
 		Text: fmt.Sprintf("%s is locked by %s, lock %s", what, who, path),
 		Hint: "wait until it is done, or look at that process",
 	}
+}
+
+// LockDir gives the directory of this machine's locks: the service's state directory where this user may write it, as
+// the agent's unit has it, else one of the user's own. Locks keep two pgkeep from doing the same work twice; what they
+// do is safe without.
+func LockDir() string {
+	const service = "/var/lib/pgkeep"
+	if unix.Access(service, unix.W_OK) == nil {
+		return filepath.Join(service, "lock")
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("pgkeep-%d", os.Geteuid()), "lock")
+}
+
+// privateDir makes the directory of locks, and refuses one of somebody else: in /tmp anyone could have put it there.
+func privateDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("create the directory of locks: %w", err)
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return fmt.Errorf("look at the directory of locks: %w", err)
+	}
+	if euid := uint32(os.Geteuid()); euid != 0 && st.Uid != euid {
+		return &state.Error{
+			Code: state.CodePermission,
+			Text: fmt.Sprintf("the directory of locks %s belongs to user %d, not to %d who runs this", dir, st.Uid, euid),
+			Hint: "remove it, or run pgkeep as that user",
+		}
+	}
+	return nil
+}
+
+// giveToDirOwner lets the agent's user open the locks that root made.
+func giveToDirOwner(f *os.File) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Dir(filepath.Dir(f.Name())), &st); err != nil {
+		return fmt.Errorf("look at the directory of locks: %w", err)
+	}
+	if st.Uid == 0 {
+		return nil
+	}
+	for _, path := range []string{filepath.Dir(f.Name()), f.Name()} {
+		if err := os.Lchown(path, int(st.Uid), int(st.Gid)); err != nil {
+			return fmt.Errorf("give lock to the service's user: %w", err)
+		}
+	}
+	return nil
+}
+
+// BackupLock gives the file whose lock the writer of a backup holds, below a directory of locks.
+func BackupLock(lockDir, backupID string) string {
+	return filepath.Join(lockDir, "backup-"+backupID+".lock")
 }

@@ -20,6 +20,7 @@ type Detached struct {
 	Program string   // absolute path
 	Args    []string // without the program's name; never a secret
 	Env     []string // never a secret: environments can be listed
+	Input   []byte   // what it reads from its standard input: the place for secrets; nil: nothing
 	Dir     string   // working directory; empty: /
 	Log     string   // file that its output is appended to, created 0600
 }
@@ -43,6 +44,14 @@ func StartDetached(d Detached) (int, error) {
 	}
 	cmd.Env = append([]string{}, d.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
+	if d.Input != nil {
+		input, err := inMemory(d.Input)
+		if err != nil {
+			return 0, err
+		}
+		defer input.Close()
+		cmd.Stdin = input
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return 0, fmt.Errorf("start %s: %w", d.Program, err)
@@ -50,6 +59,24 @@ func StartDetached(d Detached) (int, error) {
 	pid := cmd.Process.Pid
 	go func() { _ = cmd.Wait() }() // only so that it leaves no zombie while we live; its end is seen at its lock
 	return pid, nil
+}
+
+// inMemory gives a file that has no name and never reaches a disk: the child reads it whenever it likes, and nobody waits.
+func inMemory(content []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate("input", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make the input of a process: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "input")
+	if _, err := f.Write(content); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write the input of a process: %w", err)
+	}
+	if _, err := f.Seek(0, 0); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("rewind the input of a process: %w", err)
+	}
+	return f, nil
 }
 
 // Stop asks the process pid to end, and waits until the lock at lockPath is free. It signals nothing unless the lock is

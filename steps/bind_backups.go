@@ -1,0 +1,133 @@
+package steps
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/pgkeep/pgkeep/hclspec"
+	"github.com/pgkeep/pgkeep/plan"
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/postgres"
+	"github.com/pgkeep/pgkeep/state/repository"
+	"github.com/pgkeep/pgkeep/steps/basebackup"
+)
+
+type realBackups struct{ real }
+
+// Take needs two sessions: SQL for facts and settings, then the walsender for the data.
+func (r realBackups) Take(ctx context.Context, order plan.TakeBackup, report func(done, total int64)) (string, error) {
+	s, err := r.server(order.Server)
+	if err != nil {
+		return "", err
+	}
+	facts, captured, err := r.facts(ctx, order.Server)
+	if err != nil {
+		return "", err
+	}
+	clusters, err := r.clusters(ctx, order, facts)
+	if err != nil {
+		return "", err
+	}
+	conn, err := realServers{r.real}.replication(ctx, order.Server, "pgkeep backup "+r.o.Who)
+	if err != nil {
+		return "", err
+	}
+	result, err := basebackup.Take(ctx, conn, clusters, r.options(s, order, facts, captured, report))
+	if closed := conn.Close(); err == nil && closed != nil {
+		err = closed
+	}
+	if err != nil {
+		return result.ID, err
+	}
+	return result.ID, verdictOn(result)
+}
+
+func (r realBackups) facts(ctx context.Context, server string) (facts state.Server, captured []byte, err error) {
+	conninfo, err := r.conninfo(server)
+	if err != nil {
+		return facts, nil, err
+	}
+	conn, err := postgres.Connect(ctx, conninfo, postgres.ConnectOptions{ApplicationName: applicationName("pgkeep backup " + r.o.Who), Timeout: connectTimeout})
+	if err != nil {
+		return facts, nil, err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	facts, err = conn.Facts(ctx)
+	if err != nil {
+		return facts, nil, err
+	}
+	if settings, refused := conn.Captured(ctx); refused == nil { // a role without the grant backs up without them
+		captured, err = json.Marshal(settings)
+	}
+	return facts, captured, err
+}
+
+func (r realBackups) clusters(ctx context.Context, order plan.TakeBackup, facts state.Server) ([]*repository.Cluster, error) {
+	var out []*repository.Cluster
+	for _, label := range order.Repositories {
+		repo, err := r.openRepository(ctx, label)
+		if err != nil {
+			return nil, fmt.Errorf("open repository %q: %w", label, err)
+		}
+		cluster := repo.Cluster(order.Server, facts.SystemID)
+		err = cluster.Ensure(ctx, repository.ClusterFacts{
+			Major: facts.Major(), SegmentSize: facts.SegmentSize, PageSize: facts.PageSize, PageChecksums: facts.PageChecksums,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("repository %q: %w", label, err)
+		}
+		out = append(out, cluster)
+	}
+	return out, nil
+}
+
+func (r realBackups) options(s *hclspec.Server, order plan.TakeBackup, facts state.Server, captured []byte, report func(done, total int64)) basebackup.Options {
+	checkpoint := s.Backup.Checkpoint
+	if order.Fast {
+		checkpoint = "fast"
+	}
+	return basebackup.Options{
+		Server:      order.Server,
+		Label:       order.Label,
+		Kind:        order.Kind,
+		Schedule:    order.Schedule,
+		Checkpoint:  checkpoint,
+		MaxRate:     s.Backup.MaxRate,
+		Compression: s.Backup.TransferCompression,
+		VerifyPages: s.Backup.CheckPageChecksums && facts.PageChecksums,
+		FromStandby: facts.InRecovery,
+		Host:        r.o.Host,
+		Program:     "pgkeep " + r.o.Version,
+		LockDir:     r.o.LockDir,
+		Captured:    captured,
+		Now:         r.o.Now,
+		Random:      rand.Uint32,
+		Report:      func(p basebackup.Progress) { report(p.Done, p.Total) },
+		Budget:      r.budget,
+	}
+}
+
+// verdictOn turns what became of the backup in each repository into one answer: it is taken when it is committed in all
+// of them, and whole.
+func verdictOn(result basebackup.Result) error {
+	var all error
+	for _, o := range result.Outcomes {
+		if !o.Committed {
+			all = errors.Join(all, fmt.Errorf("write it into %s: %w", o.Repository, o.Err))
+		}
+	}
+	if all != nil {
+		return all
+	}
+	if len(result.Damaged) > 0 || result.Info.Damaged != nil {
+		return &state.Error{
+			Code: state.CodeCorrupt,
+			Text: fmt.Sprintf("backup %s is complete, and pages of %d files fail their checksum: it is kept as damaged and never counted", result.ID, len(result.Damaged)),
+			Hint: "look at them: pgkeep backups show " + result.ID,
+		}
+	}
+	return nil
+}

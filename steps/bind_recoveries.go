@@ -1,0 +1,56 @@
+package steps
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/pgkeep/pgkeep/plan"
+	"github.com/pgkeep/pgkeep/steps/recovery"
+)
+
+type realRecoveries struct{ real }
+
+func (r realRecoveries) Restored(_ context.Context, _ string, route plan.Route) (bool, error) {
+	return recovery.Restored(route)
+}
+
+func (r realRecoveries) Restore(ctx context.Context, name string, route plan.Route, report func(done, total int64)) error {
+	repo, err := r.openRepository(ctx, route.Repository)
+	if err != nil {
+		return fmt.Errorf("open repository %q: %w", route.Repository, err)
+	}
+	backup, err := repo.Cluster(route.Server, route.SystemID).OpenBackup(ctx, route.Backup)
+	if err != nil {
+		return fmt.Errorf("open backup %s: %w", route.Backup, err)
+	}
+	evidence, err := recovery.Restore(ctx, recovery.Options{
+		Route:   route,
+		Backup:  backup,
+		Places:  r.places(route),
+		Program: r.o.Program,
+		Now:     r.o.Now,
+		Report:  report,
+	})
+	if err != nil {
+		return err
+	}
+	evidence.Recovery = name
+	return nil
+}
+
+// places gives the route's repository first, then the server's others that are on this machine.
+func (r realRecoveries) places(route plan.Route) []recovery.Place {
+	labels := []string{route.Repository}
+	for _, label := range (realRepositories{r.real}).Of(route.Server) {
+		if label != route.Repository {
+			labels = append(labels, label)
+		}
+	}
+	var out []recovery.Place
+	for _, label := range labels {
+		if x, err := r.repository(label); err == nil {
+			out = append(out, recovery.Place{Label: x.Name, Path: x.Path, URL: x.URL})
+		}
+	}
+	return out
+}

@@ -1,0 +1,135 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/pgkeep/pgkeep/hclspec"
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/host"
+	"github.com/pgkeep/pgkeep/state/repository"
+	"github.com/pgkeep/pgkeep/state/repository/seal"
+	"github.com/pgkeep/pgkeep/state/repository/store"
+	"github.com/pgkeep/pgkeep/state/repository/store/file"
+)
+
+type realRepositories struct{ real }
+
+// store opens what is below a repository. A path of another machine is never looked at here.
+func (r real) store(x *hclspec.Repository) (store.Store, error) {
+	if !host.IsHere(x.Host, r.o.Host) {
+		return nil, &state.Error{
+			Code: state.CodeOtherHost,
+			Text: fmt.Sprintf("repository %q is on %s, and this is %s", x.Name, x.Host, r.o.Host),
+			Hint: "run pgkeep on " + x.Host,
+		}
+	}
+	if x.Path == "" {
+		return nil, fmt.Errorf("open repository %q: this pgkeep knows only repositories with a path", x.Name)
+	}
+	return file.Open(x.Path, file.Options{})
+}
+
+func (r real) openRepository(ctx context.Context, label string) (*repository.Repository, error) {
+	x, err := r.repository(label)
+	if err != nil {
+		return nil, err
+	}
+	st, err := r.store(x)
+	if err != nil {
+		return nil, err
+	}
+	repo, err := repository.Open(ctx, st)
+	if err != nil {
+		return nil, err
+	}
+	return repo.WithCompression(codec(x.Compression))
+}
+
+func codec(c hclspec.Compression) seal.Codec {
+	return seal.Codec{Algorithm: seal.Algorithm(c.Algorithm), Level: c.Level}
+}
+
+func (r realRepositories) Identify(ctx context.Context, label string) (string, error) {
+	repo, err := r.openRepository(ctx, label)
+	if err != nil {
+		return "", err
+	}
+	return repo.ID(), nil
+}
+
+func (r realRepositories) Create(ctx context.Context, label string) error {
+	x, err := r.repository(label)
+	if err != nil {
+		return err
+	}
+	st, err := r.store(x)
+	if err != nil {
+		return err
+	}
+	_, err = repository.Create(ctx, st, repository.CreateOptions{Now: r.o.Now(), Compression: codec(x.Compression)})
+	return err
+}
+
+func (r realRepositories) Of(server string) []string {
+	s, err := r.server(server)
+	if err != nil {
+		return nil
+	}
+	return s.Repositories
+}
+
+func (r realRepositories) Cluster(ctx context.Context, label, server, systemID string) (Cluster, error) {
+	repo, err := r.openRepository(ctx, label)
+	if err != nil {
+		return nil, err
+	}
+	key := repository.ClusterKey{Name: server, SystemID: systemID}
+	return liveCluster{Cluster: repo.Cluster(server, systemID), key: key, alive: r.writerAlive}, nil
+}
+
+// liveCluster tells backups of dead writers from running ones.
+type liveCluster struct {
+	*repository.Cluster
+	key   repository.ClusterKey
+	alive repository.WriterAlive
+}
+
+func (c liveCluster) Backups(ctx context.Context) ([]state.Backup, error) {
+	backups, err := c.Cluster.Backups(ctx)
+	for i, b := range backups {
+		if b.State != state.BackupRunning {
+			continue
+		}
+		if alive, known := c.alive(b.Host, c.key, b.ID); known && !alive {
+			backups[i].State = state.BackupAbandoned
+		}
+	}
+	return backups, err
+}
+
+// writerAlive tells whether the process that writes a backup lives: it holds a lock on the machine that START names.
+// From any other machine that cannot be known.
+func (r real) writerAlive(machine string, _ repository.ClusterKey, id string) (alive, known bool) {
+	if !host.IsHere(machine, r.o.Host) {
+		return false, false
+	}
+	held, err := host.IsLocked(host.BackupLock(r.o.LockDir, id))
+	return held, err == nil
+}
+
+// eachRepository does f in every repository named; a failure in one does not keep it from the others.
+func (r real) eachRepository(ctx context.Context, labels []string, f func(*repository.Repository) error) error {
+	var all error
+	for _, label := range labels {
+		repo, err := r.openRepository(ctx, label)
+		if err == nil {
+			err = f(repo)
+		}
+		if err != nil {
+			all = errors.Join(all, fmt.Errorf("repository %q: %w", label, err))
+		}
+	}
+	return all
+}

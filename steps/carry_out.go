@@ -1,0 +1,155 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/pgkeep/pgkeep/plan"
+	"github.com/pgkeep/pgkeep/state"
+)
+
+// step is one action bound to the world. Its methods may be called again after any failure.
+type step interface {
+	// Done tells whether the world is already as Run would leave it.
+	Done(ctx context.Context) (bool, error)
+	// Holds re-reads one condition of the plan.
+	Holds(ctx context.Context, c plan.Condition) (verdict, error)
+	// Run does it. report is told bytes done and in total (0: not known).
+	Run(ctx context.Context, report func(done, total int64)) error
+}
+
+// noted is a step that has something to say when it is done.
+type noted interface{ Note() string }
+
+// verdict is what came of re-reading a condition.
+type verdict struct {
+	kind    verdictKind
+	because string // one sentence; empty when satisfied
+}
+
+type verdictKind int
+
+const (
+	satisfied verdictKind = iota
+	narrow                // holds for a part: the step does less, as it finds by itself
+	stale                 // the world is not what the plan saw: plan again
+	blocked               // cannot be known now, or someone else must act first
+	refuse                // must not be done, whatever the plan says
+)
+
+func holds() verdict { return verdict{} }
+
+func isStale(format string, args ...any) verdict {
+	return verdict{kind: stale, because: fmt.Sprintf(format, args...)}
+}
+
+func isRefused(format string, args ...any) verdict {
+	return verdict{kind: refuse, because: fmt.Sprintf(format, args...)}
+}
+
+// unknownCondition is the answer to a code that this pgkeep does not know, as in a plan of a newer one: what cannot be
+// checked is not done.
+func unknownCondition(c plan.Condition) verdict {
+	return isRefused("the plan requires %q (%s), which this pgkeep cannot check", c.Code, c.Text)
+}
+
+// carryOut is check, act, verify, under the step's lock.
+func (a *applier) carryOut(ctx context.Context, s *plan.Step) (Outcome, string, error) {
+	b, err := a.bind(s.Action)
+	if err != nil {
+		return OutcomeFailed, "", err
+	}
+	bound, release, err := a.take(ctx, b)
+	if err != nil {
+		return a.failure(ctx, err)
+	}
+	defer release()
+	done, err := bound.Done(ctx)
+	if err != nil {
+		return a.failure(ctx, err)
+	}
+	if done {
+		return OutcomeAlready, "", nil
+	}
+	note, err := conditions(ctx, bound, s.Requires)
+	if err != nil {
+		return a.failure(ctx, err)
+	}
+	m := &meter{step: s, now: a.o.Now, began: a.o.Now(), tell: a.tell}
+	if err := bound.Run(ctx, m.report); err != nil {
+		return a.failure(ctx, err)
+	}
+	return a.verify(ctx, s, bound, note)
+}
+
+func (a *applier) verify(ctx context.Context, s *plan.Step, bound step, note string) (Outcome, string, error) {
+	done, err := bound.Done(ctx)
+	if err != nil {
+		return a.failure(ctx, fmt.Errorf("verify %s: %w", s.ID, err))
+	}
+	if !done {
+		return OutcomeFailed, "", fmt.Errorf("verify %s: it ran without an error, and looking again the world is not as it should be", s.ID)
+	}
+	if n, ok := bound.(noted); ok && n.Note() != "" {
+		note = n.Note()
+	}
+	return OutcomeDone, note, nil
+}
+
+// conditions re-reads what the plan requires. The note tells of what was narrowed.
+func conditions(ctx context.Context, bound step, requires []plan.Condition) (note string, err error) {
+	for _, c := range requires {
+		v, err := bound.Holds(ctx, c)
+		if err != nil {
+			return "", fmt.Errorf("re-read condition %s: %w", c.Code, err)
+		}
+		switch v.kind {
+		case satisfied:
+		case narrow:
+			note = v.because
+		case stale, blocked:
+			return "", &state.Error{Code: state.CodeStale, Text: v.because, Hint: "look again: pgkeep plan"}
+		case refuse:
+			return "", &state.Error{Code: state.CodeStale, Text: "refused: " + v.because, Hint: "look again: pgkeep plan"}
+		}
+	}
+	return note, nil
+}
+
+func (a *applier) failure(ctx context.Context, err error) (Outcome, string, error) {
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+		return OutcomeCanceled, "interrupted; the next look finds what it left", err
+	}
+	switch state.CodeOf(err) {
+	case state.CodeStale:
+		return OutcomeStale, err.Error(), err
+	case state.CodeLocked:
+		return OutcomeLocked, err.Error(), err
+	}
+	return OutcomeFailed, err.Error(), err
+}
+
+// take opens what the step works under: an advisory lock in a session on its server, or a lock of this machine.
+func (a *applier) take(ctx context.Context, b binding) (step, func(), error) {
+	if b.server == "" {
+		unlock, err := a.world.Locks.TryLock(ctx, b.lock)
+		if err != nil {
+			return nil, nil, err
+		}
+		return b.make(nil), unlock, nil
+	}
+	session, err := a.world.Servers.Connect(ctx, b.server)
+	if err != nil {
+		return nil, nil, fmt.Errorf("connect to %s: %w", b.server, err)
+	}
+	unlock, err := session.TryLock(ctx, b.lock)
+	if err != nil {
+		return nil, nil, errors.Join(err, session.Close())
+	}
+	release := func() {
+		unlock()
+		_ = session.Close() // the work is verified; how the session ends changes nothing
+	}
+	return b.make(session), release, nil
+}
