@@ -2,23 +2,146 @@ package observe
 
 import (
 	"context"
+	"errors"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/host"
 )
 
 // Options bound one look. The zero value looks at everything with the defaults.
 type Options struct {
-	Host       string            // this machine's name; empty: asked
-	Now        time.Time         // this machine's clock when the look begins; zero: read
-	Env        map[string]string // what conninfo may use of the environment; never PG*
-	Timeout    time.Duration     // for each server and each repository; default 10 s
-	Parallel   int               // how many are asked at once; default 16
-	Recoveries []string          // labels of recoveries that are asked for: their destinations and targets are looked at
+	Host              string               // this machine's name; empty: asked
+	Now               time.Time            // this machine's clock when the look begins; zero: read
+	Env               map[string]string    // what conninfo may use of the environment (HOME); PG* never counts
+	Timeout           time.Duration        // for each server, spool and destination; default 10 s
+	RepositoryTimeout time.Duration        // for each repository, whose catalogue can be long; default 60 s
+	Parallel          int                  // how many are asked at once; default 16
+	LockDir           string               // this machine's locks, which tell live writers from dead ones; empty: host.LockDir()
+	Recoveries        []hclspec.Recovery   // those that are asked for: their destinations and targets are looked at
+	Only              func(kind Kind) bool // leaves out what nobody wants to know; nil: everything
 }
 
-// World looks at everything that the spec names.
+// Kind is a part of the world.
+type Kind string
+
+// The parts of the world.
+const (
+	Servers      Kind = "servers"
+	Repositories Kind = "repositories"
+	Spools       Kind = "spools" // with the receivers that write them
+)
+
+func (o Options) withDefaults() Options {
+	if o.Host == "" {
+		o.Host, _ = host.Name() // an unknown name matches only blocks without `host`
+	}
+	if o.Now.IsZero() {
+		o.Now = time.Now()
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = 10 * time.Second
+	}
+	if o.RepositoryTimeout <= 0 {
+		o.RepositoryTimeout = time.Minute
+	}
+	if o.Parallel <= 0 {
+		o.Parallel = 16
+	}
+	if o.LockDir == "" {
+		o.LockDir = host.LockDir()
+	}
+	if o.Only == nil {
+		o.Only = func(Kind) bool { return true }
+	}
+	return o
+}
+
+// World looks at everything that the spec names. It never fails: what could not be seen is unknown, and says why.
 func World(ctx context.Context, spec *hclspec.Spec, o Options) state.Observation {
-	return state.Observation{Version: state.ObservationVersion, At: o.Now, Host: o.Host}
+	o = o.withDefaults()
+	l := &look{spec: spec, o: o, slots: make(chan struct{}, o.Parallel)}
+	l.seen = state.Observation{Version: state.ObservationVersion, At: o.Now.UTC(), Host: o.Host}
+	if o.Only(Servers) {
+		l.servers(ctx)
+	}
+	if o.Only(Repositories) {
+		l.repositories(ctx)
+	}
+	if o.Only(Spools) {
+		l.spools(ctx)
+	}
+	l.all.Wait()
+	l.doubtAbsent()
+	l.recoveries(ctx)
+	return l.seen
+}
+
+// look is one World. What it has seen is written under mu.
+type look struct {
+	spec  *hclspec.Spec
+	o     Options
+	slots chan struct{}
+	all   sync.WaitGroup
+	mu    sync.Mutex
+	seen  state.Observation
+}
+
+// ask runs see beside the others, bounded in number and time, and stores what came of it. A file system that hangs
+// cannot be interrupted: then late stands in its place, and its goroutine is left to end by itself.
+func ask[T any](ctx context.Context, l *look, limit time.Duration, see func(context.Context) T, late func(error) T, store func(T)) {
+	l.all.Go(func() {
+		l.slots <- struct{}{}
+		defer func() { <-l.slots }()
+		ctx, stop := context.WithTimeout(ctx, limit)
+		defer stop()
+		answer := make(chan T, 1)
+		go func() { answer <- see(ctx) }()
+		v := await(ctx, answer, late)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		store(v)
+	})
+}
+
+// await waits for the answer, and a second longer than the limit, for one that tells of the limit itself.
+func await[T any](ctx context.Context, answer <-chan T, late func(error) T) T {
+	select {
+	case v := <-answer:
+		return v
+	case <-ctx.Done():
+	}
+	grace := time.NewTimer(time.Second)
+	defer grace.Stop()
+	select {
+	case v := <-answer:
+		return v
+	case <-grace.C:
+		return late(ctx.Err())
+	}
+}
+
+// unknown turns a failure into a value. Its text is the error's, which never holds a secret.
+func unknown(err error) *state.Unknown {
+	code := state.CodeOf(err)
+	switch {
+	case code != "":
+	case errors.Is(err, os.ErrPermission):
+		code = state.CodePermission
+	default:
+		code = state.CodeIO
+	}
+	return &state.Unknown{Code: code, Because: err.Error(), Hint: state.HintOf(err)}
+}
+
+// otherHost is what stands in the place of all that lives on another machine: the same path here is another directory.
+func otherHost(what, there, here string) *state.Unknown {
+	return &state.Unknown{
+		Code:    state.CodeOtherHost,
+		Because: what + " is on " + there + ", and this is " + here,
+		Hint:    "run pgkeep on " + there,
+	}
 }

@@ -1,0 +1,118 @@
+package observe
+
+import (
+	"context"
+	"path/filepath"
+
+	"github.com/pgkeep/pgkeep/hclspec"
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/host"
+)
+
+// recoveries looks at the destinations of the recoveries that were asked for, and at what the archived WAL proves about
+// their targets. It comes after the rest: which programs are needed depends on the cluster that was seen.
+func (l *look) recoveries(ctx context.Context) {
+	if len(l.o.Recoveries) == 0 {
+		return
+	}
+	l.seen.Recoveries = map[string]state.Destination{}
+	for _, r := range l.o.Recoveries {
+		l.destination(ctx, r)
+	}
+	l.all.Wait()
+}
+
+func (l *look) destination(ctx context.Context, r hclspec.Recovery) {
+	d := r.Destination
+	store := func(seen state.Destination) { l.seen.Recoveries[r.Name] = seen }
+	if !host.IsHere(d.Host, l.o.Host) {
+		l.mu.Lock()
+		store(state.Destination{Path: d.Path, Unknown: otherHost("the destination of "+r.Name, d.Host, l.o.Host)})
+		l.mu.Unlock()
+		return
+	}
+	major := l.majorOf(r.Server)
+	late := func(err error) state.Destination {
+		return state.Destination{Path: d.Path, Unknown: &state.Unknown{
+			Code: state.CodeIO, Because: "looking at " + d.Path + " took too long: " + err.Error(), Hint: "look whether its file system hangs",
+		}}
+	}
+	ask(ctx, l, l.o.Timeout, func(ctx context.Context) state.Destination {
+		seen, err := askDestination(ctx, d, major)
+		if err != nil {
+			return state.Destination{Path: d.Path, Unknown: unknown(err)}
+		}
+		return seen
+	}, late, store)
+}
+
+// majorOf gives the major version of the server's newest cluster in any repository; 0 when none was seen.
+func (l *look) majorOf(server string) int {
+	major := 0
+	for _, r := range l.seen.Repositories {
+		for _, c := range r.Clusters[server] {
+			major = max(major, c.Major)
+		}
+	}
+	return major
+}
+
+func askDestination(ctx context.Context, d hclspec.Destination, major int) (state.Destination, error) {
+	seen := state.Destination{Path: d.Path, Free: map[string]int64{}}
+	at, err := host.LookAt(d.Path)
+	if err != nil {
+		return seen, err
+	}
+	seen.Exists, seen.Empty = at.Exists, at.Exists && at.Empty
+	if at.Exists && !at.Empty {
+		pid, err := host.Postmaster(d.Path)
+		if err != nil {
+			return seen, err
+		}
+		seen.Running = pid != 0
+		ours, err := host.LookAt(filepath.Join(d.Path+".pgkeep", "restore.json"))
+		if err != nil {
+			return seen, err
+		}
+		seen.Ours = ours.Exists
+	}
+	if err := freeAt(&seen, d); err != nil {
+		return seen, err
+	}
+	if owner, err := host.LookupOwner(d.Owner); err == nil { // a user that is absent is a fact, not a failure
+		seen.OwnerExists, seen.CanOwn = true, host.CanGiveTo(owner)
+	}
+	seen.BinVersion = binVersion(ctx, d.BinDir, major)
+	return seen, nil
+}
+
+func freeAt(seen *state.Destination, d hclspec.Destination) error {
+	paths := []string{d.Path}
+	for _, p := range d.Tablespaces {
+		paths = append(paths, p)
+	}
+	for _, p := range paths {
+		space, err := host.SpaceAt(p)
+		if err != nil {
+			return err
+		}
+		seen.Free[p] = space.Free
+	}
+	return nil
+}
+
+// binVersion gives the major version of the programs that would be used; 0: none found.
+func binVersion(ctx context.Context, dir string, major int) int {
+	if dir == "" {
+		found, err := host.FindBinaries(ctx, major)
+		if err != nil {
+			return 0
+		}
+		dir = found
+	}
+	v, err := host.BinaryVersion(ctx, dir)
+	if err != nil {
+		return 0
+	}
+	return v
+}

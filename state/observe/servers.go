@@ -1,0 +1,60 @@
+package observe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/pgkeep/pgkeep/hclspec"
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/host"
+	"github.com/pgkeep/pgkeep/state/postgres"
+)
+
+// servers asks every server, those of `removed` blocks included whose slot can still be looked at.
+func (l *look) servers(ctx context.Context) {
+	l.seen.Servers = map[string]state.Server{}
+	for _, s := range l.spec.Servers {
+		l.server(ctx, s.Name, s.Conninfo)
+	}
+	for _, r := range l.spec.Removed {
+		if !r.Conninfo.Empty() {
+			l.server(ctx, r.Name, r.Conninfo)
+		}
+	}
+}
+
+func (l *look) server(ctx context.Context, name string, conninfo hclspec.Secret) {
+	late := func(err error) state.Server {
+		return state.Server{Unknown: &state.Unknown{
+			Code:    state.CodeUnreachable,
+			Because: fmt.Sprintf("%s did not answer within %s: %v", name, l.o.Timeout, err),
+			Hint:    "look whether the server hangs, or the network between",
+		}}
+	}
+	ask(ctx, l, l.o.Timeout,
+		func(ctx context.Context) state.Server { return l.askServer(ctx, conninfo) },
+		late, func(s state.Server) { l.seen.Servers[name] = s })
+}
+
+func (l *look) askServer(ctx context.Context, secret hclspec.Secret) state.Server {
+	conninfo, err := postgres.ParseConninfo(secret.Reveal(), l.o.Env, osFiles{})
+	if err != nil {
+		return state.Server{Unknown: unknown(err)}
+	}
+	conn, err := postgres.Connect(ctx, conninfo, postgres.ConnectOptions{ApplicationName: "pgkeep observe " + host.Who(), Timeout: l.o.Timeout})
+	if err != nil {
+		return state.Server{Unknown: unknown(err)}
+	}
+	facts, err := conn.Facts(ctx)
+	if err = errors.Join(err, conn.Close()); err != nil {
+		return state.Server{Unknown: unknown(err)}
+	}
+	return facts
+}
+
+// osFiles reads service and password files of this machine.
+type osFiles struct{}
+
+func (osFiles) ReadFile(name string) ([]byte, error) { return os.ReadFile(name) }

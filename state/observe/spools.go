@@ -1,0 +1,52 @@
+package observe
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/pgkeep/pgkeep/hclspec"
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/host"
+	"github.com/pgkeep/pgkeep/state/spool"
+)
+
+// spools looks at every server's spool and at the receiver that writes it, in one look.
+func (l *look) spools(ctx context.Context) {
+	l.seen.Spools = map[string]state.Spool{}
+	l.seen.Receivers = map[string]state.Receiver{}
+	for _, s := range l.spec.Servers {
+		if !host.IsHere(s.Receiver.Host, l.o.Host) {
+			l.mu.Lock()
+			l.keep(s, spoolUnknown(s, otherHost("the receiver of "+s.Name, s.Receiver.Host, l.o.Host)))
+			l.mu.Unlock()
+			continue
+		}
+		late := func(err error) spool.Facts {
+			return spoolUnknown(s, &state.Unknown{
+				Code:    state.CodeIO,
+				Because: fmt.Sprintf("the spool %s did not answer within %s: %v", s.Receiver.Spool, l.o.Timeout, err),
+				Hint:    "look whether its file system hangs: ls " + s.Receiver.Spool,
+			})
+		}
+		ask(ctx, l, l.o.Timeout, func(context.Context) spool.Facts { return askSpool(s) }, late, func(f spool.Facts) { l.keep(s, f) })
+	}
+}
+
+func (l *look) keep(s hclspec.Server, f spool.Facts) {
+	l.seen.Spools[s.Name], l.seen.Receivers[s.Name] = f.Spool, f.Receiver
+}
+
+func askSpool(s hclspec.Server) spool.Facts {
+	facts, err := spool.Look(s.Receiver.Spool, s.Name)
+	if err != nil {
+		return spoolUnknown(s, unknown(err))
+	}
+	return facts
+}
+
+func spoolUnknown(s hclspec.Server, why *state.Unknown) spool.Facts {
+	return spool.Facts{
+		Spool:    state.Spool{Path: s.Receiver.Spool, Unknown: why},
+		Receiver: state.Receiver{Unknown: why},
+	}
+}
