@@ -1,9 +1,12 @@
 package hclspec
 
 import (
+	"fmt"
 	"io"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 )
 
 // Help is what a diagnostic may carry in Extra: a stable code and the next thing to do.
@@ -12,7 +15,253 @@ type Help struct {
 	Hint string // empty: none
 }
 
-// WriteDiagnostics draws diagnostics with their source lines, a caret and the hint.
+// HelpOf gives what the diagnostic carries.
+func HelpOf(d *hcl.Diagnostic) Help {
+	h, _ := d.Extra.(Help)
+	return h
+}
+
+// minWidth is the narrowest column that text is wrapped to.
+const minWidth = 40
+
+// WriteDiagnostics draws diagnostics: the kind of problem, the place, the source line with the place marked, what is
+// wrong, and what to do. width is the terminal's; below 40, text is not wrapped. Text of a connection string, and of a
+// value of a sensitive variable, is masked in the quoted line.
 func WriteDiagnostics(w io.Writer, files map[string]*hcl.File, diags hcl.Diagnostics, width int, color bool) error {
-	return nil
+	p := drawing{out: &strings.Builder{}, files: files, width: width, color: color, masked: maskedRanges(files)}
+	for n, d := range diags {
+		if n > 0 {
+			p.out.WriteString("\n")
+		}
+		p.draw(d)
+	}
+	_, err := io.WriteString(w, p.out.String())
+	return err
+}
+
+type drawing struct {
+	out    *strings.Builder
+	files  map[string]*hcl.File
+	width  int
+	color  bool
+	masked []hcl.Range
+}
+
+func (p *drawing) draw(d *hcl.Diagnostic) {
+	word, paint := "Error", "31"
+	if d.Severity == hcl.DiagWarning {
+		word, paint = "Warning", "33"
+	}
+	h := HelpOf(d)
+	code := ""
+	if h.Code != "" {
+		code = " [" + h.Code + "]"
+	}
+	fmt.Fprintf(p.out, "%s %s\n", p.paint("1;"+paint, word+code+":"), p.paint("1", d.Summary))
+	if d.Subject != nil {
+		p.quote(*d.Subject, paint)
+	}
+	p.out.WriteString("\n")
+	p.text(d.Detail)
+	if h.Hint != "" {
+		p.text(h.Hint)
+	}
+}
+
+// quote draws the line at the range with a caret under it.
+func (p *drawing) quote(at hcl.Range, paint string) {
+	f := p.files[at.Filename]
+	fmt.Fprintf(p.out, "\n  %s line %d%s:\n", at.Filename, at.Start.Line, blockAt(f, at.Start))
+	if f == nil || at.Start.Byte > len(f.Bytes) {
+		return
+	}
+	line, from, to := p.lineOf(f.Bytes, at)
+	number := fmt.Sprintf("%5d", at.Start.Line)
+	fmt.Fprintf(p.out, "%s %s\n", p.paint("2", number+" |"), line)
+	fmt.Fprintf(p.out, "%s %s%s\n", p.paint("2", "      |"), strings.Repeat(" ", from), p.paint(paint, strings.Repeat("^", max(1, to-from))))
+}
+
+// lineOf gives the source line, masked and without tabs, and the columns of the range in it. Long lines are cut around
+// the range.
+func (p *drawing) lineOf(src []byte, at hcl.Range) (line string, from, to int) {
+	start := strings.LastIndexByte(string(src[:at.Start.Byte]), '\n') + 1
+	end := len(src)
+	if n := strings.IndexByte(string(src[start:]), '\n'); n >= 0 {
+		end = start + n
+	}
+	var b strings.Builder
+	columns := 0
+	for i, r := range string(src[start:end]) {
+		pos := start + i
+		if pos == at.Start.Byte {
+			from = columns
+		}
+		if pos < at.End.Byte {
+			to = columns + 1
+		}
+		switch {
+		case p.hidden(at.Filename, pos):
+			r = '*'
+		case r == '\t':
+			r = ' '
+		case r < ' ' || r == 0x7f || checkPlain(string(r)) != nil:
+			r = '?'
+		}
+		b.WriteRune(r)
+		columns++
+	}
+	if at.Start.Byte >= end {
+		from, to = columns, columns+1
+	}
+	return cutLine([]rune(b.String()), from, to, max(p.width, 80)-10)
+}
+
+func cutLine(line []rune, from, to, width int) (string, int, int) {
+	if len(line) <= width {
+		return string(line), from, to
+	}
+	left := max(0, min(from-width/3, len(line)-width))
+	right := min(len(line), left+width)
+	return string(line[left:right]), from - left, min(to, right) - left
+}
+
+func (p *drawing) hidden(file string, pos int) bool {
+	for _, r := range p.masked {
+		if r.Filename == file && pos >= r.Start.Byte && pos < r.End.Byte {
+			return true
+		}
+	}
+	return false
+}
+
+// text writes a paragraph, indented and wrapped.
+func (p *drawing) text(s string) {
+	for _, line := range strings.Split(strings.TrimRight(s, "\n"), "\n") {
+		if p.width < minWidth {
+			fmt.Fprintf(p.out, "  %s\n", line)
+			continue
+		}
+		column := 0
+		for _, word := range strings.Fields(line) {
+			n := len([]rune(word))
+			switch {
+			case column == 0:
+				p.out.WriteString("  ")
+				column = 2
+			case column+1+n > min(p.width, 100):
+				p.out.WriteString("\n  ")
+				column = 2
+			default:
+				p.out.WriteString(" ")
+				column++
+			}
+			p.out.WriteString(word)
+			column += n
+		}
+		p.out.WriteString("\n")
+	}
+}
+
+func (p *drawing) paint(code, s string) string {
+	if !p.color {
+		return s
+	}
+	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}
+
+// blockAt names the outermost block around a position: `, in server "orders"`.
+func blockAt(f *hcl.File, at hcl.Pos) string {
+	if f == nil || f.Body == nil {
+		return ""
+	}
+	b := f.OutermostBlockAtPos(at)
+	if b == nil {
+		return ""
+	}
+	s := ", in " + b.Type
+	for _, l := range b.Labels {
+		s += fmt.Sprintf(" %q", l)
+	}
+	return s
+}
+
+// maskedRanges finds the text that may hold a password: the literal parts of conninfo, and whatever is given to a
+// sensitive variable. Where a file could not be parsed, every line that speaks of one.
+func maskedRanges(files map[string]*hcl.File) []hcl.Range {
+	secret := map[string]bool{}
+	var out []hcl.Range
+	for _, name := range sortedKeys(files) {
+		body, ok := files[name].Body.(*hclsyntax.Body)
+		if !ok {
+			continue
+		}
+		for _, b := range body.Blocks {
+			if b.Type == "variable" && len(b.Labels) == 1 && b.Body.Attributes["sensitive"] != nil {
+				secret[b.Labels[0]] = true
+			}
+		}
+	}
+	for _, name := range sortedKeys(files) {
+		f := files[name]
+		out = append(out, suspicious(name, f.Bytes)...)
+		if body, ok := f.Body.(*hclsyntax.Body); ok {
+			out = append(out, maskedIn(body, "", secret)...)
+		}
+	}
+	return out
+}
+
+func maskedIn(body *hclsyntax.Body, inside string, secret map[string]bool) []hcl.Range {
+	var out []hcl.Range
+	for _, name := range sortedKeys(body.Attributes) {
+		e := body.Attributes[name].Expr
+		switch {
+		case name == "conninfo":
+			out = append(out, literals(e)...)
+		case inside == "" && secret[name], name == "default" && secret[inside]:
+			out = append(out, e.Range())
+		}
+	}
+	for _, b := range body.Blocks {
+		label := b.Type
+		if b.Type == "variable" && len(b.Labels) == 1 {
+			label = b.Labels[0]
+		}
+		out = append(out, maskedIn(b.Body, label, secret)...)
+	}
+	return out
+}
+
+// literals gives the text between the interpolations of an expression.
+func literals(e hclsyntax.Expression) []hcl.Range {
+	var out []hcl.Range
+	_ = hclsyntax.VisitAll(e, func(n hclsyntax.Node) hcl.Diagnostics {
+		if l, ok := n.(*hclsyntax.LiteralValueExpr); ok {
+			out = append(out, l.SrcRange)
+		}
+		return nil
+	})
+	return out
+}
+
+// suspicious finds the text after a word that announces a secret, by the letters alone.
+func suspicious(name string, src []byte) []hcl.Range {
+	var out []hcl.Range
+	offset := 0
+	for line := range strings.SplitAfterSeq(string(src), "\n") {
+		if at := announces(strings.ToLower(line)); at >= 0 {
+			out = append(out, hcl.Range{Filename: name, Start: hcl.Pos{Byte: offset + at}, End: hcl.Pos{Byte: offset + len(strings.TrimRight(line, "\r\n"))}})
+		}
+		offset += len(line)
+	}
+	return out
+}
+
+func announces(line string) int {
+	for _, word := range []string{"password=", "password =", "passwd=", "://", "pgpassword"} {
+		if n := strings.Index(line, word); n >= 0 && (word != "://" || strings.Contains(line[n:], "@")) {
+			return n + len(word)
+		}
+	}
+	return -1
 }

@@ -69,7 +69,7 @@ func (l *loader) load(dir string) *Spec {
 	l.diags = append(l.diags, diags...)
 	top := block{name: "configuration", blocks: language()}
 	for _, name := range config {
-		body, diags := l.read(name)
+		body, diags := l.sources.read(name)
 		l.diags = append(l.diags, diags...)
 		if body == nil {
 			continue

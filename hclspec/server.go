@@ -1,0 +1,118 @@
+package hclspec
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+func (l *loader) buildServers() []Server {
+	var out []Server
+	schema := serverBlock()
+	for _, label := range sortedKeys(l.servers) {
+		b := l.servers[label]
+		if _, ok := l.declaredValue(b); !ok {
+			continue
+		}
+		for n := range b.instances {
+			d := l.decode(&schema, b.block.Body, b.block.DefRange, &b.instances[n])
+			if s := l.server(label, &b.instances[n], d); !d.broken {
+				out = append(out, s)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b Server) int { return strings.Compare(a.Address, b.Address) })
+	l.checkShared(out)
+	return out
+}
+
+func (l *loader) server(label string, i *instance, d *decoded) Server {
+	slot, receiver, backup := d.blocks["slot"], d.blocks["receiver"], d.blocks["backup"]
+	s := Server{
+		Address: i.address, Block: label, Name: i.name, Conninfo: get[Secret](d, "conninfo"),
+		Repositories: l.named(l.repositories, d, "repositories"),
+		Identity:     get[[]string](d.blocks["identity"], "system_identifiers"),
+		Slot:         Slot{Name: text0(slot, "name"), OnLost: text0(slot, "on_lost")},
+		Backup: Backup{
+			FullEvery: get[time.Duration](backup, "full_every"), MaxRate: get[int64](backup, "max_rate"),
+			CheckPageChecksums: get[bool](backup, "check_page_checksums"), Checkpoint: text0(backup, "checkpoint"),
+			From: text0(backup, "from"), TransferCompression: text0(backup, "transfer_compression"),
+		},
+		Where: d.where(),
+	}
+	if s.Slot.Name == "" {
+		s.Slot.Name = defaultSlot(s.Name)
+	}
+	s.Receiver = Receiver{
+		Host: text0(receiver, "host"), Synchronous: get[bool](receiver, "synchronous"), Acknowledge: text0(receiver, "acknowledge"),
+		Quorum: int(get[int64](receiver, "quorum")), Spool: text0(receiver, "spool"), SpoolLimit: get[Limit](receiver, "spool_limit"),
+		OnSpoolFull: text0(receiver, "on_spool_full"), PushEvery: get[time.Duration](receiver, "push_every"),
+		ApplicationName: text0(receiver, "application_name"), Timeout: get[time.Duration](receiver, "timeout"),
+	}
+	if s.Receiver.ApplicationName == "" {
+		s.Receiver.ApplicationName = s.Slot.Name
+	}
+	slices.Sort(s.Identity)
+	if !d.broken {
+		l.checkServer(s)
+	}
+	return s
+}
+
+// checkServer refuses what contradicts itself.
+func (l *loader) checkServer(s Server) {
+	if err := checkSlot(s.Slot.Name); err != nil && !l.has(s, "slot.name") {
+		l.refuse("Invalid slot name", mistake{fmt.Sprintf("The default slot name of %s, %s, is longer than 63 bytes.", s.Address, s.Slot.Name), "Name the slot: slot { name = … }."}, s.Where.Block)
+	}
+	r := s.Receiver
+	if r.Quorum > len(s.Repositories) {
+		l.refuse("Invalid receiver.quorum", mistake{fmt.Sprintf("The quorum is %d, and %s writes to %d.", r.Quorum, s.Address, len(s.Repositories)), ""}, s.Where.Of("receiver.quorum"))
+	}
+	if r.Quorum > 0 && r.Acknowledge != "repository" {
+		l.refuse("Invalid receiver.quorum", mistake{"A quorum counts repositories, and WAL is acknowledged from the spool.", `Add acknowledge = "repository".`}, s.Where.Of("receiver.quorum"))
+	}
+	if r.Synchronous && r.OnSpoolFull == "gap" {
+		l.refuse("Invalid receiver.on_spool_full", mistake{"synchronous promises that no acknowledged commit is lost, and a gap loses some.", `Write "wait".`}, s.Where.Of("receiver.on_spool_full"))
+	}
+	for _, p := range l.buildPaths(s) {
+		if overlap(p, r.Spool) {
+			l.refuse("Invalid receiver.spool", mistake{fmt.Sprintf("The spool %s overlaps the repository in %s.", r.Spool, p), "Give it a directory of its own."}, s.Where.Of("receiver.spool"))
+		}
+	}
+}
+
+func (l *loader) has(s Server, attr string) bool { _, ok := s.Where.Attr[attr]; return ok }
+
+// buildPaths gives the paths of the server's repositories that lie on the receiver's machine.
+func (l *loader) buildPaths(s Server) []string {
+	var out []string
+	schema := repositoryBlock()
+	for _, name := range s.Repositories {
+		b := l.repositories[name].block
+		d := l.decode(&schema, b.Body, b.DefRange, nil)
+		if !d.broken && l.onHost(text0(d, "host")) == l.onHost(s.Receiver.Host) {
+			out = append(out, text0(d, "path"))
+		}
+	}
+	return out
+}
+
+// checkShared refuses two servers with one stored name or one slot name.
+func (l *loader) checkShared(all []Server) {
+	names, slots := map[string]Server{}, map[string]Server{}
+	for _, s := range all {
+		if o, ok := names[s.Name]; ok {
+			l.shared("stored name", s.Name, "Set stored_as on one of them.", s, o, s.Where.Of("stored_as"))
+		} else if o, ok := slots[s.Slot.Name]; ok {
+			l.shared("slot name", s.Slot.Name, "Set slot.name on one of them.", s, o, s.Where.Of("slot.name"))
+		}
+		names[s.Name], slots[s.Slot.Name] = s, s
+	}
+}
+
+func (l *loader) shared(what, name, hint string, s, o Server, at hcl.Range) {
+	l.refuse("Two servers share a "+what, mistake{fmt.Sprintf("%s and %s both have the %s %s.", o.Address, s.Address, what, quote(name)), hint}, at)
+}
