@@ -3,14 +3,17 @@ package file
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
-	"iter"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/pgkeep/pgkeep/state/repository/store"
 )
-
-var errSoon = errors.New("not built yet")
 
 // Options of Open; the zero value is the normal case.
 type Options struct {
@@ -18,44 +21,162 @@ type Options struct {
 	Mounts string // file to read what is mounted from; empty: /proc/self/mountinfo
 }
 
-// Store keeps objects as files below one directory.
-type Store struct{ path string }
+// Store keeps objects as files below one directory. It is safe for many goroutines and many processes at once.
+type Store struct {
+	path string
+	o    Options
 
-// Open gives the store below path. Nothing is written; the directory need not exist.
-func Open(path string, o Options) (*Store, error) { return &Store{path: path}, nil }
-
-// Close lets go of the directory.
-func (s *Store) Close() error { return nil }
-
-// PutIfAbsent is store.Store's.
-func (s *Store) PutIfAbsent(ctx context.Context, key string, body io.ReaderAt, size int64, o store.PutOptions) error {
-	return errSoon
+	mu      sync.Mutex
+	root    *os.Root // nil until the directory was seen
+	naming  naming   // how a temporary file gets its final name; unknown until the first put
+	durable map[string]identity
 }
 
-// Get is store.Store's.
-func (s *Store) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
-	return nil, errSoon
+var (
+	_ store.Store = (*Store)(nil)
+	_ store.Place = (*Store)(nil)
+)
+
+// Open gives the store below path, an absolute path. Nothing is written, and the directory need not exist: until it does, every
+// read answers store.ErrAbsent, and the first put makes it.
+func Open(path string, o Options) (*Store, error) {
+	if !filepath.IsAbs(path) {
+		return nil, fmt.Errorf("open store: %q is not an absolute path", path)
+	}
+	if o.Fstab == "" {
+		o.Fstab = "/etc/fstab"
+	}
+	if o.Mounts == "" {
+		o.Mounts = "/proc/self/mountinfo"
+	}
+	s := &Store{path: filepath.Clean(path), o: o, durable: map[string]identity{}}
+	if _, err := s.open(); err != nil && !errors.Is(err, store.ErrAbsent) {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close lets go of the directory, so that its file system can be unmounted.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.root == nil {
+		return nil
+	}
+	err := s.root.Close()
+	s.root = nil
+	return err
+}
+
+// open gives the root, opening it when that was not possible before.
+func (s *Store) open() (*os.Root, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.root != nil {
+		return s.root, nil
+	}
+	root, err := os.OpenRoot(s.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open %s: %w", s.path, store.ErrAbsent)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	s.root = root
+	return root, nil
+}
+
+// missing tells the absence of an object from the absence of the whole place.
+func (s *Store) missing(root *os.Root, key string) error {
+	held, err := root.Stat(".")
+	if err != nil {
+		return fmt.Errorf("look at %s: %w", s.path, err)
+	}
+	now, err := os.Stat(s.path)
+	if err != nil || !os.SameFile(held, now) {
+		return fmt.Errorf("%s is no longer the directory that was opened: %w", s.path, store.ErrAbsent)
+	}
+	return fmt.Errorf("%s: %w", key, store.ErrNotExist)
+}
+
+// absent tells whether an error of the operating system means that nothing has the name.
+func absent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
+
+// lstat gives the facts of a key's file; ErrNotExist unless a regular file has the name.
+func (s *Store) lstat(root *os.Root, key string) (fs.FileInfo, error) {
+	info, err := root.Lstat(key)
+	switch {
+	case err != nil && absent(err):
+		return nil, s.missing(root, key)
+	case err != nil:
+		return nil, fmt.Errorf("look at object: %w", err)
+	case info.IsDir():
+		return nil, s.missing(root, key)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("look at object %s: it is no regular file (%s)", key, info.Mode().Type())
+	}
+	return info, nil
 }
 
 // Stat is store.Store's.
 func (s *Store) Stat(ctx context.Context, key string) (store.Info, error) {
-	return store.Info{}, errSoon
+	if err := errors.Join(ctx.Err(), store.CheckKey(key)); err != nil {
+		return store.Info{}, err
+	}
+	root, err := s.open()
+	if err != nil {
+		return store.Info{}, err
+	}
+	info, err := s.lstat(root, key)
+	if err != nil {
+		return store.Info{}, err
+	}
+	return store.Info{Key: key, Size: info.Size(), Modified: info.ModTime().UTC()}, nil
 }
 
-// List is store.Store's.
-func (s *Store) List(ctx context.Context, prefix, after string, delimited bool) iter.Seq2[store.Info, error] {
-	return func(yield func(store.Info, error) bool) { yield(store.Info{}, errSoon) }
+// Get is store.Store's.
+func (s *Store) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
+	if err := errors.Join(ctx.Err(), store.CheckKey(key)); err != nil {
+		return nil, err
+	}
+	if off < 0 {
+		return nil, fmt.Errorf("read object %s: offset %d is negative", key, off)
+	}
+	root, err := s.open()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.lstat(root, key); err != nil {
+		return nil, err
+	}
+	f, err := root.OpenFile(key, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO put there in between would hang
+	if err != nil {
+		if absent(err) {
+			return nil, s.missing(root, key)
+		}
+		return nil, fmt.Errorf("read object: %w", err)
+	}
+	if n < 0 {
+		n = 1<<63 - 1 - off
+	}
+	return &section{Reader: io.NewSectionReader(f, off, n), Closer: f}, nil
 }
 
-// Delete is store.Store's.
-func (s *Store) Delete(ctx context.Context, keys ...string) error { return errSoon }
+type section struct {
+	io.Reader
+	io.Closer
+}
 
-// Extend is store.Store's.
+// Extend is store.Store's; a directory has no retention.
 func (s *Store) Extend(ctx context.Context, key string, until time.Time) error {
-	return store.ErrUnsupported
+	return fmt.Errorf("retain object %s: %w", key, store.ErrUnsupported)
 }
 
 // Capabilities is store.Store's.
 func (s *Store) Capabilities() store.Capabilities {
-	return store.Capabilities{ConditionalPut: true, LocalPath: s.path}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return store.Capabilities{ConditionalPut: s.naming != neither, LocalPath: s.path}
 }
