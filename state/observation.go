@@ -40,11 +40,14 @@ const (
 	CodeStarting           Code = "E-STARTING"             // 57P03: starting up, shutting down, in recovery without hot_standby
 	CodeConninfo           Code = "E-CONNINFO"             // the connection string cannot be used
 	CodeVersion            Code = "E-VERSION"              // a PostgreSQL version pgkeep does not speak
+	CodeProtocol           Code = "E-PROTOCOL"             // the server does not answer as PostgreSQL does
 	CodeIdentity           Code = "E-IDENTITY"             // another system identifier than expected
 	CodeFork               Code = "E-FORK"                 // other bytes for a segment or history that is archived already
 	CodeGap                Code = "E-GAP"                  // WAL that can no longer be had
 	CodeSlotLost           Code = "E-SLOT-LOST"            // wal_status lost
 	CodeSlotInUse          Code = "E-SLOT-IN-USE"          // 55006
+	CodeSlotAbsent         Code = "E-SLOT-ABSENT"          // 42704, no slot of that name
+	CodeAhead              Code = "E-AHEAD"                // our position is past the end of this server's WAL
 	CodeSettings           Code = "E-SETTINGS"             // a setting of the server stands in the way
 	CodePrivilege          Code = "E-PRIVILEGE"            // 42501
 	CodeNotMounted         Code = "E-NOT-MOUNTED"          // the path is absent although an earlier repository points to it

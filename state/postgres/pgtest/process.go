@@ -49,7 +49,7 @@ func (s *Server) launch(tb testing.TB) {
 // tryLaunch starts the postmaster and waits until it takes connections.
 func (s *Server) tryLaunch(tb testing.TB) error {
 	tb.Helper()
-	_ = os.Remove(filepath.Join(s.DataDir, "postmaster.pid")) // left by a kill; nobody else uses this directory
+	_ = os.Remove(filepath.Join(s.DataDir, "postmaster.pid"))                                         // left by a kill; nobody else uses this directory
 	log, err := os.OpenFile(filepath.Join(s.root, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644) // #nosec: of a test
 	if err != nil {
 		return err

@@ -121,7 +121,9 @@ func initdb(bin, dir string, o Options, a *account) error {
 }
 
 // cleanEnv is the environment of server and client processes: nothing of PG* leaks in.
-func cleanEnv() []string { return []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "TZ=UTC", "HOME=/nonexistent"} }
+func cleanEnv() []string {
+	return []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "TZ=UTC", "HOME=/nonexistent"}
+}
 
 // setSystemID gives a cleanly stopped cluster another identifier: the first eight bytes of pg_control, whose CRC-32C
 // stands at a place that depends on the version and is found by its value, and the long header of its WAL segments.

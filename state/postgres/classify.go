@@ -1,0 +1,156 @@
+package postgres
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgkeep/pgkeep/state"
+)
+
+// classifier turns what went wrong into a state.Error: by SQLSTATE, by the server's routine name (which is not
+// translated, as messages are) and by error types; never by text.
+type classifier struct {
+	action      string // "connect to a:5432 as pgkeep"
+	role        string
+	replication bool
+	connecting  bool
+	grant       string // the SQL that would permit the action
+}
+
+// said is an error of the server, in its words but fit for one line.
+type said struct{ pg *pgconn.PgError }
+
+// Error gives message, detail and SQLSTATE.
+func (s said) Error() string {
+	text := cleanText(s.pg.Message)
+	if s.pg.Detail != "" {
+		text += " (" + cleanText(s.pg.Detail) + ")"
+	}
+	return fmt.Sprintf("%s [%s]", text, cleanText(s.pg.Code))
+}
+
+// Unwrap gives the message as pgconn read it.
+func (s said) Unwrap() error { return s.pg }
+
+// problem never returns nil; err must not be nil.
+func (c classifier) problem(err error) *state.Error {
+	var done *state.Error
+	if errors.As(err, &done) {
+		return done
+	}
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		code, hint := c.server(pg)
+		return &state.Error{Code: code, Text: c.action, Hint: hint, Err: said{pg}}
+	}
+	code, hint := c.client(err)
+	return &state.Error{Code: code, Text: c.action, Hint: hint, Err: cause(err)}
+}
+
+// server reads an ErrorResponse.
+func (c classifier) server(pg *pgconn.PgError) (state.Code, string) {
+	switch pg.Code {
+	case "28P01": // invalid_password
+		return state.CodePassword, fmt.Sprintf("set the password of role %s, or correct it in the conninfo or password file", c.role)
+	case "28000": // invalid_authorization_specification
+		if pg.Routine == "ClientAuthentication" {
+			return state.CodeHBA, c.hbaLine()
+		}
+		return state.CodeRole, fmt.Sprintf("CREATE ROLE %s LOGIN REPLICATION;", quoteName(c.role))
+	case "42501": // insufficient_privilege
+		if c.connecting && c.replication {
+			return state.CodeRole, fmt.Sprintf("ALTER ROLE %s REPLICATION;", quoteName(c.role))
+		}
+		return state.CodePrivilege, c.grant
+	case "3D000": // invalid_catalog_name
+		return state.CodeConninfo, "name an existing database with dbname="
+	case "53300": // too_many_connections
+		if c.replication {
+			return state.CodeTooMany, "raise max_wal_senders and restart the server, or stop a standby or receiver that is no longer needed"
+		}
+		return state.CodeTooMany, "raise max_connections, or end sessions that are no longer needed"
+	case "53400": // configuration_limit_exceeded
+		return state.CodeSettings, "ALTER SYSTEM SET max_replication_slots = 20; then restart the server; or drop a slot that is no longer needed"
+	case "57P03": // cannot_connect_now
+		return state.CodeStarting, "wait until it is up; a standby takes connections when hot_standby is on"
+	case "55006": // object_in_use
+		return state.CodeSlotInUse, ""
+	case "53100": // disk_full
+		return state.CodeDiskFull, "free space on the server"
+	case "58P01": // undefined_file
+		return state.CodeGap, ""
+	}
+	if c.connecting || strings.HasPrefix(pg.Code, "08") || strings.HasPrefix(pg.Code, "57P") {
+		return state.CodeUnreachable, ""
+	}
+	return state.CodeSettings, cleanText(pg.Hint)
+}
+
+// hbaLine gives the line that lets this role in from here.
+func (c classifier) hbaLine() string {
+	database := "all"
+	if c.replication {
+		database = "replication"
+	}
+	return fmt.Sprintf("add to pg_hba.conf, with this machine's address, and reload:  host %s %s ADDRESS/32 scram-sha-256  (`all` does not match replication)", database, c.role)
+}
+
+// client reads an error that was met on this side.
+func (c classifier) client(err error) (state.Code, string) {
+	switch {
+	case errors.Is(err, errProtocol):
+		return state.CodeProtocol, "is there a PostgreSQL at this address, and nothing between that changes its answers?"
+	case isTLS(err):
+		return state.CodeTLS, "check the server's ssl settings, its certificate's name and dates, and sslrootcert"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return state.CodeUnreachable, "is the server running, and does listen_addresses name this address?"
+	}
+	return state.CodeUnreachable, ""
+}
+
+func isTLS(err error) bool {
+	var (
+		ours      tlsError
+		alert     tls.AlertError
+		record    tls.RecordHeaderError
+		verify    *tls.CertificateVerificationError
+		authority x509.UnknownAuthorityError
+		hostname  x509.HostnameError
+	)
+	return errors.As(err, &ours) || errors.As(err, &alert) || errors.As(err, &record) || errors.As(err, &verify) ||
+		errors.As(err, &authority) || errors.As(err, &hostname)
+}
+
+// cause gives the part of an error that says what happened: pgconn wraps it in the address, which the action names.
+func cause(err error) error {
+	var (
+		ours tlsError
+		op   *net.OpError
+	)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return context.Canceled
+	case errors.Is(err, context.DeadlineExceeded):
+		return context.DeadlineExceeded
+	case errors.Is(err, errProtocol):
+		return err
+	case errors.As(err, &ours):
+		return ours
+	case errors.As(err, &op):
+		return op
+	case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF):
+		return errEnded
+	}
+	return err
+}
+
+var errEnded = errors.New("the server closed the connection")

@@ -1,0 +1,71 @@
+package postgres
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/pgkeep/pgkeep/state"
+)
+
+// lockKey gives the number of an advisory lock. Two names meet with the chance of 64-bit numbers.
+func lockKey(name string) int64 {
+	sum := sha256.Sum256([]byte("pgkeep lock " + name))
+	return int64(binary.BigEndian.Uint64(sum[:8]))
+}
+
+// TryLock takes the advisory lock of that name for this session, or fails at once with CodeLocked, naming the holder.
+// Advisory locks belong to a database: those who shall exclude each other use the same dbname. The lock is free when
+// unlock is called, the session ends or the server restarts: Ping before an act that needs it. The session is kept from
+// being ended as idle.
+func (c *Conn) TryLock(ctx context.Context, name string) (unlock func(), err error) {
+	action := fmt.Sprintf("lock %q on %s", name, c.server)
+	if c.version >= 140000 {
+		if _, err := c.rows(ctx, question{action: action, sql: "set idle_session_timeout = 0"}); err != nil {
+			return nil, err
+		}
+	}
+	key := strconv.FormatInt(lockKey(name), 10)
+	row, err := c.row(ctx, 1, question{action: action, sql: "select pg_try_advisory_lock($1::bigint)", args: []string{key}})
+	if err != nil {
+		return nil, err
+	}
+	if string(row[0]) != "t" {
+		return nil, c.lockedBy(ctx, name, lockKey(name))
+	}
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_, err := c.rows(ctx, question{action: action, sql: "select pg_advisory_unlock($1::bigint)", args: []string{key}})
+		if err != nil {
+			_ = c.Close() // the end of the session frees it too
+		}
+	}, nil
+}
+
+// lockedBy names the holder, as far as the role may see.
+func (c *Conn) lockedBy(ctx context.Context, name string, key int64) error {
+	e := &state.Error{Code: state.CodeLocked, Text: fmt.Sprintf("%q is locked on %s", name, c.server)}
+	rows, err := c.rows(ctx, question{
+		action: "ask who holds the lock",
+		sql: `select l.pid, a.usename, a.application_name, a.client_addr, to_char(a.backend_start at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+			from pg_locks l left join pg_stat_activity a on a.pid = l.pid
+			where l.locktype = 'advisory' and l.granted and l.objsubid = 1 and l.classid = $1::oid and l.objid = $2::oid
+			and l.database = (select oid from pg_database where datname = current_database())`,
+		args: []string{strconv.FormatUint(uint64(key)>>32, 10), strconv.FormatUint(uint64(uint32(key)), 10)},
+	})
+	if err != nil || len(rows) == 0 {
+		return e
+	}
+	f := &scan{fields: rows[0]}
+	pid, user, application, address, since := f.number(), f.text(), f.text(), f.text(), f.text()
+	if address == "" {
+		address = "a local socket"
+	}
+	e.Text += fmt.Sprintf(" by process %d: %s as %s from %s, connected since %s", pid, cleanText(application), cleanText(user), cleanText(address), since)
+	e.Hint = "wait until it is done, or end that pgkeep"
+	return e
+}
