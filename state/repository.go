@@ -101,6 +101,7 @@ type Backup struct {
 
 // Hold keeps a backup from being deleted.
 type Hold struct {
+	Holder  string    `json:"holder,omitempty"` // whose hold: empty the operator's, else a restore's own name
 	Reason  string    `json:"reason,omitempty"`
 	Expires time.Time `json:"expires"` // zero: never
 }

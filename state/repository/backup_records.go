@@ -46,7 +46,7 @@ type decision struct {
 	Ended       time.Time      `json:"ended"` // by the server's clock
 	Stop        wal.LSN        `json:"stop,omitempty"`
 	Timeline    wal.Timeline   `json:"timeline,omitempty"`
-	Folders     []Folder       `json:"folders,omitempty"`
+	StartSum    string         `json:"start_sha256,omitempty"` // of START.json
 	Files       int64          `json:"files,omitempty"`
 	DataBytes   int64          `json:"data_bytes,omitempty"`   // as the cluster's files are long
 	StoredBytes int64          `json:"stored_bytes,omitempty"` // of the objects that this backup put
@@ -106,4 +106,11 @@ type holdRecord struct {
 	At       time.Time `json:"at"`
 	Expires  time.Time `json:"expires"` // zero: never
 	Released bool      `json:"released,omitempty"`
+}
+
+// folderList is backup_manifest/folders.json.
+type folderList struct {
+	Format  int      `json:"format"`
+	Backup  string   `json:"backup"`
+	Folders []Folder `json:"folders"`
 }

@@ -1,0 +1,266 @@
+package repository
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/repository/store"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// Intent is what a writer announces before it writes a backup.
+type Intent struct {
+	ID          string // the same in every repository; see NewBackupID
+	Kind        string // KindFull or KindIncremental
+	Label       string
+	Schedule    string // which ordered it; empty: by hand or first
+	Host        string // the machine that writes, where its lock can be looked at
+	Program     string // "pgkeep 0.1.0"
+	Parent      string // of an incremental
+	Version     int    // server_version_num
+	Timeline    wal.Timeline
+	Start       wal.LSN
+	Redo        wal.LSN // where recovery begins; WAL from here on is spared
+	FromStandby bool
+	Now         time.Time
+}
+
+// NewBackupID makes an id from the moment, the kind and a random number: 20260210T211617Z-F-7f3a0c12.
+func NewBackupID(now time.Time, kind string, random uint32) string {
+	letter := "F"
+	if kind == KindIncremental {
+		letter = "I"
+	}
+	return fmt.Sprintf("%s-%s-%08x", now.UTC().Format("20060102T150405Z"), letter, random)
+}
+
+// BackupWriter writes one backup into one repository. Its objects come from a BackupStream.
+type BackupWriter struct {
+	c        *Cluster
+	start    Start
+	startSum string
+}
+
+// ID gives the backup's id.
+func (w *BackupWriter) ID() string { return w.start.ID }
+
+// Cluster gives the cluster that the backup is written into.
+func (w *BackupWriter) Cluster() *Cluster { return w.c }
+
+// BeginBackup announces a backup: it puts START, naming every backup whose volumes may be referred to, and only then
+// looks whether the parent still stands. An expirer that put its TOMB before we looked is seen here; one that comes
+// later lists our START. When the parent is gone, or a standby's redo lies before WAL that may be pruned already, the
+// backup is decided `aborted` and the error has CodeStale: begin again with another parent, or a full.
+func (c *Cluster) BeginBackup(ctx context.Context, in Intent) (*BackupWriter, error) {
+	w, err := c.announce(ctx, in)
+	if err != nil {
+		return nil, fmt.Errorf("begin backup %s: %w", in.ID, err)
+	}
+	err = c.checkParent(ctx, in.Parent)
+	if err == nil && in.FromStandby {
+		err = c.checkFloor(ctx, in)
+	}
+	if err != nil {
+		_, abortErr := c.AbortBackup(ctx, in.ID, err.Error(), in.Now)
+		return nil, errors.Join(fmt.Errorf("begin backup %s: %w", in.ID, err), abortErr)
+	}
+	return w, nil
+}
+
+// announce puts START.
+func (c *Cluster) announce(ctx context.Context, in Intent) (*BackupWriter, error) {
+	if err := in.check(); err != nil {
+		return nil, err
+	}
+	names, err := c.namesOf(ctx, in.Parent)
+	if err != nil {
+		return nil, err
+	}
+	s := Start{
+		Format: backupFormat, ID: in.ID, Kind: in.Kind, Label: in.Label, Schedule: in.Schedule, Host: in.Host,
+		Program: in.Program, Parent: in.Parent, Names: names, Version: in.Version, Timeline: in.Timeline,
+		Start: in.Start, Redo: in.Redo, FromStandby: in.FromStandby, Began: in.Now.UTC(),
+	}
+	if err := c.putRecord(ctx, c.key.startFile(in.ID), s); err != nil {
+		return nil, err
+	}
+	body, err := encodeRecord(s)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(body)
+	return &BackupWriter{c: c, start: s, startSum: hex.EncodeToString(sum[:])}, nil
+}
+
+func (in Intent) check() error {
+	if err := CheckBackupID(in.ID); err != nil {
+		return err
+	}
+	switch {
+	case in.Kind != KindFull && in.Kind != KindIncremental:
+		return fmt.Errorf("%q is not a kind of backup", in.Kind)
+	case (in.Kind == KindIncremental) != (in.Parent != ""):
+		return fmt.Errorf("a %s backup with parent %q", in.Kind, in.Parent)
+	case in.Redo == 0 || in.Redo > in.Start:
+		return fmt.Errorf("redo position %s of a backup that starts at %s", in.Redo, in.Start)
+	case in.Now.IsZero():
+		return errors.New("no time given")
+	}
+	return nil
+}
+
+// namesOf gives what a child of parent may refer to: the parent, and what the parent refers to. Naming the parent alone
+// would let an expirer take a grandparent's volumes between our START and our COMMIT.
+func (c *Cluster) namesOf(ctx context.Context, parent string) ([]string, error) {
+	if parent == "" {
+		return nil, nil
+	}
+	if err := CheckBackupID(parent); err != nil {
+		return nil, err
+	}
+	d, err := c.readDecision(ctx, parent)
+	if err != nil {
+		return nil, fmt.Errorf("read parent %s: %w", parent, err)
+	}
+	names := append([]string{parent}, d.RefersTo...)
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// checkParent looks, after START was put, whether the parent is visible and sound.
+func (c *Cluster) checkParent(ctx context.Context, parent string) error {
+	if parent == "" {
+		return nil
+	}
+	stands, err := c.stands(ctx, parent)
+	if err != nil {
+		return err
+	}
+	if !stands {
+		return &state.Error{
+			Code: state.CodeStale, Text: fmt.Sprintf("parent %s is being deleted", parent),
+			Hint: "plan again: another parent or a full backup is chosen",
+		}
+	}
+	d, err := c.readDecision(ctx, parent)
+	if err != nil {
+		return err
+	}
+	if d.state() != state.BackupCommitted {
+		return &state.Error{
+			Code: state.CodeStale, Text: fmt.Sprintf("parent %s is %s", parent, d.state()), Hint: "take a full backup",
+		}
+	}
+	return nil
+}
+
+// stands tells whether a committed backup has START and no TOMB. TOMB is looked for first: a removal takes START first
+// and TOMB last, so whoever finds no TOMB because all is gone finds no START either. The other order would believe in a
+// backup that was removed between the two looks.
+func (c *Cluster) stands(ctx context.Context, id string) (bool, error) {
+	tombed, err := c.exists(ctx, c.key.tombFile(id))
+	if err != nil || tombed {
+		return false, err
+	}
+	return c.exists(ctx, c.key.startFile(id))
+}
+
+// checkFloor refuses a standby's backup whose redo lies before the newest usable backup's: WAL that old may be pruned at
+// any moment. Backups within 24 hours of their TOMB count, because a prune may have been planned while they stood.
+func (c *Cluster) checkFloor(ctx context.Context, in Intent) error {
+	newest, err := c.newestUsable(ctx, in.ID, in.Now)
+	if err != nil || newest == nil {
+		return err
+	}
+	if newest.Timeline <= in.Timeline && newest.Redo <= in.Redo {
+		return nil
+	}
+	return &state.Error{
+		Code: state.CodeStale,
+		Text: fmt.Sprintf("the standby's redo position %s on timeline %d lies before that of backup %s (%s on timeline %d): WAL from there may be pruned",
+			in.Redo, in.Timeline, newest.ID, newest.Redo, newest.Timeline),
+		Hint: "run CHECKPOINT on the primary, wait until the standby has replayed it, and take the backup again",
+	}
+}
+
+func (c *Cluster) newestUsable(ctx context.Context, except string, now time.Time) (*state.Backup, error) {
+	backups, err := c.Backups(ctx)
+	if err != nil {
+		return nil, err
+	}
+	seen := state.Cluster{}
+	if seen.WAL, err = c.WALRanges(ctx); err != nil {
+		return nil, err
+	}
+	if seen.Gaps, err = c.Gaps(ctx); err != nil {
+		return nil, err
+	}
+	var newest *state.Backup
+	for i := range backups {
+		b := &backups[i]
+		if b.State == state.BackupDeleted && b.Stop != 0 && now.Before(b.Tombed.Add(grace)) {
+			b.State = state.BackupCommitted
+		}
+		if b.ID == except || seen.Usability(*b) != state.Usable {
+			continue
+		}
+		if newest == nil || b.Timeline > newest.Timeline || b.Timeline == newest.Timeline && b.Redo > newest.Redo {
+			newest = b
+		}
+	}
+	return newest, nil
+}
+
+// settle makes the decision sure after a failure: `aborted`, unless a COMMIT whose answer was lost is there after all,
+// which is success.
+func (w *BackupWriter) settle(ctx context.Context, cause error, now time.Time) error {
+	got, err := w.c.AbortBackup(ctx, w.start.ID, firstLine(cause), now)
+	if err != nil {
+		return errors.Join(cause, err)
+	}
+	if got == state.BackupAborted {
+		return cause
+	}
+	stands, err := w.c.exists(ctx, w.c.key.startFile(w.start.ID))
+	if err == nil && stands {
+		return nil
+	}
+	return errors.Join(cause, err)
+}
+
+// firstLine bounds what is kept of an error in a decision.
+func firstLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line[:min(len(line), 2000)]
+}
+
+// commit decides `committed` and then looks whether START still stands: a writer that slept while its backup was aborted
+// and removed finds the decision's key free again, and a COMMIT without START is garbage.
+func (w *BackupWriter) commit(ctx context.Context, d decision) error {
+	d.StartSum = w.startSum
+	got, err := w.c.decide(ctx, d)
+	if err != nil {
+		return fmt.Errorf("commit backup %s: %w", d.ID, err)
+	}
+	if got.Decision != decidedCommitted {
+		return &state.Error{
+			Code: state.CodeStale, Text: fmt.Sprintf("backup %s was decided aborted by another: %s", d.ID, got.Why),
+			Hint: "take the backup again",
+		}
+	}
+	there, err := w.c.exists(ctx, w.c.key.startFile(d.ID))
+	if err == nil && !there {
+		err = &state.Error{
+			Code: state.CodeStale, Text: fmt.Sprintf("backup %s was aborted and removed by another while it was written", d.ID),
+			Hint: "take the backup again", Err: store.ErrNotExist,
+		}
+	}
+	return err
+}

@@ -1,0 +1,94 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/repository/store"
+)
+
+// AbortBackup decides `aborted` unless the backup is decided already, and gives what it is now: BackupAborted, or
+// BackupCommitted or BackupDamaged when its writer was first. From then on a writer that wakes up late fails.
+func (c *Cluster) AbortBackup(ctx context.Context, id, why string, now time.Time) (state.BackupState, error) {
+	if err := CheckBackupID(id); err != nil {
+		return "", err
+	}
+	d, err := c.decide(ctx, decision{
+		Format: backupFormat, ID: id, Decision: decidedAborted, Why: why, Decided: now.UTC(), Ended: now.UTC(),
+	})
+	if err != nil {
+		return "", fmt.Errorf("abort backup %s: %w", id, err)
+	}
+	return d.state(), nil
+}
+
+// decide puts a decision and gives the one that stands: ours, or the one that was there first.
+func (c *Cluster) decide(ctx context.Context, d decision) (decision, error) {
+	key := c.key.commitFile(d.ID)
+	err := c.putRecord(ctx, key, d)
+	if err == nil {
+		return d, nil
+	}
+	if !errors.Is(err, store.ErrExists) {
+		return decision{}, err
+	}
+	return c.readDecision(ctx, d.ID)
+}
+
+// readDecision reads COMMIT.json and checks that it is this backup's.
+func (c *Cluster) readDecision(ctx context.Context, id string) (decision, error) {
+	var d decision
+	key := c.key.commitFile(id)
+	if err := c.readRecord(ctx, key, &d); err != nil {
+		return decision{}, err
+	}
+	switch {
+	case d.ID != id:
+		return decision{}, corrupt(key, fmt.Errorf("it is the decision of backup %s", d.ID))
+	case d.Format > backupFormat:
+		return decision{}, newerFormat(key, d.Format)
+	case d.Decision != decidedCommitted && d.Decision != decidedAborted:
+		return decision{}, corrupt(key, fmt.Errorf("it decides %q", d.Decision))
+	}
+	return d, nil
+}
+
+// readStart reads START.json and checks that it is this backup's.
+func (c *Cluster) readStart(ctx context.Context, id string) (Start, error) {
+	var s Start
+	key := c.key.startFile(id)
+	if err := c.readRecord(ctx, key, &s); err != nil {
+		return Start{}, err
+	}
+	if s.ID != id {
+		return Start{}, corrupt(key, fmt.Errorf("it is the START of backup %s", s.ID))
+	}
+	if s.Format > backupFormat {
+		return Start{}, newerFormat(key, s.Format)
+	}
+	return s, nil
+}
+
+func newerFormat(key string, format int) error {
+	return &state.Error{
+		Code: state.CodeNewerFormat,
+		Text: fmt.Sprintf("object %s has format %d; this pgkeep reads up to %d", key, format, backupFormat),
+		Hint: "use the newer pgkeep that wrote it",
+	}
+}
+
+// state gives what the decision alone says.
+func (d decision) state() state.BackupState {
+	switch {
+	case d.Decision == decidedAborted:
+		return state.BackupAborted
+	case d.damaged():
+		return state.BackupDamaged
+	}
+	return state.BackupCommitted
+}
+
+func (d decision) damaged() bool { return d.DamageText != "" || len(d.Damaged) > 0 }

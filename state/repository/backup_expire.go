@@ -1,0 +1,257 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/repository/store"
+)
+
+// Tomb marks a committed backup as to be deleted: from now on it is no parent and not listed as committed. Its volumes
+// and WAL stay for 24 hours and as long as a hold or another backup needs them; Sweep removes them. A TOMB is never
+// withdrawn. A held backup is refused.
+func (c *Cluster) Tomb(ctx context.Context, id string, now time.Time) error {
+	if err := CheckBackupID(id); err != nil {
+		return err
+	}
+	r, err := c.readBackup(ctx, id)
+	if err != nil {
+		return fmt.Errorf("delete backup %s: %w", id, err)
+	}
+	switch {
+	case r.start == nil || r.tomb != nil:
+		return nil // gone, or on its way
+	case r.decided == nil:
+		return &state.Error{
+			Code: state.CodeStale, Text: fmt.Sprintf("backup %s is still being written", id),
+			Hint: "a backup without decision is removed by remove-incomplete once its writer is dead: pgkeep plan",
+		}
+	case r.hold(now) != nil:
+		h := r.hold(now)
+		return &state.Error{
+			Code: state.CodeStale, Text: fmt.Sprintf("backup %s is held: %s", id, holdText(h)),
+			Hint: fmt.Sprintf("pgkeep backups release %s", id),
+		}
+	}
+	err = c.putRecord(ctx, c.key.tombFile(id), tombRecord{Format: backupFormat, ID: id, At: now.UTC()})
+	if err != nil && !errors.Is(err, store.ErrExists) {
+		return fmt.Errorf("delete backup %s: %w", id, err)
+	}
+	return nil
+}
+
+func holdText(h *holdRecord) string {
+	until := "for ever"
+	if !h.Expires.IsZero() {
+		until = "until " + h.Expires.Format(time.RFC3339)
+	}
+	if h.Reason == "" {
+		return until
+	}
+	return fmt.Sprintf("%s (%q)", until, h.Reason)
+}
+
+// RemoveAborted removes what an aborted backup left and gives the bytes freed. Nothing can refer to it: it was never
+// committed. START goes first, the decision last.
+func (c *Cluster) RemoveAborted(ctx context.Context, id string) (int64, error) {
+	if err := CheckBackupID(id); err != nil {
+		return 0, err
+	}
+	d, err := c.readDecision(ctx, id)
+	if errors.Is(err, store.ErrNotExist) {
+		there, statErr := c.exists(ctx, c.key.startFile(id))
+		if statErr != nil || !there {
+			return 0, statErr // removed before
+		}
+		return 0, &state.Error{Code: state.CodeStale, Text: fmt.Sprintf("backup %s is not decided", id), Hint: "pgkeep plan"}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("remove backup %s: %w", id, err)
+	}
+	if d.Decision != decidedAborted {
+		return 0, &state.Error{Code: state.CodeStale, Text: fmt.Sprintf("backup %s is committed", id), Hint: "pgkeep backups delete " + id}
+	}
+	return c.remove(ctx, id)
+}
+
+// Sweep removes what no live backup refers to and no open START names, of backups that are past their TOMB by 24 hours
+// and not held, and what is left of removals that were cut short. It gives the bytes freed.
+//
+// The crash and race argument: it looks twice. What may go was seen with its TOMB in the first look. Whoever refers to
+// such a backup either put START before the TOMB, and is seen in the second look, or looked at the parent after START,
+// saw the TOMB and gave up. A TOMB that only the second look sees makes nothing free: its children may have come between.
+func (c *Cluster) Sweep(ctx context.Context, now time.Time) (int64, error) {
+	dead, err := c.deadBackups(ctx, now)
+	if err != nil {
+		return 0, fmt.Errorf("sweep: %w", err)
+	}
+	if len(dead) == 0 {
+		return 0, nil
+	}
+	needs, err := c.lookForNeeds(ctx, dead, now)
+	if err != nil {
+		return 0, fmt.Errorf("sweep: %w", err)
+	}
+	var freed int64
+	for _, id := range slices.Sorted(needs.mayGo()) {
+		n, err := c.sweepOne(ctx, id, needs)
+		freed += n
+		if err != nil {
+			return freed, fmt.Errorf("sweep backup %s: %w", id, err)
+		}
+	}
+	return freed, nil
+}
+
+// deadBackups is the first look: backups past their TOMB and grace, and prefixes that hold something but no START: START
+// is the first object put, so it was removed. (An empty prefix may be a directory made for a START that is on its way.)
+func (c *Cluster) deadBackups(ctx context.Context, now time.Time) (map[string]bool, error) {
+	ids, err := c.backupIDs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dead := map[string]bool{}
+	for _, id := range ids {
+		r, err := c.readBackup(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if r.start == nil && r.remains || r.start != nil && r.tomb != nil && !r.live(now) {
+			dead[id] = true
+		}
+	}
+	return dead, nil
+}
+
+// lookForNeeds is the second look: which volumes of dead backups others need, and whom an open START names.
+func (c *Cluster) lookForNeeds(ctx context.Context, dead map[string]bool, now time.Time) (*needs, error) {
+	ids, err := c.backupIDs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n := &needs{dead: dead, volumes: map[string]map[string]bool{}, named: map[string]bool{}, held: map[string]bool{}}
+	for _, id := range ids {
+		r, err := c.readBackup(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case r.open():
+			n.held[id] = true
+			for _, name := range r.start.Names {
+				n.named[name] = true
+			}
+		case r.committed() && (!dead[id] || r.live(now)):
+			n.held[id] = true
+			if err := c.addReferences(ctx, r, n); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return n, nil
+}
+
+// addReferences adds the volumes of other backups that r reads.
+func (c *Cluster) addReferences(ctx context.Context, r record, n *needs) error {
+	return c.readSums(ctx, r.id, refsDir, r.decided.Refs, func(s sumLine) error {
+		other, volume, err := splitReference(s.name)
+		if err != nil {
+			return corrupt(c.key.backupDir(r.id)+refsDir, err)
+		}
+		if n.volumes[other] == nil {
+			n.volumes[other] = map[string]bool{}
+		}
+		n.volumes[other][volume] = true
+		return nil
+	})
+}
+
+// needs is what the second look found.
+type needs struct {
+	dead    map[string]bool
+	volumes map[string]map[string]bool // by backup: volumes that live backups read
+	named   map[string]bool            // by open STARTs
+	held    map[string]bool            // not dead after all: live or open in the second look
+}
+
+// mayGo gives the dead backups of which something may be removed.
+func (n *needs) mayGo() func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		for id := range n.dead {
+			if !n.held[id] && !n.named[id] && !yield(id) {
+				return
+			}
+		}
+	}
+}
+
+// sweepOne removes one dead backup: whole, or all but the volumes that others need.
+func (c *Cluster) sweepOne(ctx context.Context, id string, n *needs) (int64, error) {
+	if len(n.volumes[id]) > 0 {
+		return c.deleteObjects(ctx, id, func(name string) bool {
+			small := name == startName || name == decisionName || name == tombName
+			return !small && !n.volumes[id][name]
+		})
+	}
+	return c.remove(ctx, id)
+}
+
+// remove takes everything of a backup: START first, in one call, so that it is gone for every reader; then the rest; the
+// decision; TOMB last, so that at every moment a backup on its way out has a TOMB or no START.
+func (c *Cluster) remove(ctx context.Context, id string) (int64, error) {
+	st := c.repo.Store()
+	if err := st.Delete(ctx, c.key.startFile(id)); err != nil {
+		return 0, fmt.Errorf("delete START: %w", err)
+	}
+	freed, err := c.deleteObjects(ctx, id, func(name string) bool { return name != decisionName && name != tombName })
+	if err != nil {
+		return freed, err
+	}
+	for _, key := range []string{c.key.commitFile(id), c.key.tombFile(id)} {
+		if err := st.Delete(ctx, key); err != nil {
+			return freed, fmt.Errorf("delete %s: %w", key, err)
+		}
+	}
+	return freed, nil
+}
+
+// deleteBatch is how many keys go into one Delete.
+const deleteBatch = 500
+
+// deleteObjects deletes the objects of a backup that which picks by their name below its prefix.
+func (c *Cluster) deleteObjects(ctx context.Context, id string, which func(name string) bool) (int64, error) {
+	dir := c.key.backupDir(id)
+	var keys []string
+	var size, freed int64
+	flush := func() error {
+		if len(keys) == 0 {
+			return nil
+		}
+		if err := c.repo.Store().Delete(ctx, keys...); err != nil {
+			return fmt.Errorf("delete %d objects of %s: %w", len(keys), id, err)
+		}
+		freed += size
+		keys, size = nil, 0
+		return nil
+	}
+	for info, err := range c.repo.Store().List(ctx, dir, "", false) {
+		if err != nil {
+			return freed, fmt.Errorf("list %s: %w", dir, err)
+		}
+		if !which(strings.TrimPrefix(info.Key, dir)) {
+			continue
+		}
+		keys, size = append(keys, info.Key), size+info.Size
+		if len(keys) == deleteBatch {
+			if err := flush(); err != nil {
+				return freed, err
+			}
+		}
+	}
+	return freed, flush()
+}

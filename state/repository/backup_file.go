@@ -1,0 +1,221 @@
+package repository
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// FileType tells what a member of a backup is.
+type FileType byte
+
+// The types of members; nothing else is ever taken into a backup.
+const (
+	RegularFile  FileType = 'f'
+	Directory    FileType = 'd'
+	SymbolicLink FileType = 'l'
+)
+
+// File is one member of a backup.
+type File struct {
+	Folder  uint32 // 0: the data directory; else the tablespace, and Path is relative to it
+	Path    string // slash-separated, clean, never above the folder
+	Type    FileType
+	Mode    uint32 // permission bits
+	Size    int64
+	ModTime time.Time
+	Link    string // target of a symbolic link, as the server has it
+	CRC32C  uint32 // of the whole content
+	Extents []Extent
+
+	frames []frameAt // those of its shard
+}
+
+// Extent is a stretch of a file that lies in one frame.
+type Extent struct {
+	Offset int64 // in the file
+	Length int
+	frame  int // index into the frames of the file's shard
+	in     int // offset in the raw frame
+}
+
+// CheckPath tells whether a member's path may be used: relative, clean, without NUL, newline and other control
+// characters. Paths from servers and repositories are never trusted.
+func CheckPath(p string) error {
+	switch {
+	case p == "" || p == ".":
+		return errors.New("an empty path")
+	case len(p) > 4095:
+		return fmt.Errorf("path %.60q… is longer than 4095 bytes", p)
+	case strings.ContainsFunc(p, func(r rune) bool { return r < ' ' || r == 0x7f }):
+		return fmt.Errorf("path %.200q holds a control character", p)
+	case strings.HasPrefix(p, "/"):
+		return fmt.Errorf("path %.200q is absolute", p)
+	case p == ".." || strings.HasPrefix(p, "../") || strings.Contains(p, "/../") || strings.HasSuffix(p, "/.."):
+		return fmt.Errorf("path %.200q leaves its folder", p)
+	case path.Clean(p) != p:
+		return fmt.Errorf("path %.200q is not clean", p)
+	}
+	return nil
+}
+
+// fileShard is the content of one files/ object: JSON in one compressed frame. Every frame that a file of the shard lies
+// in stands in its Frames, so that a shard can be restored from alone.
+type fileShard struct {
+	Format  int           `json:"format"`
+	Backup  string        `json:"backup"`
+	Number  int           `json:"number"`
+	Others  []string      `json:"others,omitempty"` // other backups whose volumes are read
+	Frames  []frameRecord `json:"frames,omitempty"`
+	Members []fileRecord  `json:"members"`
+}
+
+type frameRecord struct {
+	Other  int    `json:"b,omitempty"` // 0: this backup; n: Others[n-1]
+	Folder uint32 `json:"d,omitempty"`
+	Volume int    `json:"v"`
+	Offset int64  `json:"o"`
+	Stored int    `json:"s"`
+	Raw    int    `json:"r"`
+	Sum    string `json:"x"` // xxh3-64 of the raw bytes, 16 hexadecimal digits
+}
+
+type fileRecord struct {
+	Folder  uint32   `json:"d,omitempty"`
+	Path    string   `json:"p,omitempty"`
+	Bytes   string   `json:"ph,omitempty"` // the path in hexadecimal, when it is not UTF-8
+	Type    string   `json:"t"`
+	Mode    uint32   `json:"m"`
+	Size    int64    `json:"s,omitempty"`
+	ModTime int64    `json:"T"` // Unix seconds
+	Link    string   `json:"l,omitempty"`
+	CRC32C  string   `json:"c,omitempty"` // eight hexadecimal digits
+	Extents [][3]int `json:"x,omitempty"` // frame, offset in the raw frame, length; in the order of the file, without holes
+}
+
+func (f *File) record(frameIndex func(int) int) fileRecord {
+	r := fileRecord{
+		Folder: f.Folder, Path: f.Path, Type: string(rune(f.Type)), Mode: f.Mode, Size: f.Size, ModTime: f.ModTime.Unix(), Link: f.Link,
+	}
+	if !utf8.ValidString(f.Path) {
+		r.Path, r.Bytes = "", hex.EncodeToString([]byte(f.Path))
+	}
+	if f.Type == RegularFile {
+		r.CRC32C = fmt.Sprintf("%08x", f.CRC32C)
+	}
+	for _, x := range f.Extents {
+		r.Extents = append(r.Extents, [3]int{frameIndex(x.frame), x.in, x.Length})
+	}
+	return r
+}
+
+// decodeFileShard reads and checks the raw bytes of a shard: after it, every extent lies in its frame, every file is
+// covered, and every path may be used.
+func decodeFileShard(b []byte, backup string, number int) ([]File, error) {
+	var s fileShard
+	if err := json.Unmarshal(b, &s); err != nil {
+		return nil, fmt.Errorf("decode list of files: %w", err)
+	}
+	if s.Backup != backup || s.Number != number {
+		return nil, fmt.Errorf("it is list %d of backup %.40q", s.Number, s.Backup)
+	}
+	if s.Format > backupFormat {
+		return nil, fmt.Errorf("list of files of format %d; this pgkeep reads up to %d", s.Format, backupFormat)
+	}
+	frames := make([]frameAt, len(s.Frames))
+	for i, r := range s.Frames {
+		f, err := r.frame(s.Others)
+		if err != nil {
+			return nil, err
+		}
+		frames[i] = f
+	}
+	files := make([]File, len(s.Members))
+	for i := range s.Members {
+		if err := s.Members[i].file(&files[i], frames); err != nil {
+			return nil, err
+		}
+	}
+	return files, nil
+}
+
+func (r frameRecord) frame(others []string) (frameAt, error) {
+	f := frameAt{folder: r.Folder, volume: r.Volume, offset: r.Offset, stored: r.Stored, raw: r.Raw}
+	if r.Other < 0 || r.Other > len(others) {
+		return f, fmt.Errorf("a frame of the %d-th of %d other backups", r.Other, len(others))
+	}
+	if r.Other > 0 {
+		f.backup = others[r.Other-1]
+		if err := CheckBackupID(f.backup); err != nil {
+			return f, err
+		}
+	}
+	if r.Volume < 0 || r.Volume > 1e9 || r.Offset < 0 || r.Stored <= 0 || r.Offset+int64(r.Stored) > maxVolume || r.Raw <= 0 || r.Raw > maxFrame {
+		return f, fmt.Errorf("a frame of %d bytes at %d of volume %d, %d raw", r.Stored, r.Offset, r.Volume, r.Raw)
+	}
+	b, err := hex.DecodeString(r.Sum)
+	if err != nil || len(b) != 8 {
+		return f, fmt.Errorf("%.40q is not the checksum of a frame", r.Sum)
+	}
+	for _, c := range b {
+		f.sum = f.sum<<8 | uint64(c)
+	}
+	return f, nil
+}
+
+func (r *fileRecord) file(f *File, frames []frameAt) error {
+	*f = File{
+		Folder: r.Folder, Path: r.Path, Mode: r.Mode & 0o7777, Size: r.Size, ModTime: time.Unix(r.ModTime, 0).UTC(), Link: r.Link, frames: frames,
+	}
+	if r.Bytes != "" {
+		b, err := hex.DecodeString(r.Bytes)
+		if err != nil {
+			return fmt.Errorf("%.60q is not a path in hexadecimal", r.Bytes)
+		}
+		f.Path = string(b)
+	}
+	if err := CheckPath(f.Path); err != nil {
+		return err
+	}
+	switch r.Type {
+	case "d", "l":
+		f.Type = FileType(r.Type[0])
+		if r.Size != 0 || len(r.Extents) > 0 || (r.Type == "l") != (r.Link != "") {
+			return fmt.Errorf("%q has what no %s has", f.Path, r.Type)
+		}
+		return nil
+	case "f":
+		f.Type = RegularFile
+	default:
+		return fmt.Errorf("%q is of unknown type %.10q", f.Path, r.Type)
+	}
+	crc, err := hex.DecodeString(r.CRC32C)
+	if err != nil || len(crc) != 4 {
+		return fmt.Errorf("%q has no CRC32C", f.Path)
+	}
+	f.CRC32C = uint32(crc[0])<<24 | uint32(crc[1])<<16 | uint32(crc[2])<<8 | uint32(crc[3])
+	return f.setExtents(r.Extents)
+}
+
+// setExtents checks that the extents lie in their frames and cover the file.
+func (f *File) setExtents(extents [][3]int) error {
+	f.Extents = make([]Extent, 0, len(extents))
+	var at int64
+	for _, x := range extents {
+		frame, in, length := x[0], x[1], x[2]
+		if frame < 0 || frame >= len(f.frames) || in < 0 || length <= 0 || length > maxFrame || in+length > f.frames[frame].raw {
+			return fmt.Errorf("%q has an extent outside its frame: %v", f.Path, x)
+		}
+		f.Extents = append(f.Extents, Extent{Offset: at, Length: length, frame: frame, in: in})
+		at += int64(length)
+	}
+	if at != f.Size {
+		return fmt.Errorf("%q has %d bytes, and extents for %d", f.Path, f.Size, at)
+	}
+	return nil
+}

@@ -1,0 +1,67 @@
+package repository
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// shardSize is about how long the raw content of a files or hash shard grows: small enough that a reader holds several,
+// large enough that few volumes are split between two.
+const shardSize = 4 << 20
+
+// fileShardWriter collects files into shards.
+type fileShardWriter struct {
+	backup string
+	number int
+	shard  fileShard
+	frames map[frameAt]int
+	others map[string]int
+	size   int
+}
+
+// add takes a file whose every frame was placed; f.frames are its frames, of which Extents hold indexes.
+func (w *fileShardWriter) add(f *File, put func(name string, raw []byte) error) error {
+	if w.frames == nil {
+		w.frames, w.others = map[frameAt]int{}, map[string]int{}
+	}
+	w.shard.Members = append(w.shard.Members, f.record(func(i int) int { return w.frameIndex(f.frames[i]) }))
+	w.size += 110 + len(f.Path) + len(f.Link) + 15*len(f.Extents)
+	if w.size < shardSize {
+		return nil
+	}
+	return w.flush(put)
+}
+
+func (w *fileShardWriter) frameIndex(f frameAt) int {
+	if i, ok := w.frames[f]; ok {
+		return i
+	}
+	r := frameRecord{Folder: f.folder, Volume: f.volume, Offset: f.offset, Stored: f.stored, Raw: f.raw, Sum: fmt.Sprintf("%016x", f.sum)}
+	if f.backup != "" {
+		if w.others[f.backup] == 0 {
+			w.shard.Others = append(w.shard.Others, f.backup)
+			w.others[f.backup] = len(w.shard.Others)
+		}
+		r.Other = w.others[f.backup]
+	}
+	i := len(w.shard.Frames)
+	w.shard.Frames = append(w.shard.Frames, r)
+	w.frames[f] = i
+	w.size += 85
+	return i
+}
+
+// flush puts the last shard.
+func (w *fileShardWriter) flush(put func(name string, raw []byte) error) error {
+	if len(w.shard.Members) == 0 {
+		return nil
+	}
+	w.shard.Format, w.shard.Backup, w.shard.Number = backupFormat, w.backup, w.number
+	raw, err := json.Marshal(&w.shard)
+	if err != nil {
+		return fmt.Errorf("encode list of files: %w", err)
+	}
+	name := shardName(filesDir, w.number)
+	*w = fileShardWriter{backup: w.backup, number: w.number + 1}
+	return put(name, raw)
+}

@@ -1,0 +1,283 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pgkeep/pgkeep/state/repository/seal"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// StreamOptions say how a BackupStream works.
+type StreamOptions struct {
+	Codec        seal.Codec
+	Workers      int                                      // compressors; 0: one for each CPU
+	StallTimeout time.Duration                            // a repository that finishes nothing for so long is given up; 0: 5 minutes
+	Inspect      func(f *File, block uint32, page []byte) // called by several goroutines, for members that ask for it
+}
+
+// BackupStream turns the tar streams of one backup into objects, once, and puts them into every writer's repository:
+// compressors work in parallel, the assembler lays frames into volumes in order, and each repository has its own
+// putters. Memory is bounded by the number of frames and objects in flight.
+//
+// The methods of a stream and its folders are for one goroutine. Every stream ends in Commit or Abort.
+type BackupStream struct {
+	o      StreamOptions
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	group  *errgroup.Group
+	seed   uint64
+	framer *seal.Framer // of the assembler, and of the caller once the assembler has ended
+
+	free    chan *frame
+	raw     chan *frame
+	ordered chan *frame
+	fan     *fanout
+
+	fileShards fileShardWriter
+	hashShards hashShardWriter
+	sums       sumWriter
+	locations  map[uint32]string
+	folders    []Folder
+	pieces     int // of PostgreSQL's manifest
+	dataBytes  int64
+	files      atomic.Int64
+	stored     atomic.Int64
+	finished   bool
+}
+
+// NewBackupStream starts a stream for writers of one backup, which all begin with BeginBackup under the same id.
+func NewBackupStream(ctx context.Context, writers []*BackupWriter, o StreamOptions) (*BackupStream, error) {
+	if len(writers) == 0 {
+		return nil, errors.New("no repository to write to")
+	}
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.StallTimeout <= 0 {
+		o.StallTimeout = 5 * time.Minute
+	}
+	id := writers[0].ID()
+	s := &BackupStream{
+		o: o, seed: writers[0].c.repo.HashSeed(), locations: map[uint32]string{},
+		fileShards: fileShardWriter{backup: id}, sums: sumWriter{dir: sumsDir},
+	}
+	s.hashShards = hashShardWriter{backup: id, seed: s.seed}
+	frames := 2*o.Workers + 2
+	s.free, s.raw, s.ordered = make(chan *frame, frames), make(chan *frame, frames), make(chan *frame, frames)
+	for range frames {
+		s.free <- &frame{raw: make([]byte, 0, maxFrame), done: make(chan struct{}, 1)}
+	}
+	if err := s.start(ctx); err != nil {
+		return nil, err
+	}
+	s.fan = newFanout(s.ctx, o.StallTimeout, writers)
+	return s, nil
+}
+
+// start runs the compressors and the assembler.
+func (s *BackupStream) start(ctx context.Context) error {
+	framers := make([]*seal.Framer, s.o.Workers+1)
+	for i := range framers {
+		f, err := seal.NewFramer(s.o.Codec)
+		if err != nil {
+			return err
+		}
+		framers[i] = f
+	}
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	s.group = &errgroup.Group{}
+	run := func(work func() error) {
+		s.group.Go(func() error {
+			err := work()
+			if err != nil {
+				s.cancel(err)
+			}
+			return err
+		})
+	}
+	s.framer = framers[s.o.Workers]
+	for _, f := range framers[:s.o.Workers] {
+		run(func() error { return s.compress(s.ctx, f) })
+	}
+	run(func() error { return s.assemble(s.ctx) })
+	return nil
+}
+
+// Folder begins the next folder: the data directory (oid 0) or a tablespace. Folders come one after another.
+func (s *BackupStream) Folder(oid uint32, location string) *FolderWriter {
+	s.locations[oid] = location
+	return &FolderWriter{s: s, oid: oid}
+}
+
+// Stored gives the bytes of finished objects so far.
+func (s *BackupStream) Stored() int64 { return s.stored.Load() }
+
+// EndData waits until every frame is in a volume. After it, Manifest and Keep may be called, and no folder any more.
+func (s *BackupStream) EndData() error {
+	if s.finished {
+		return nil
+	}
+	s.finished = true
+	close(s.raw)
+	close(s.ordered)
+	if err := s.group.Wait(); err != nil {
+		return err
+	}
+	if err := s.fileShards.flush(s.putShard); err != nil {
+		return err
+	}
+	return s.hashShards.flush(s.putShard)
+}
+
+// manifestPiece is how many bytes of PostgreSQL's manifest go into one object: it grows with the number of files.
+const manifestPiece = 4 << 20
+
+// Manifest stores PostgreSQL's backup_manifest verbatim.
+func (s *BackupStream) Manifest(r io.Reader) error {
+	buf := make([]byte, manifestPiece)
+	for {
+		n, err := io.ReadFull(r, buf)
+		if n > 0 {
+			if putErr := s.putShard(shardName(serverDir, s.pieces), buf[:n]); putErr != nil {
+				return putErr
+			}
+			s.pieces++
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read backup manifest: %w", err)
+		}
+	}
+}
+
+// Kept are small things stored beside the data; nil parts are not stored.
+type Kept struct {
+	BackupLabel []byte // verbatim
+	Captured    []byte // settings and hba rules, JSON
+	Relations   []byte // names by relfilenode, JSON
+}
+
+// Keep stores what is kept beside the data.
+func (s *BackupStream) Keep(k Kept) error {
+	for _, part := range []struct {
+		name string
+		body []byte
+	}{{labelName, k.BackupLabel}, {capturedName, k.Captured}, {relationName, k.Relations}} {
+		if part.body == nil {
+			continue
+		}
+		if err := s.putShard(part.name, part.body); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CommitFacts are what is known of a backup once its data is complete.
+type CommitFacts struct {
+	Stop       wal.LSN
+	Timeline   wal.Timeline
+	Ended      time.Time // the server's clock
+	Decided    time.Time // this machine's clock
+	By         string    // this machine
+	Damaged    []DamagedPages
+	Suspects   []DamagedPages
+	DamageText string // what the server said; with Damaged, the backup is committed as damaged
+}
+
+// StreamOutcome is what became of the backup in one writer's repository.
+type StreamOutcome struct {
+	Writer *BackupWriter
+	Err    error // nil: committed there
+}
+
+// Commit stores what remains and decides `committed` in every repository that took everything, `aborted` in the others.
+func (s *BackupStream) Commit(ctx context.Context, f CommitFacts) ([]StreamOutcome, error) {
+	d, err := s.decision(f)
+	if err != nil {
+		return s.Abort(ctx, err.Error(), f.Decided), err
+	}
+	s.fan.stop()
+	var out []StreamOutcome
+	for _, l := range s.fan.lanes {
+		o := StreamOutcome{Writer: l.w, Err: l.failed()}
+		if o.Err == nil {
+			o.Err = l.w.commit(ctx, d)
+		}
+		if o.Err != nil {
+			o.Err = l.w.settle(ctx, o.Err, f.Decided)
+		}
+		out = append(out, o)
+	}
+	s.cancel(context.Canceled)
+	return out, nil
+}
+
+// decision flushes everything and makes the content of COMMIT.
+func (s *BackupStream) decision(f CommitFacts) (decision, error) {
+	if err := s.EndData(); err != nil {
+		return decision{}, err
+	}
+	slices.SortFunc(s.folders, func(a, b Folder) int { return int(int64(a.OID) - int64(b.OID)) })
+	body, err := encodeRecord(folderList{Format: backupFormat, Backup: s.fileShards.backup, Folders: s.folders})
+	if err != nil {
+		return decision{}, err
+	}
+	if err := s.putObject(folderListName, body, false); err != nil {
+		return decision{}, err
+	}
+	if err := s.sums.flush(s.putSum); err != nil {
+		return decision{}, err
+	}
+	if err := s.fan.drain(s.ctx); err != nil {
+		return decision{}, err
+	}
+	return decision{
+		Format: backupFormat, ID: s.fileShards.backup, Decision: decidedCommitted, By: f.By, Decided: f.Decided.UTC(), Ended: f.Ended.UTC(),
+		Stop: f.Stop, Timeline: f.Timeline, Files: s.files.Load(), DataBytes: s.dataBytes, StoredBytes: s.stored.Load(),
+		FileShards: s.fileShards.number, HashShards: s.hashShards.number, Manifest: s.pieces, Sums: s.sums.shards,
+		Damaged: briefly(f.Damaged), Suspects: briefly(f.Suspects), DamageText: f.DamageText,
+	}, nil
+}
+
+// briefly cuts lists of pages so that COMMIT stays small.
+func briefly(pages []DamagedPages) []DamagedPages {
+	pages = slices.Clone(pages[:min(len(pages), 50)])
+	for i := range pages {
+		pages[i].Blocks = pages[i].Blocks[:min(len(pages[i].Blocks), 16)]
+	}
+	return pages
+}
+
+// Abort stops the stream and decides `aborted` everywhere. It may be called after a failed Commit; ctx bounds the
+// decision, not the stream, which may have ended because its own context did.
+func (s *BackupStream) Abort(ctx context.Context, why string, now time.Time) []StreamOutcome {
+	s.cancel(context.Canceled)
+	if !s.finished {
+		s.finished = true
+		close(s.raw)
+		close(s.ordered)
+	}
+	_ = s.group.Wait() // it was cancelled; why is told by the caller
+	s.fan.stop()
+	var out []StreamOutcome
+	for _, l := range s.fan.lanes {
+		err := l.failed()
+		if err == nil {
+			err = errors.New(why)
+		}
+		out = append(out, StreamOutcome{Writer: l.w, Err: l.w.settle(ctx, err, now)})
+	}
+	return out
+}
