@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/pgkeep/pgkeep/state"
@@ -130,11 +131,19 @@ func lookAtPartial(dir string, z wal.SegmentSize, system uint64, v *inventory, s
 	return inspect(f, seg, partsOf(dir, z, system, v, seg))
 }
 
-// sizeOf finds the cluster's segment size: each segment's first page says it, so does a complete segment's length.
+// sizeOf finds the cluster's segment size; without any WAL it does not matter.
 func sizeOf(dir string) wal.SegmentSize {
+	if z, ok := knownSize(dir); ok {
+		return z
+	}
+	return wal.DefaultSegmentSize
+}
+
+// knownSize reads the segment size where a segment's first page says it.
+func knownSize(dir string) (wal.SegmentSize, bool) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return wal.DefaultSegmentSize
+		return 0, false
 	}
 	for _, e := range entries {
 		name, _ := splitName(e.Name())
@@ -142,10 +151,10 @@ func sizeOf(dir string) wal.SegmentSize {
 			continue
 		}
 		if z, ok := sizeInHeader(filepath.Join(dir, e.Name())); ok {
-			return z
+			return z, true
 		}
 	}
-	return wal.DefaultSegmentSize
+	return 0, false
 }
 
 // sizeInHeader reads xlp_seg_size of the long page header that a segment begins with.
@@ -161,4 +170,21 @@ func sizeInHeader(path string) (wal.SegmentSize, bool) {
 	}
 	z := wal.SegmentSize(binary.LittleEndian.Uint32(head[32:]))
 	return z, z.Check() == nil
+}
+
+// Newest gives the cluster that was written last in a server's spool, and its segment size; empty: none.
+func Newest(dir, server string) (systemID string, z wal.SegmentSize, err error) {
+	ids, err := SystemIDs(dir, server)
+	if err != nil {
+		return "", 0, err
+	}
+	home := filepath.Join(dir, server)
+	for len(ids) > 0 {
+		id := newest(home, ids)
+		if z, ok := knownSize(filepath.Join(home, id)); ok {
+			return id, z, nil
+		}
+		ids = slices.DeleteFunc(ids, func(other string) bool { return other == id })
+	}
+	return "", 0, nil
 }

@@ -1,0 +1,304 @@
+package receive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/postgres"
+	"github.com/pgkeep/pgkeep/state/spool"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// begin is where a stream begins.
+type begin struct {
+	timeline wal.Timeline
+	from     wal.LSN
+	durable  wal.LSN // what we hold on this timeline; at least from
+}
+
+// whereToBegin compares what we hold with the line of history that the server is on. next is set when the timeline
+// before has just ended.
+func (s *session) whereToBegin(ctx context.Context, conn connection, sys postgres.System, next *begin) (begin, error) {
+	if err := s.askArchives(ctx); err != nil {
+		return begin{}, err
+	}
+	line, err := s.keepHistories(ctx, conn, sys.Timeline)
+	if err != nil {
+		return begin{}, err
+	}
+	p := s.spool.Position()
+	followed := p.Timeline != 0 && p.Timeline < sys.Timeline
+	slot, err := s.slot(ctx, followed)
+	if err != nil {
+		return begin{}, err
+	}
+	if p.Timeline == 0 {
+		return s.beginAtSlot(slot, sys, line), nil
+	}
+	if err := s.stayOnLine(p, sys, line); err != nil {
+		return begin{}, err
+	}
+	if next != nil && next.timeline > p.Timeline {
+		next.durable = next.from
+		return *next, nil
+	}
+	p = s.spool.Position()
+	return begin{timeline: p.Timeline, from: p.Resume, durable: p.Durable}, nil
+}
+
+// beginAtSlot begins at the segment that the slot keeps; before it nothing was ever ours, so nothing is lost.
+func (s *session) beginAtSlot(slot *state.Slot, sys postgres.System, line wal.History) begin {
+	at := slot.RestartLSN
+	if at == 0 {
+		at = sys.FlushLSN
+	}
+	t := sys.Timeline
+	if t > 1 {
+		t = line.TimelineAt(at)
+	}
+	from := s.cluster.SegmentSize.Floor(at)
+	return begin{timeline: t, from: from, durable: from}
+}
+
+// keepHistories fetches the histories of the server's timeline and of those before it, keeps them, and hands new ones to
+// the archives: they get a timeline's history before its WAL.
+func (s *session) keepHistories(ctx context.Context, conn connection, t wal.Timeline) (wal.History, error) {
+	line := wal.History{Timeline: t}
+	if t <= 1 {
+		return line, nil
+	}
+	content, err := conn.TimelineHistory(ctx, t)
+	if err != nil {
+		return line, err
+	}
+	if line, err = wal.ParseHistory(t, content); err != nil {
+		return line, &state.Error{Code: state.CodeCorrupt, Text: "the server's " + t.HistoryName() + " cannot be read", Err: err}
+	}
+	for _, parent := range line.Parents {
+		if parent.Timeline > 1 {
+			s.keepParent(ctx, conn, parent.Timeline)
+		}
+	}
+	return line, s.keepHistory(t, content)
+}
+
+func (s *session) keepHistory(t wal.Timeline, content []byte) error {
+	if _, err := s.spool.History(t); err == nil {
+		return s.spool.PutHistory(t, content) // compares
+	}
+	if err := s.spool.PutHistory(t, content); err != nil {
+		return err
+	}
+	s.found(job{history: t})
+	return nil
+}
+
+// keepParent keeps the history of a timeline in between. Its lines stand in its descendant's too, so that a server which
+// no longer has the file loses nothing.
+func (s *session) keepParent(ctx context.Context, conn connection, t wal.Timeline) {
+	if _, err := s.spool.History(t); err == nil {
+		return
+	}
+	content, err := conn.TimelineHistory(ctx, t)
+	if err == nil {
+		err = s.keepHistory(t, content)
+	}
+	if err != nil {
+		s.o.Log.Info("the history of a timeline in between was not kept", "server", s.o.Server, "timeline", t, "error", err)
+	}
+}
+
+// stayOnLine refuses a server that does not descend from what we hold, and goes back to the switch point where we hold
+// more of the old timeline than the promoted server had.
+func (s *session) stayOnLine(p spool.Position, sys postgres.System, line wal.History) error {
+	if p.Timeline == sys.Timeline {
+		if p.Durable <= sys.FlushLSN {
+			return nil
+		}
+		return &state.Error{
+			Code: state.CodeIdentity,
+			Text: fmt.Sprintf("the server has timeline %d up to %s, we hold it up to %s: nothing is received from it before it has caught up", sys.Timeline, sys.FlushLSN, p.Durable),
+			Hint: "a standby may lag; a primary that lost WAL is not the server that it was",
+		}
+	}
+	if p.Timeline > sys.Timeline {
+		return &state.Error{
+			Code: state.CodeIdentity,
+			Text: fmt.Sprintf("the server is on timeline %d, we hold timeline %d: it did not take part in the promotion", sys.Timeline, p.Timeline),
+			Hint: "let the conninfo lead to the promoted server, or make this one its standby",
+		}
+	}
+	for _, parent := range line.Parents {
+		if parent.Timeline != p.Timeline {
+			continue
+		}
+		if p.Durable > parent.Switch {
+			return s.goBack(p, parent.Switch, sys.Timeline)
+		}
+		return nil
+	}
+	return &state.Error{
+		Code: state.CodeIdentity,
+		Text: fmt.Sprintf("timeline %d of the server does not descend from timeline %d, which we hold up to %s", sys.Timeline, p.Timeline, p.Durable),
+		Hint: "two servers were promoted from one; find out which is the right one before anything is deleted",
+	}
+}
+
+func (s *session) goBack(p spool.Position, at wal.LSN, to wal.Timeline) error {
+	aside, err := s.spool.GoBack(p.Timeline, at)
+	if err != nil {
+		return err
+	}
+	s.tail.back(at)
+	s.o.Log.Warn("the promoted server did not have the end of the WAL that was received; it is kept under diverged",
+		"server", s.o.Server, "timeline", p.Timeline, "received", p.Durable, "switch", at, "new_timeline", to, "files", aside)
+	return nil
+}
+
+// slot looks at the slot before every start: up to 17 a lost slot streams on with a silent hole.
+func (s *session) slot(ctx context.Context, followed bool) (*state.Slot, error) {
+	ctl, err := s.o.Control(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer ctl.Close()
+	slot, err := ctl.Slot(ctx, s.o.Slot)
+	if err != nil {
+		return nil, err
+	}
+	if slot == nil && followed { // slots are not copied to standbys; waiting for an apply would be an outage
+		s.o.Log.Info("the promoted server has no slot of ours: it is created", "server", s.o.Server, "slot", s.o.Slot)
+		if err := ctl.CreateSlot(ctx, s.o.Slot); err != nil {
+			return nil, err
+		}
+		slot, err = ctl.Slot(ctx, s.o.Slot)
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := s.refuseSlot(slot); err != nil {
+		return nil, err
+	}
+	if slot.Active && slot.ActivePID != 0 && slot.ActivePID == s.start.lastPID {
+		// Our own walsender, whose connection broke without the server's noticing.
+		if err := ctl.TerminateBackend(ctx, slot.ActivePID); err != nil {
+			s.o.Log.Info("our former walsender was not ended", "server", s.o.Server, "error", err)
+		}
+	}
+	return slot, nil
+}
+
+func (s *session) refuseSlot(slot *state.Slot) error {
+	switch {
+	case slot == nil:
+		return &state.Error{
+			Code: state.CodeSlotLost,
+			Text: fmt.Sprintf("%s has no replication slot %s: without it PostgreSQL may remove WAL before it is received", s.o.Server, s.o.Slot),
+			Hint: "pgkeep apply creates it and starts the receiver again",
+		}
+	case !slot.Physical:
+		return final(&state.Error{
+			Code: state.CodeSettings,
+			Text: fmt.Sprintf("the replication slot %s of %s is a logical one", s.o.Slot, s.o.Server),
+			Hint: "give the server another slot.name",
+		})
+	case slot.WALStatus == state.SlotLost:
+		return &state.Error{
+			Code: state.CodeSlotLost,
+			Text: fmt.Sprintf("the replication slot %s of %s is lost: PostgreSQL removed WAL that it was to keep", s.o.Slot, s.o.Server),
+			Hint: "pgkeep plan shows what is lost; pgkeep apply replaces the slot",
+		}
+	}
+	return nil
+}
+
+// answer is how far one archive reaches.
+type answer struct {
+	cluster Cluster
+	newest  wal.Range // its To is the end, partials included; empty: it holds nothing
+}
+
+// askArchives finds, once, whether an archive reaches further than the spool, as after a move to another machine, and
+// then lets the spool begin there. An empty spool needs every archive's answer: else we could take for a first start
+// what is none. With a spool that holds WAL, an archive that does not answer is asked again at the next connection.
+func (s *session) askArchives(ctx context.Context) error {
+	if s.start.asked {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	var best answer
+	all := true
+	for _, u := range s.uploads {
+		a, err := u.furthest(ctx)
+		if err != nil && s.spool.Position().Timeline == 0 {
+			return fmt.Errorf("ask where to go on: %w", err)
+		}
+		if err != nil {
+			all = false
+			s.report.problem(aboutArchive(u.archive.Name), err)
+			continue
+		}
+		n := a.newest
+		if n.Timeline > best.newest.Timeline || n.Timeline == best.newest.Timeline && n.To > best.newest.To {
+			best = a
+		}
+	}
+	p := s.spool.Position()
+	further := best.newest.Timeline > p.Timeline || best.newest.Timeline == p.Timeline && best.newest.To > p.Durable
+	if !best.newest.Empty() && further {
+		if err := s.seed(ctx, best); err != nil {
+			return err
+		}
+	}
+	s.start.asked = all
+	return nil
+}
+
+func (u *uploader) furthest(ctx context.Context) (answer, error) {
+	c, err := u.open(ctx)
+	if err != nil {
+		return answer{}, err
+	}
+	ranges, err := c.WALRanges(ctx)
+	if err != nil {
+		u.reopen()
+		return answer{}, u.named("list archived WAL", err)
+	}
+	a := answer{cluster: c}
+	for _, r := range ranges {
+		end := wal.Range{Timeline: r.Timeline, From: r.From, To: max(r.To, r.Partial)}
+		if end.Timeline > a.newest.Timeline || end.Timeline == a.newest.Timeline && end.To > a.newest.To {
+			a.newest = end
+		}
+	}
+	return a, nil
+}
+
+// seed puts the segment where an archive's WAL ends into the spool: the stream then goes on from there, and what comes
+// again is compared with it.
+func (s *session) seed(ctx context.Context, a answer) error {
+	z := s.cluster.SegmentSize
+	seg := z.SegmentAt(a.newest.Timeline, a.newest.To-1)
+	s.o.Log.Info("a repository reaches further than the spool: the stream goes on from there", "server", s.o.Server, "timeline", seg.Timeline, "position", a.newest.To)
+	if a.newest.To == seg.End(z) {
+		r, err := a.cluster.OpenSegment(ctx, seg)
+		if err == nil {
+			defer r.Close()
+			return s.spool.Seed(seg, a.newest.To, r)
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("read segment %s from a repository: %w", seg.Name(z), err)
+		}
+	}
+	r, upTo, err := a.cluster.OpenPartial(ctx, seg)
+	if err != nil {
+		return fmt.Errorf("read unfinished segment %s from a repository: %w", seg.Name(z), err)
+	}
+	defer r.Close()
+	return s.spool.Seed(seg, upTo, r)
+}

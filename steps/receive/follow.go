@@ -1,0 +1,317 @@
+package receive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/postgres"
+	"github.com/pgkeep/pgkeep/state/spool"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// Times of one stream.
+const (
+	syncEvery   = time.Second            // at latest: fsync and flush position
+	askEvery    = 5 * time.Second        // at latest, when nothing comes: is the server there, how far is it
+	holdReply   = 500 * time.Millisecond // how long an asked-for reply waits for the repositories
+	secondAsk   = time.Second            // asked again within this, the server wants to end
+	pollArchive = 20 * time.Millisecond  // how often the archives' position is looked at while the server waits for it
+)
+
+// errLetGo ends a connection because the server waits for a flush that we cannot give.
+var errLetGo = &state.Error{
+	Code: state.CodeUnreachable,
+	Text: "the server waits for WAL to be flushed that the repositories do not take: the connection is closed, the slot keeps the WAL",
+	Hint: "see why the repositories do not answer: pgkeep status",
+}
+
+// flow is one running stream of one timeline.
+type flow struct {
+	s        *session
+	st       stream
+	w        *spool.Writer
+	timeline wal.Timeline
+	durable  wal.LSN // what we held before; WAL up to there only comes to be compared
+	moved    bool    // something came
+
+	heard, synced, told time.Time
+	askedAt             time.Time // of our last request for a reply
+	sentWritten         wal.LSN
+	sentFlushed         wal.LSN
+	serverEnd           wal.LSN
+	serverTime          time.Time
+
+	wanted     time.Time // since when a reply is owed; zero: none is
+	wantedEnd  wal.LSN
+	fellShort  time.Time // when a reply last told less than was wanted
+	roomAt     time.Time
+	segmentAt  time.Time // when the unfinished segment began
+	segmentNow wal.Segment
+}
+
+// follow streams one timeline until it ends (*postgres.EndOfTimeline), the connection does, or ctx.
+func (s *session) follow(ctx context.Context, conn connection, b begin) (moved bool, err error) {
+	st, b, err := s.startStream(ctx, conn, b)
+	if err != nil {
+		return false, err
+	}
+	defer st.Close()
+	w, err := s.spool.Writer(b.timeline, b.from, func(seg wal.Segment) { s.found(job{segment: seg}) })
+	if err != nil {
+		return false, err
+	}
+	now := time.Now()
+	f := &flow{s: s, st: st, w: w, timeline: b.timeline, durable: b.durable, heard: now, synced: now, segmentAt: now}
+	s.o.Log.Info("streaming", "server", s.o.Server, "timeline", b.timeline, "from", b.from)
+	s.report.update(func(r *state.Receiver) { r.Streaming, r.Timeline = true, b.timeline })
+	err = f.run(ctx)
+	return f.moved, f.end(err)
+}
+
+// startStream asks the server for WAL. Where the page that is to come again lies in a segment that the server no longer
+// has, it asks from the start of the next one; where that is gone too, it passes a gap.
+func (s *session) startStream(ctx context.Context, conn connection, b begin) (stream, begin, error) {
+	ask := func(from wal.LSN) (stream, error) {
+		return conn.Stream(ctx, postgres.StreamOptions{Slot: s.o.Slot, Timeline: b.timeline, From: from})
+	}
+	st, err := ask(b.from)
+	if floor := s.cluster.SegmentSize.Floor(b.durable); state.CodeOf(err) == state.CodeGap && b.from < floor {
+		b.from = floor
+		st, err = ask(b.from)
+	}
+	if state.CodeOf(err) != state.CodeGap {
+		return st, b, err
+	}
+	if b, err = s.passGap(ctx, b, err); err != nil {
+		return nil, b, err
+	}
+	st, err = ask(b.from)
+	return st, b, err
+}
+
+func (f *flow) run(ctx context.Context) error {
+	if err := f.tell(ctx, time.Now(), true); err != nil {
+		return err
+	}
+	for {
+		m, err := f.st.Next(ctx, f.deadline())
+		now := time.Now()
+		if err == nil {
+			err = f.take(m, now)
+		}
+		if err != nil && !errors.Is(err, postgres.ErrIdle) {
+			return err
+		}
+		if err := f.tend(ctx, now); err != nil {
+			return err
+		}
+	}
+}
+
+// take takes one message.
+func (f *flow) take(m postgres.Message, now time.Time) error {
+	if !f.moved {
+		f.moved = true
+		f.s.report.solved(aboutStream)
+	}
+	f.heard = now
+	f.serverEnd, f.serverTime = m.ServerEnd, m.ServerTime
+	if m.ReplyRequested && f.wanted.IsZero() {
+		f.wanted, f.wantedEnd = now, m.ServerEnd
+	}
+	if m.Keepalive {
+		return nil
+	}
+	return f.w.Write(m.Start, m.Data)
+}
+
+// tend does what is due: fsync, reports, questions, warnings.
+func (f *flow) tend(ctx context.Context, now time.Time) error {
+	calm := !f.st.Buffered()
+	if calm || now.Sub(f.synced) >= syncEvery || !f.wanted.IsZero() {
+		if err := f.sync(now); err != nil {
+			return err
+		}
+	}
+	if err := f.reply(ctx, now); err != nil {
+		return err
+	}
+	if now.Sub(f.heard) >= f.s.o.Timeout {
+		return &state.Error{
+			Code: state.CodeUnreachable,
+			Text: fmt.Sprintf("%s has been silent for %s", f.s.o.Server, f.s.o.Timeout),
+			Hint: "the connection is made anew by itself",
+		}
+	}
+	ask := now.Sub(f.heard) >= f.askEvery() && now.Sub(f.askedAt) >= f.askEvery()
+	news := f.w.Written() > f.sentWritten || f.acknowledged() > f.sentFlushed
+	if ask || news && (calm || now.Sub(f.told) >= syncEvery) {
+		if err := f.tell(ctx, now, ask); err != nil {
+			return err
+		}
+	}
+	if now.Sub(f.roomAt) >= syncEvery {
+		f.roomAt = now
+		if err := f.s.watchRoom(); err != nil {
+			return err
+		}
+	}
+	f.endIdleSegment(ctx, now)
+	return nil
+}
+
+func (f *flow) askEvery() time.Duration { return min(askEvery, f.s.o.Timeout/3) }
+
+// sync makes durable what was taken and lets the uploaders and the onlookers know.
+func (f *flow) sync(now time.Time) error {
+	if f.w.Flushed() < f.w.Written() {
+		if err := f.w.Sync(); err != nil {
+			return err
+		}
+	}
+	f.synced = now
+	seg, unfinished := f.w.Segment()
+	if !unfinished {
+		seg = wal.Segment{}
+	}
+	if seg != f.segmentNow {
+		f.segmentNow, f.segmentAt = seg, now
+	}
+	f.s.tail.set(seg, f.w.Flushed())
+	f.s.report.update(func(r *state.Receiver) {
+		r.Written, r.Flushed, r.ServerEnd = f.w.Written(), f.w.Flushed(), f.serverEnd
+		if f.serverEnd > 0 && f.w.Flushed() >= f.serverEnd {
+			r.CaughtUpAt = f.serverTime
+		}
+	})
+	return nil
+}
+
+// acknowledged is the position that may be called flushed. While WAL comes again it is none: a position below the slot's
+// would let the slot go back to where the server keeps nothing.
+func (f *flow) acknowledged() wal.LSN {
+	if f.w.Flushed() < f.durable {
+		return 0
+	}
+	if f.s.o.Acknowledge == Repository {
+		return min(f.w.Flushed(), f.s.tail.held(f.s.o.Quorum))
+	}
+	return f.w.Flushed()
+}
+
+// reply answers a request for a reply. One that would tell less than the server has sent waits a moment for the
+// repositories; when the server then asks again at once it wants to end, and we let go.
+func (f *flow) reply(ctx context.Context, now time.Time) error {
+	if f.wanted.IsZero() {
+		return nil
+	}
+	short := f.acknowledged() < f.wantedEnd
+	if short && f.s.o.Acknowledge == Repository && now.Sub(f.wanted) < holdReply {
+		f.s.tail.demand()
+		f.s.wakeUploads()
+		return nil
+	}
+	if short && !f.fellShort.IsZero() && now.Sub(f.fellShort) < secondAsk {
+		return errLetGo
+	}
+	f.wanted, f.fellShort = time.Time{}, time.Time{}
+	if short {
+		f.fellShort = now
+	}
+	return f.tell(ctx, now, false)
+}
+
+// tell reports our positions; ask wants an answer.
+func (f *flow) tell(ctx context.Context, now time.Time, ask bool) error {
+	written, flushed := f.w.Written(), f.acknowledged()
+	err := f.st.SendStatus(ctx, postgres.Status{Written: written, Flushed: flushed, Now: now, RequestReply: ask})
+	if err != nil {
+		return err
+	}
+	f.told, f.sentWritten, f.sentFlushed = now, written, flushed
+	if ask {
+		f.askedAt = now
+	}
+	return nil
+}
+
+// deadline is when something is due although nothing comes.
+func (f *flow) deadline() time.Time {
+	at := f.heard.Add(f.askEvery())
+	if !f.askedAt.IsZero() && f.askedAt.Add(f.askEvery()).After(at) {
+		at = f.askedAt.Add(f.askEvery())
+	}
+	at = earlier(at, f.heard.Add(f.s.o.Timeout))
+	if f.s.o.Acknowledge == Repository && f.acknowledged() < f.w.Written() {
+		at = earlier(at, time.Now().Add(pollArchive))
+	}
+	return earlier(at, f.roomAt.Add(5*syncEvery))
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// end closes the writer after err ended the stream. Where a timeline ended, its unfinished segment goes to the archives.
+func (f *flow) end(err error) error {
+	if closeErr := f.w.Close(); closeErr != nil {
+		return errors.Join(closeErr, err)
+	}
+	_ = f.sync(time.Now()) // nothing is left to write: only the report
+	var end *postgres.EndOfTimeline
+	if !errors.As(err, &end) {
+		f.farewell()
+		return err
+	}
+	if f.w.Flushed() != end.Switch {
+		return &state.Error{
+			Code: state.CodeIO,
+			Text: fmt.Sprintf("timeline %d ends at %s, but WAL came up to %s", f.timeline, end.Switch, f.w.Flushed()),
+			Hint: "the connection is made anew by itself",
+		}
+	}
+	if z := f.s.cluster.SegmentSize; z.Offset(end.Switch) != 0 {
+		f.s.found(job{ended: &ended{segment: z.SegmentAt(f.timeline, end.Switch), upTo: end.Switch}})
+	}
+	f.s.tail.set(wal.Segment{}, end.Switch)
+	return err
+}
+
+// farewell tells the server our last position, if it still listens, so that it need not keep what we have.
+func (f *flow) farewell() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = f.tell(ctx, time.Now(), false)
+}
+
+// endIdleSegment asks the server to finish a segment that has been open for long, when the role may.
+func (f *flow) endIdleSegment(ctx context.Context, now time.Time) {
+	z := f.s.cluster.SegmentSize
+	every := f.s.o.SwitchEvery
+	if every < 0 || f.s.start.noSwitch || f.segmentNow == (wal.Segment{}) || z.Offset(f.w.Written()) == 0 || now.Sub(f.segmentAt) < every {
+		return
+	}
+	f.segmentAt = now // not again before the next period, whatever comes of it
+	err := func() error {
+		ctx, cancel := context.WithTimeout(ctx, f.s.o.Timeout/2)
+		defer cancel()
+		ctl, err := f.s.o.Control(ctx)
+		if err != nil {
+			return err
+		}
+		defer ctl.Close()
+		_, err = ctl.SwitchWAL(ctx)
+		return err
+	}()
+	if err == nil {
+		return
+	}
+	f.s.start.noSwitch = state.CodeOf(err) == state.CodePrivilege
+	f.s.o.Log.Info("the idle segment was not ended", "server", f.s.o.Server, "error", err)
+}

@@ -1,0 +1,162 @@
+package receive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/postgres"
+	"github.com/pgkeep/pgkeep/state/spool"
+)
+
+// drainTime bounds how long the repositories are waited for once the stream has ended.
+const drainTime = 5 * time.Second
+
+// session receives the WAL of one cluster: one system identifier, one segment size.
+type session struct {
+	o       Options
+	cluster ClusterIdentity
+	spool   *spool.Spool
+	report  *reporter
+	work    *mailbox[job] // what came into the spool, for the checker
+	queue   *queue        // what was checked, for the uploaders
+	tail    *tail         // the unfinished segment
+	uploads []*uploader
+	start   startState
+}
+
+// startState is what the stream remembers between connections.
+type startState struct {
+	asked    bool // every archive has told how far it reaches
+	lastPID  int  // of our latest walsender
+	switched time.Time
+	noSwitch bool // the role may not
+}
+
+func newSession(o Options, c ClusterIdentity, sp *spool.Spool, rep *reporter) *session {
+	s := &session{o: o, cluster: c, spool: sp, report: rep, work: newMailbox[job](), queue: newQueue(len(o.Archives)), tail: newTail(len(o.Archives))}
+	for i, a := range o.Archives {
+		s.uploads = append(s.uploads, &uploader{s: s, archive: a, index: i, wake: make(chan struct{}, 1)})
+	}
+	s.queue.wake = s.wakeUploads
+	return s
+}
+
+func (s *session) wakeUploads() {
+	for _, u := range s.uploads {
+		u.nudge()
+	}
+}
+
+// run streams until ctx ends or something stops it for good. What was received is then given a moment to reach the
+// repositories, so that a stop that was asked for loses nothing but the machine's disk could.
+func (s *session) run(ctx context.Context) error {
+	if err := s.loadWork(); err != nil {
+		return err
+	}
+	drain, stopDrain := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopDrain()
+	g, ctx := errgroup.WithContext(ctx)
+	var workers sync.WaitGroup
+	worker := func(f func(context.Context) error) {
+		workers.Add(1)
+		g.Go(func() error { defer workers.Done(); return f(drain) })
+	}
+	worker(func(ctx context.Context) error { return s.check(ctx) })
+	for _, u := range s.uploads {
+		worker(u.run)
+	}
+	g.Go(func() error {
+		err := s.stream(ctx)
+		s.work.close()
+		timer := time.AfterFunc(drainTime, stopDrain)
+		workers.Wait()
+		timer.Stop()
+		return err
+	})
+	err := g.Wait()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// session is made either from what the spool knows, so that WAL which waits there is saved although the server is down,
+// or from what the server says.
+func (o *Options) knownCluster() (ClusterIdentity, bool, error) {
+	id, z, err := spool.Newest(o.Spool, o.Server)
+	if err != nil || id == "" {
+		return ClusterIdentity{}, false, err
+	}
+	if len(o.Identity) > 0 && !slices.Contains(o.Identity, id) {
+		return ClusterIdentity{}, false, nil
+	}
+	return ClusterIdentity{Name: o.Server, SystemID: id, SegmentSize: z}, true, nil
+}
+
+// otherClusterError ends a session because the server is another cluster, and an allowed one.
+type otherClusterError struct{ cluster ClusterIdentity }
+
+func (e *otherClusterError) Error() string {
+	return "the server is now the cluster " + e.cluster.SystemID
+}
+
+// identify asks the server who it is and refuses one that is not allowed, before any WAL is asked for.
+func identify(ctx context.Context, o *Options, conn connection) (postgres.System, ClusterIdentity, error) {
+	sys, err := conn.IdentifySystem(ctx)
+	if err != nil {
+		return sys, ClusterIdentity{}, err
+	}
+	allowed, from, err := o.allowed(ctx)
+	if err != nil {
+		return sys, ClusterIdentity{}, err
+	}
+	if len(allowed) > 0 && !slices.Contains(allowed, sys.ID) {
+		return sys, ClusterIdentity{}, &state.Error{
+			Code: state.CodeIdentity,
+			Text: fmt.Sprintf("%s has system identifier %s, %s has %s: nothing is received from it", o.Server, sys.ID, from, join(allowed)),
+			Hint: fmt.Sprintf("if it is the right server, name it: identity { system_identifiers = [%q] }; backups of the old one stay restorable", sys.ID),
+		}
+	}
+	z, err := conn.SegmentSize(ctx)
+	if err != nil {
+		return sys, ClusterIdentity{}, err
+	}
+	return sys, ClusterIdentity{Name: o.Server, SystemID: sys.ID, Major: conn.Version(), SegmentSize: z}, nil
+}
+
+// allowed lists the system identifiers that the server may have, and who says so; empty: any.
+func (o *Options) allowed(ctx context.Context) (ids []string, from string, err error) {
+	if len(o.Identity) > 0 {
+		return o.Identity, "its identity block", nil
+	}
+	ids, err = spool.SystemIDs(o.Spool, o.Server)
+	if err != nil || len(ids) > 0 {
+		return ids, "the spool", err
+	}
+	for _, a := range o.Archives {
+		if a.SystemIDs == nil {
+			continue
+		}
+		found, err := a.SystemIDs(ctx)
+		if err != nil {
+			return nil, "", fmt.Errorf("ask repository %s which cluster it holds of %s: %w", a.Name, o.Server, err)
+		}
+		ids = append(ids, found...)
+	}
+	return ids, "a repository", nil
+}
+
+func join(ids []string) string {
+	text := ids[0]
+	for _, id := range ids[1:] {
+		text += " or " + id
+	}
+	return text
+}

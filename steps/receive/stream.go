@@ -1,0 +1,93 @@
+package receive
+
+import (
+	"context"
+	"errors"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/postgres"
+)
+
+// stream connects and receives, again and again. It returns when ctx ends, or with an error that trying again cannot
+// mend.
+func (s *session) stream(ctx context.Context) error {
+	retry := newBackoff()
+	for {
+		worked, err := s.connectAndFollow(ctx)
+		s.report.update(func(r *state.Receiver) { r.Streaming = false })
+		s.tail.demand()
+		s.wakeUploads()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var other *otherClusterError
+		if isFinal(err) || errors.As(err, &other) {
+			s.report.problem(aboutStream, err)
+			return err
+		}
+		if err != nil {
+			s.report.problem(aboutStream, err)
+		}
+		if worked && quickly(err) {
+			retry.worked()
+		}
+		if state.CodeOf(err) == state.CodeDiskFull {
+			err = s.awaitRoom(ctx, retry)
+		} else {
+			err = retry.wait(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// connectAndFollow lives as long as one connection and goes through as many timelines as it serves. worked tells whether
+// WAL, or word that there is none, came from the server.
+func (s *session) connectAndFollow(ctx context.Context) (worked bool, err error) {
+	if err := s.spool.RefuseFork(); err != nil {
+		return false, err
+	}
+	if err := s.spool.CheckRoom(); err != nil {
+		return false, err
+	}
+	conn, err := connect(ctx, &s.o)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	var next *begin
+	for {
+		sys, c, err := identify(ctx, &s.o, conn)
+		if err != nil {
+			return worked, err
+		}
+		if c.SystemID != s.cluster.SystemID || c.SegmentSize != s.cluster.SegmentSize {
+			return worked, &otherClusterError{cluster: c}
+		}
+		b, err := s.whereToBegin(ctx, conn, sys, next)
+		if err != nil {
+			return worked, err
+		}
+		moved, err := s.follow(ctx, conn, b)
+		worked = worked || moved
+		var end *postgres.EndOfTimeline
+		if !errors.As(err, &end) {
+			return worked, err
+		}
+		next = &begin{timeline: end.Next, from: s.cluster.SegmentSize.Floor(end.Switch)}
+	}
+}
+
+// quickly tells whether a connection that worked is made anew at once after this error.
+func quickly(err error) bool {
+	if errors.Is(err, errLetGo) {
+		return false
+	}
+	switch state.CodeOf(err) {
+	case state.CodeDiskFull, state.CodeIO, state.CodePermission:
+		return false
+	default:
+		return true
+	}
+}
