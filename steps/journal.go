@@ -14,7 +14,7 @@ func (a *applier) journal(ctx context.Context, began time.Time, r Result) error 
 	entry := JournalEntry{Began: began.UTC(), Ended: a.o.Now().UTC(), Who: a.o.Who, Version: a.o.Version}
 	tried := false
 	for _, s := range r.Steps {
-		tried = tried || s.Outcome == OutcomeDone || s.Outcome == OutcomeFailed || s.Outcome == OutcomeCanceled
+		tried = tried || s.Outcome == OutcomeDone || s.Outcome == OutcomeFailed || s.Err != nil
 		entry.Steps = append(entry.Steps, JournalStep{
 			ID: s.Step.ID, Action: plan.Verb(s.Step.Action), Outcome: s.Outcome, Note: s.Note, Seconds: s.Elapsed.Seconds(),
 		})

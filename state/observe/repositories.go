@@ -3,7 +3,6 @@ package observe
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
@@ -58,47 +57,4 @@ func (l *look) writerAlive(machine string, _ repository.ClusterKey, id string) (
 	}
 	held, err := host.IsLocked(host.BackupLock(l.o.LockDir, id))
 	return held, err == nil
-}
-
-// doubtAbsent looks at repositories that are absent or empty: where a slot or a spool shows that WAL was received for
-// them before, it is not a new repository that is missing but a mount.
-func (l *look) doubtAbsent() {
-	for label, r := range l.seen.Repositories {
-		if r.Unknown == nil || r.Unknown.Code != state.CodeAbsent {
-			continue
-		}
-		if evidence := l.existed(label); evidence != "" {
-			r.Unknown = &state.Unknown{
-				Code:    state.CodeNotMounted,
-				Because: fmt.Sprintf("%s holds no repository, and %s", r.Location, evidence),
-				Hint:    "mount it; or, if it is gone for good, name the step: pgkeep repository create " + label,
-			}
-			l.seen.Repositories[label] = r
-		}
-	}
-}
-
-// existed gives the evidence that there was a repository; empty when there is none. A server of which another repository
-// holds something proves nothing about this one: it may have been added yesterday.
-func (l *look) existed(label string) string {
-	for _, s := range l.spec.Servers {
-		if !slices.Contains(s.Repositories, label) || l.keptElsewhere(s) {
-			continue
-		}
-		if spool := l.seen.Spools[s.Name]; spool.Unknown == nil && spool.Durable != 0 {
-			return fmt.Sprintf("the spool %s has WAL of %s up to %s", spool.Path, s.Name, spool.Durable)
-		}
-		seen := l.seen.Servers[s.Name]
-		if i := slices.IndexFunc(seen.Slots, func(x state.Slot) bool { return x.Name == s.Slot.Name }); i >= 0 && seen.Slots[i].RestartLSN != 0 {
-			return fmt.Sprintf("server %s has slot %q at %s already", s.Name, s.Slot.Name, seen.Slots[i].RestartLSN)
-		}
-	}
-	return ""
-}
-
-func (l *look) keptElsewhere(s hclspec.Server) bool {
-	return slices.ContainsFunc(s.Repositories, func(label string) bool {
-		r, asked := l.seen.Repositories[label]
-		return asked && r.Unknown == nil
-	})
 }

@@ -75,7 +75,6 @@ func World(ctx context.Context, spec *hclspec.Spec, o Options) state.Observation
 		l.spools(ctx)
 	}
 	l.all.Wait()
-	l.doubtAbsent()
 	l.recoveries(ctx)
 	return l.seen
 }
