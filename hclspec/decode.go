@@ -64,6 +64,9 @@ func (l *loader) content(schema *block, body hcl.Body) *hcl.BodyContent {
 	}
 	c, diags := body.Content(wanted)
 	l.diags = append(l.diags, diags...)
+	if diags.HasErrors() && schema.name == "configuration" {
+		c.Attributes = nil // tells load that declarations are missing
+	}
 	l.refuseLater(schema, c)
 	l.contents[body] = c
 	return c

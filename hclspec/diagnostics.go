@@ -250,11 +250,22 @@ func suspicious(name string, src []byte) []hcl.Range {
 	offset := 0
 	for line := range strings.SplitAfterSeq(string(src), "\n") {
 		if at := announces(strings.ToLower(line)); at >= 0 {
-			out = append(out, hcl.Range{Filename: name, Start: hcl.Pos{Byte: offset + at}, End: hcl.Pos{Byte: offset + len(strings.TrimRight(line, "\r\n"))}})
+			out = append(out, hcl.Range{Filename: name, Start: hcl.Pos{Byte: offset + at}, End: hcl.Pos{Byte: offset + endOfText(line, at)}})
 		}
 		offset += len(line)
 	}
 	return out
+}
+
+// endOfText finds where the text that begins at a position of the line ends: at an interpolation or a closing quote.
+func endOfText(line string, at int) int {
+	begin := at + len(line[at:]) - len(strings.TrimLeft(line[at:], " \""))
+	for n := begin; n < len(line); n++ {
+		if line[n] == '"' && line[n-1] != '\\' || strings.HasPrefix(line[n:], "${") {
+			return n
+		}
+	}
+	return len(strings.TrimRight(line, "\r\n"))
 }
 
 func announces(line string) int {

@@ -95,9 +95,7 @@ func (l *loader) compute(e hcl.Expression, context *hcl.EvalContext, secret bool
 			v = cty.DynamicVal
 		}
 	}()
-	if l.work = plus(l.work, estimate(e, context, l.offered)); l.work > maxWork {
-		l.fail("The configuration computes too much", "With this expression, the values of all expressions together may become larger than pgkeep builds.",
-			"Loop over less, or use for_each.", &at)
+	if !l.spend(estimate(e, context, l.offered), at) {
 		return cty.DynamicVal
 	}
 	v, diags := e.Value(context)
@@ -116,6 +114,23 @@ func (l *loader) compute(e hcl.Expression, context *hcl.EvalContext, secret bool
 		return cty.DynamicVal
 	}
 	return v
+}
+
+// spend counts work before it is done; false: it is more than a configuration may cause.
+func (l *loader) spend(price int, at hcl.Range) bool {
+	switch {
+	case price > maxWork:
+		l.fail("The configuration computes too much", "The value of this expression may become larger than pgkeep builds.", "Loop over less.", &at)
+		return false
+	case l.work+price > maxWork:
+		if !l.overspent {
+			l.fail("The configuration computes too much", "With this expression, all values together may become larger than pgkeep builds.", "Loop over less.", &at)
+		}
+		l.overspent = true
+		return false
+	}
+	l.work += price
+	return true
 }
 
 func hugeInside(v cty.Value) bool {

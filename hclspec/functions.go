@@ -42,7 +42,7 @@ func allowedFunctions() map[string]offered {
 		"chunklist": {stdlib.ChunklistFunc, asSum}, "coalesce": {stdlib.CoalesceFunc, asSum}, "coalescelist": {stdlib.CoalesceListFunc, asSum},
 		"compact": {stdlib.CompactFunc, asSum}, "concat": {stdlib.ConcatFunc, asSum}, "contains": {stdlib.ContainsFunc, asSum},
 		"distinct": {stdlib.DistinctFunc, asProduct}, "element": {stdlib.ElementFunc, asSum}, "flatten": {stdlib.FlattenFunc, asSum},
-		"index": {stdlib.IndexFunc, asSum}, "keys": {stdlib.KeysFunc, asSum}, "length": {stdlib.LengthFunc, asSum},
+		"index": {stdlib.IndexFunc, asSum}, "keys": {stdlib.KeysFunc, asSum}, "length": {lengthOf(), asSum},
 		"lookup": {stdlib.LookupFunc, asSum}, "merge": {stdlib.MergeFunc, asSum}, "reverse": {stdlib.ReverseListFunc, asSum},
 		"setintersection": {stdlib.SetIntersectionFunc, asSum}, "setproduct": {stdlib.SetProductFunc, asProduct},
 		"setsubtract": {stdlib.SetSubtractFunc, asSum}, "setunion": {stdlib.SetUnionFunc, asSum}, "slice": {stdlib.SliceFunc, asSum},
@@ -65,6 +65,20 @@ func functions(known map[string]offered) map[string]function.Function {
 		out[name] = o.f
 	}
 	return out
+}
+
+// lengthOf counts the elements of a collection, or the characters of a text.
+func lengthOf() function.Function {
+	return function.New(&function.Spec{
+		Params: []function.Parameter{{Name: "value", Type: cty.DynamicPseudoType, AllowDynamicType: true}},
+		Type:   function.StaticReturnType(cty.Number),
+		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+			if args[0].Type() == cty.String {
+				return stdlib.Strlen(args[0])
+			}
+			return stdlib.Length(args[0])
+		},
+	})
 }
 
 var wide = regexp.MustCompile(`%[^a-zA-Z%]*[0-9]{3}|%[^a-zA-Z%]*\*`)

@@ -41,7 +41,8 @@ type loader struct {
 	diags     hcl.Diagnostics
 	offered   map[string]offered
 	functions map[string]function.Function
-	work      int // spent of maxWork
+	work      int  // spent of maxWork
+	overspent bool // said so
 
 	blocks       map[string][]*hcl.Block // top-level blocks by type
 	contents     map[hcl.Body]*hcl.BodyContent
@@ -67,18 +68,22 @@ func newLoader(fsys fs.FS, o LoadOptions) *loader {
 func (l *loader) load(dir string) *Spec {
 	config, values, diags := l.list(dir)
 	l.diags = append(l.diags, diags...)
+	half := diags.HasErrors()
 	top := block{name: "configuration", blocks: language()}
 	for _, name := range config {
 		body, diags := l.sources.read(name)
 		l.diags = append(l.diags, diags...)
 		if body == nil {
+			half = true
 			continue
 		}
-		for _, b := range l.content(&top, body).Blocks {
+		c := l.content(&top, body)
+		half = half || c.Attributes == nil
+		for _, b := range c.Blocks {
 			l.blocks[b.Type] = append(l.blocks[b.Type], b)
 		}
 	}
-	if l.diags.HasErrors() { // half a configuration makes false errors about names that the other half declares
+	if half { // half a configuration makes false errors about names that the other half declares
 		return &Spec{}
 	}
 	l.declare()

@@ -58,7 +58,7 @@ func (s *sources) list(dir string) (config, values []string, diags hcl.Diagnosti
 	}
 	sort.Strings(config)
 	if len(config) == 0 && len(diags) == 0 {
-		diags = append(diags, failure("No configuration", fmt.Sprintf("There is no *.hcl file in %s.", dir), "Run pgkeep init, or name the directory with --dir (-C).", nil))
+		diags = append(diags, failure("No configuration", fmt.Sprintf("%s has no *.hcl file.", directoryName(dir)), "Run pgkeep init, or name the directory with --dir (-C).", nil))
 	}
 	return config, values, diags
 }
@@ -80,7 +80,7 @@ func (s *sources) read(name string) (hcl.Body, hcl.Diagnostics) {
 	file, diags := hclsyntax.ParseConfig(src, name, hcl.InitialPos)
 	s.files[name] = file
 	if diags.HasErrors() {
-		return nil, diags
+		return nil, tidy(diags)[:1] // what the parser says after the first error is about its own confusion
 	}
 	return file.Body, diags
 }
@@ -173,6 +173,13 @@ func (l level) beyond(depth, control int) string {
 		return fmt.Sprintf("One file may have %d template directives.", maxControl)
 	}
 	return ""
+}
+
+func directoryName(dir string) string {
+	if dir == "." {
+		return "This directory"
+	}
+	return dir
 }
 
 // reason is the cause of a failure of the file system without its path, which the sentence has already.

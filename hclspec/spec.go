@@ -1,6 +1,7 @@
 package hclspec
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -190,7 +191,7 @@ type Approval struct {
 // Output is one `output` block: a value for people and scripts.
 type Output struct {
 	Name      string
-	JSON      []byte // the value; nil when sensitive
+	JSON      json.RawMessage // the value; nil when sensitive
 	Sensitive bool
 	Where     Where
 }

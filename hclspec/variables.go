@@ -86,6 +86,7 @@ func (l *loader) giveText(name, raw, from string) {
 		v.given = &given{value: cty.StringVal(raw), from: from}
 		return
 	}
+	v.given = &given{value: cty.NilVal, from: from}
 	bad := func() {
 		l.fail("Invalid value for a variable", fmt.Sprintf("The value that %s gives to var.%s is not HCL.", from, name), fmt.Sprintf("A %s is written as in a file, quotes included.", v.wanted.FriendlyName()), nil)
 	}
@@ -154,9 +155,7 @@ func (l *loader) settle(name string, v *variable) {
 
 func (l *loader) convertVariable(name string, v *variable) {
 	x := v.given.value
-	l.work = plus(l.work, times(weigh(x)/nodeWork, v.typeSize))
-	if l.work > maxWork {
-		l.fail("The configuration computes too much", fmt.Sprintf("The value of var.%s is too large for its type.", name), "", v.given.at)
+	if !l.spend(times(weigh(x)/nodeWork, v.typeSize), v.block.DefRange) {
 		return
 	}
 	if v.defaults != nil && !x.IsNull() {

@@ -1,0 +1,173 @@
+package hclspec
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/rogpeppe/go-internal/txtar"
+)
+
+// TestSecretIsNotShown prints a secret in every way that a log or error would.
+func TestSecretIsNotShown(t *testing.T) {
+	s := Server{Name: "a", Conninfo: NewSecret("canary")}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%v %+v %#v %s %q %x %d %T", s, s, s, s.Conninfo, s.Conninfo, s.Conninfo, s.Conninfo, s)
+	fmt.Fprint(&b, &s, []Server{s}, s.Conninfo, &s.Conninfo, fmt.Errorf("%v", s.Conninfo))
+	if err := json.NewEncoder(&b).Encode(s); err != nil {
+		t.Fatal(err)
+	}
+	slog.New(slog.NewTextHandler(&b, nil)).Info("x", "s", s, "c", s.Conninfo)
+	slog.New(slog.NewJSONHandler(&b, nil)).Info("x", "s", s, "c", s.Conninfo, "p", &s)
+	if strings.Contains(b.String(), "canary") || strings.Contains(b.String(), fmt.Sprintf("%x", "canary")) {
+		t.Errorf("shown:\n%s", b.String())
+	}
+	if s.Conninfo.Reveal() != "canary" {
+		t.Error("Reveal does not give it")
+	}
+}
+
+// hostile are pieces that must reach no name.
+func hostile() []string {
+	bad := []string{
+		"a'; touch /tmp/x #", "a\nb", "$(touch /tmp/x)", "`id`", "\u202eevil", "a\x00b", "-rf", "%p", "..", ".", "/", "a/b", "a\\b", "", " ", "a b",
+		"A", "Ä", "a.b", "a\tb", "a;b", "a|b", "a&b", "a>b", "a<b", "a*b", "a?b", "a[b", "a]b", "a{b", "a}b", "a~b", "a!b", "a#b", "a%b", "a=b", "a,b",
+		"a:b", "a@b", "a+b", "a\"b", "a'b", "_a", "\u2028", "a\u200bb", "é", "😀", strings.Repeat("a", 64), strings.Repeat("a", 100000), "con:", "a\rb", "\x1b[31m",
+	}
+	for n := 0; len(bad) < 200; n++ {
+		bad = append(bad, fmt.Sprintf("x%c%d", rune(n%32+0x7f), n), fmt.Sprintf("%cx%d", "-_./%$`'\";|&"[n%12], n))
+	}
+	return bad
+}
+
+// TestNamesAreAllowed tries two hundred hostile names wherever a name can be given.
+func TestNamesAreAllowed(t *testing.T) {
+	for _, good := range []string{"a", "0", "orders", "a-b_c9", strings.Repeat("a", 63)} {
+		if err := CheckName(good); err != nil {
+			t.Errorf("%q: %v", good, err)
+		}
+	}
+	for _, bad := range hostile() {
+		if CheckName(bad) == nil {
+			t.Errorf("%q is let in as a name", bad)
+		}
+		if checkSlot(bad) == nil && !slotName.MatchString(bad) {
+			t.Errorf("%q is let in as a slot", bad)
+		}
+		q, _ := json.Marshal(bad)
+		quoted := strings.NewReplacer("${", "$${", "%{", "%%{", `\u0000`, "").Replace(string(q))
+		src := fmt.Sprintf("repository %s {\n path = \"/srv/x\"\n}\n", quoted)
+		if _, diags := Load(fstest.MapFS{"a.hcl": {Data: []byte(src)}}, ".", LoadOptions{}); !diags.HasErrors() && bad != "a\x00b" {
+			t.Errorf("%q is let in as a label", bad)
+		}
+	}
+	for _, bad := range []string{"a\nrestore_command = 'x'", "a\x00", "\u202ea"} {
+		if _, err := NewRecovery(RecoveryText{Name: bad, Path: "/x"}, nil); err == nil {
+			t.Errorf("%q is let in as a restore point", bad)
+		}
+	}
+}
+
+// FuzzLoad loads anything: no panic, under a second, under 256 MiB.
+func FuzzLoad(f *testing.F) {
+	names, _ := filepath.Glob("testdata/*.txtar")
+	for _, n := range names {
+		a, err := txtar.ParseFile(n)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(a.Files[0].Data)
+	}
+	b, err := os.ReadFile("testdata/complete.hcl")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, src []byte) { loadHostile(t, src) })
+}
+
+func loadHostile(t *testing.T, src []byte) {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	began := time.Now()
+	s, diags := Load(fstest.MapFS{"a.hcl": {Data: src}, "pgkeep.vars.hcl": {Data: src[:len(src)/3]}}, ".", LoadOptions{Version: "1"})
+	if err := WriteDiagnostics(&bytes.Buffer{}, s.Files, diags, 80, true); err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(began)
+	runtime.ReadMemStats(&after)
+	if slow := time.Second * slowness; took > slow {
+		t.Errorf("took %s", took)
+	}
+	if n := after.TotalAlloc - before.TotalAlloc; n > 1<<30 {
+		t.Errorf("allocated %d MiB", n>>20)
+	}
+	if n := int64(after.Sys) - int64(before.Sys); n > 256<<20 {
+		t.Errorf("grew by %d MiB", n>>20)
+	}
+}
+
+// slowness allows for a machine that runs other things beside the tests.
+const slowness = 4
+
+// TestBombs loads what was made to cost too much.
+func TestBombs(t *testing.T) {
+	wide := strings.Repeat("1,", 100_000)
+	var doubling, numbers, many strings.Builder
+	doubling.WriteString("locals {\n a0 = \"x\"\n b0 = [1, 1]\n")
+	numbers.WriteString("locals {\n n0 = 1e100\n")
+	for n := 1; n < 60; n++ {
+		fmt.Fprintf(&doubling, " a%d = \"${local.a%d}${local.a%d}\"\n b%d = [local.b%d, local.b%d]\n", n, n-1, n-1, n, n-1, n-1)
+		fmt.Fprintf(&numbers, " n%d = local.n%d * local.n%d\n s%d = \"${local.n%d}\"\n", n, n-1, n-1, n, n)
+	}
+	for n := range 20000 {
+		fmt.Fprintf(&many, "x%d = local.x%d\n", n, n+1)
+	}
+	for name, src := range map[string]string{
+		"wide":        "locals {\n a = [" + wide + "]\n b = [for x in local.a : [for y in local.a : x]]\n}",
+		"doubling":    doubling.String() + "}",
+		"numbers":     numbers.String() + "}",
+		"chain":       "locals {\n" + many.String() + "}",
+		"brackets":    "locals {\n a = " + strings.Repeat("[", 200_000) + "\n}",
+		"lines":       "locals {\n a = (" + strings.Repeat("1 +\n\n", 60_000) + "1)\n}",
+		"conditional": "locals {\n a = " + strings.Repeat("true ? 1 : ", 40_000) + "1\n}",
+		"index":       "locals {\n a = local" + strings.Repeat("[b]", 100_000) + "\n}",
+		"templates":   "locals {\n a = \"" + strings.Repeat("%{ if true }", 30_000) + "\"\n}",
+		"blocks":      strings.Repeat("server \"a\" {\n", 30_000),
+		"errors":      strings.Repeat("x = 1\n", 80_000),
+		"names":       "locals {\n a = [" + strings.Repeat("x,", 100_000) + "]\n}",
+		"json":        "locals {\n a = " + strings.Repeat("jsonencode(", 50) + "\"\\\"\"" + strings.Repeat(")", 50) + "\n}",
+		"splat":       "locals {\n a = [" + wide + "]\n b = local.a[*][*]\n c = [for x in local.a : local.a[*]]\n}",
+	} {
+		t.Run(name, func(t *testing.T) { loadHostile(t, []byte(src)) })
+	}
+}
+
+// TestManyServers expands ten thousand instances.
+func TestManyServers(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("locals {\n hosts = {\n")
+	for n := range 10000 {
+		fmt.Fprintf(&b, "  s%d = { host = \"10.0.0.%d\" }\n", n, n)
+	}
+	b.WriteString(" }\n}\nrepository \"main\" {\n path = \"/srv/x\"\n}\nserver \"orders\" {\n for_each = local.hosts\n conninfo = \"host=${each.value.host}\"\n repositories = [repository.main]\n}\n" +
+		"retention \"r\" {\n servers = [server.orders]\n redundancy = 2\n}\n")
+	began := time.Now()
+	s, diags := Load(fstest.MapFS{"a.hcl": {Data: []byte(b.String())}}, ".", LoadOptions{})
+	if len(diags) > 0 || len(s.Servers) != 10000 || len(s.Retentions[0].Servers) != 10000 {
+		t.Fatal(drawn(t, s, diags))
+	}
+	if took := time.Since(began); took > 2*time.Second*slowness {
+		t.Errorf("took %s", took)
+	}
+	t.Logf("%s", time.Since(began))
+}
