@@ -74,15 +74,15 @@ func (s *Spool) Work() (Work, error) {
 		w.Histories = append(w.Histories, t)
 	}
 	slices.Sort(w.Histories)
-	tip := s.files.position(s.o.SegmentSize).Timeline
-	for _, seg := range s.files.segments() {
+	segs := s.files.segments()
+	for i, seg := range segs {
 		done, complete := s.files.complete[seg]
 		switch {
 		case done:
 			w.Before = append(w.Before, seg)
 		case complete:
 			w.Segments = append(w.Segments, seg)
-		case seg.Timeline < tip:
+		case i < len(segs)-1: // a timeline that was left, or WAL before a gap
 			w.Ended = append(w.Ended, Ended{Segment: seg, UpTo: s.files.partial[seg].valid})
 		}
 	}

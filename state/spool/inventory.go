@@ -183,12 +183,12 @@ type Work struct {
 	Histories []wal.Timeline
 	Gaps      []state.Gap
 	Segments  []wal.Segment // complete, not .done
-	Ended     []Ended       // unfinished segments of timelines that were left
+	Ended     []Ended       // unfinished segments that stay so: a timeline was left there, or a gap begins
 	Missing   []wal.Segment // quarantined, and not fetched again yet
 	Before    []wal.Segment // .done segments: a scan that begins with one sees the records that cross into what follows
 }
 
-// Ended is the last segment of a timeline that was left in its middle.
+// Ended is a segment that was left in its middle.
 type Ended struct {
 	Segment wal.Segment
 	UpTo    wal.LSN

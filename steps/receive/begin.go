@@ -120,7 +120,7 @@ func (s *session) stayOnLine(p spool.Position, sys postgres.System, line wal.His
 			return nil
 		}
 		return &state.Error{
-			Code: state.CodeIdentity,
+			Code: state.CodeAhead,
 			Text: fmt.Sprintf("the server has timeline %d up to %s, we hold it up to %s: nothing is received from it before it has caught up", sys.Timeline, sys.FlushLSN, p.Durable),
 			Hint: "a standby may lag; a primary that lost WAL is not the server that it was",
 		}
@@ -196,7 +196,7 @@ func (s *session) refuseSlot(slot *state.Slot) error {
 	switch {
 	case slot == nil:
 		return &state.Error{
-			Code: state.CodeSlotLost,
+			Code: state.CodeSlotAbsent,
 			Text: fmt.Sprintf("%s has no replication slot %s: without it PostgreSQL may remove WAL before it is received", s.o.Server, s.o.Slot),
 			Hint: "pgkeep apply creates it and starts the receiver again",
 		}

@@ -11,7 +11,8 @@ import (
 // connection is what the receiver asks of a walsender session.
 type connection interface {
 	IdentifySystem(context.Context) (postgres.System, error)
-	Version() int
+	Version() int // server_version_num
+	PID() int     // of the walsender
 	SegmentSize(context.Context) (wal.SegmentSize, error)
 	TimelineHistory(context.Context, wal.Timeline) ([]byte, error)
 	Stream(context.Context, postgres.StreamOptions) (stream, error)

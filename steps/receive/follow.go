@@ -54,11 +54,10 @@ type flow struct {
 
 // follow streams one timeline until it ends (*postgres.EndOfTimeline), the connection does, or ctx.
 func (s *session) follow(ctx context.Context, conn connection, b begin) (moved bool, err error) {
-	st, b, err := s.startStream(ctx, conn, b)
+	st, err := conn.Stream(ctx, postgres.StreamOptions{Slot: s.o.Slot, Timeline: b.timeline, From: b.from})
 	if err != nil {
-		return false, err
+		return s.refused(b, err), err
 	}
-	defer st.Close()
 	w, err := s.spool.Writer(b.timeline, b.from, func(seg wal.Segment) { s.found(job{segment: seg}) })
 	if err != nil {
 		return false, err
@@ -68,28 +67,10 @@ func (s *session) follow(ctx context.Context, conn connection, b begin) (moved b
 	s.o.Log.Info("streaming", "server", s.o.Server, "timeline", b.timeline, "from", b.from)
 	s.report.update(func(r *state.Receiver) { r.Streaming, r.Timeline = true, b.timeline })
 	err = f.run(ctx)
+	if w.Written() == b.from {
+		f.moved = s.refused(b, err) || f.moved
+	}
 	return f.moved, f.end(err)
-}
-
-// startStream asks the server for WAL. Where the page that is to come again lies in a segment that the server no longer
-// has, it asks from the start of the next one; where that is gone too, it passes a gap.
-func (s *session) startStream(ctx context.Context, conn connection, b begin) (stream, begin, error) {
-	ask := func(from wal.LSN) (stream, error) {
-		return conn.Stream(ctx, postgres.StreamOptions{Slot: s.o.Slot, Timeline: b.timeline, From: from})
-	}
-	st, err := ask(b.from)
-	if floor := s.cluster.SegmentSize.Floor(b.durable); state.CodeOf(err) == state.CodeGap && b.from < floor {
-		b.from = floor
-		st, err = ask(b.from)
-	}
-	if state.CodeOf(err) != state.CodeGap {
-		return st, b, err
-	}
-	if b, err = s.passGap(ctx, b, err); err != nil {
-		return nil, b, err
-	}
-	st, err = ask(b.from)
-	return st, b, err
 }
 
 func (f *flow) run(ctx context.Context) error {

@@ -23,8 +23,33 @@ func (s *session) recordGap(g state.Gap) error {
 	return nil
 }
 
-// passGap is called when the server says that the WAL we go on from is gone (SQLSTATE 58P01). That is evidence only once
-// every archive has said how far it reaches. It gives where the server's WAL begins again.
+// refused remembers that the server no longer has the WAL that was asked for (SQLSTATE 58P01, at the start of the
+// stream or as its first message), so that the next connection asks otherwise. It tells whether that was news.
+func (s *session) refused(b begin, err error) bool {
+	if state.CodeOf(err) != state.CodeGap {
+		return false
+	}
+	again := s.start.gone != nil && *s.start.gone == b
+	s.start.gone, s.start.why = &b, err
+	return !again
+}
+
+// afterRefusal changes where to begin when the server has refused just that. Where the page that is to come again lies
+// in a segment that is gone, it goes on from the start of the next one; where that is gone too, it passes a gap.
+func (s *session) afterRefusal(ctx context.Context, b begin) (begin, error) {
+	gone := s.start.gone
+	if gone == nil || gone.timeline != b.timeline || gone.durable != b.durable {
+		return b, nil
+	}
+	if floor := s.cluster.SegmentSize.Floor(b.durable); b.from < floor && gone.from <= b.from {
+		b.from = floor
+		return b, nil
+	}
+	return s.passGap(ctx, b, s.start.why)
+}
+
+// passGap records what is lost between our position and the slot's. That the server says so is evidence only once every
+// archive has said how far it reaches. It gives where the server's WAL begins again.
 func (s *session) passGap(ctx context.Context, b begin, cause error) (begin, error) {
 	if !s.start.asked {
 		return b, fmt.Errorf("not taken for a gap before every repository has answered: %w", cause)
@@ -44,6 +69,9 @@ func (s *session) passGap(ctx context.Context, b begin, cause error) (begin, err
 	from := s.cluster.SegmentSize.Floor(slot.RestartLSN)
 	if from <= b.durable {
 		return b, fmt.Errorf("the slot stands at %s and we at %s, yet: %w", slot.RestartLSN, b.durable, cause)
+	}
+	if z := s.cluster.SegmentSize; z.Offset(b.durable) != 0 {
+		s.found(job{ended: &ended{segment: z.SegmentAt(b.timeline, b.durable), upTo: b.durable}})
 	}
 	err = s.recordGap(state.Gap{
 		Range:    wal.Range{Timeline: b.timeline, From: b.durable, To: from},

@@ -53,7 +53,6 @@ func (c *checker) fetch(ctx context.Context, seg wal.Segment) (same bool, err er
 	if err != nil {
 		return false, err
 	}
-	defer st.Close()
 	r := &streamReader{ctx: ctx, st: st, at: seg.Start(z), end: seg.End(z), timeout: c.s.o.Timeout}
 	return c.s.spool.Replace(seg, r)
 }

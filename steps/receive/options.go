@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"time"
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/postgres"
-	"github.com/pgkeep/pgkeep/state/repository"
 	"github.com/pgkeep/pgkeep/state/spool"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
@@ -70,36 +68,6 @@ type Control interface {
 	SwitchWAL(ctx context.Context) (wal.LSN, error)
 	TerminateBackend(ctx context.Context, pid int) error
 	Close() error
-}
-
-// Archive is one repository's WAL of this server, opened when it can be.
-type Archive struct {
-	Name string // the repository's label
-	// Open gives the cluster in the repository, with its facts ensured. It is called again after a failure, with back-off.
-	Open func(ctx context.Context, c ClusterIdentity) (Cluster, error)
-	// SystemIDs lists the system identifiers that the repository has under the server's name. It is asked before the
-	// first byte when neither Identity nor the spool tells; nil: nothing is known there.
-	SystemIDs func(ctx context.Context) ([]string, error)
-}
-
-// ClusterIdentity is what the stream tells about the cluster that it comes from.
-type ClusterIdentity struct {
-	Name        string
-	SystemID    string
-	Major       int // 0: not known yet, because only the spool was asked
-	SegmentSize wal.SegmentSize
-}
-
-// Cluster is what a receiver does in a repository. *repository.Cluster is one.
-type Cluster interface {
-	PutSegment(ctx context.Context, seg wal.Segment, sum wal.Summary, plain io.ReaderAt) error
-	PutPartial(ctx context.Context, seg wal.Segment, upTo wal.LSN, plain io.ReaderAt) error
-	OpenPartial(ctx context.Context, seg wal.Segment) (*repository.WALReader, wal.LSN, error)
-	OpenSegment(ctx context.Context, seg wal.Segment) (*repository.WALReader, error)
-	PutHistory(ctx context.Context, t wal.Timeline, content []byte) error
-	RecordGap(ctx context.Context, g state.Gap) error
-	WALRanges(ctx context.Context) ([]state.WALRange, error)
-	WriteIndex(ctx context.Context, t wal.Timeline) error
 }
 
 // maxPushSegment bounds acknowledge = "repository": the unfinished segment is pushed whole every second.

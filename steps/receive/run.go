@@ -3,7 +3,6 @@ package receive
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"golang.org/x/sync/errgroup"
 
@@ -12,7 +11,7 @@ import (
 )
 
 // Run receives a server's WAL until ctx ends, which is no error, or until something stops it that a receiver cannot mend:
-// a lost or absent slot (state.CodeSlotLost: the planner replaces it), a fork (state.CodeFork), a spool in use
+// a lost or absent slot (state.CodeSlotLost, state.CodeSlotAbsent: the planner replaces it), a fork (state.CodeFork), a spool in use
 // (state.CodeLocked). Everything else (a server that is away, a full disk, a repository that does not answer, a wrong
 // system identifier) is reported and tried again. When Run returns, all that it started has stopped.
 func Run(ctx context.Context, o Options) error {
@@ -117,7 +116,7 @@ func isFinal(err error) bool {
 		return true
 	}
 	switch state.CodeOf(err) {
-	case state.CodeFork, state.CodeSlotLost, state.CodeConninfo, state.CodeVersion:
+	case state.CodeFork, state.CodeSlotLost, state.CodeSlotAbsent, state.CodeConninfo, state.CodeVersion:
 		return true
 	default:
 		return false
@@ -131,8 +130,3 @@ func (f *finalError) Error() string { return f.err.Error() }
 func (f *finalError) Unwrap() error { return f.err }
 
 func final(err error) error { return &finalError{err: err} }
-
-// errorf wraps an error with what was being done, keeping codes and hints.
-func errorf(server, doing string, err error) error {
-	return fmt.Errorf("receive WAL of %s: %s: %w", server, doing, err)
-}

@@ -33,10 +33,11 @@ type session struct {
 
 // startState is what the stream remembers between connections.
 type startState struct {
-	asked    bool // every archive has told how far it reaches
-	lastPID  int  // of our latest walsender
-	switched time.Time
-	noSwitch bool // the role may not
+	asked    bool   // every archive has told how far it reaches
+	lastPID  int    // of our latest walsender
+	noSwitch bool   // the role may not
+	gone     *begin // the server said that it no longer has WAL from there
+	why      error
 }
 
 func newSession(o Options, c ClusterIdentity, sp *spool.Spool, rep *reporter) *session {
@@ -128,7 +129,7 @@ func identify(ctx context.Context, o *Options, conn connection) (postgres.System
 	if err != nil {
 		return sys, ClusterIdentity{}, err
 	}
-	return sys, ClusterIdentity{Name: o.Server, SystemID: sys.ID, Major: conn.Version(), SegmentSize: z}, nil
+	return sys, ClusterIdentity{Name: o.Server, SystemID: sys.ID, Major: conn.Version() / 10000, SegmentSize: z}, nil
 }
 
 // allowed lists the system identifiers that the server may have, and who says so; empty: any.

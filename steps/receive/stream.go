@@ -66,9 +66,13 @@ func (s *session) connectAndFollow(ctx context.Context) (worked bool, err error)
 			return worked, &otherClusterError{cluster: c}
 		}
 		b, err := s.whereToBegin(ctx, conn, sys, next)
+		if err == nil {
+			b, err = s.afterRefusal(ctx, b)
+		}
 		if err != nil {
 			return worked, err
 		}
+		s.start.lastPID = conn.PID()
 		moved, err := s.follow(ctx, conn, b)
 		worked = worked || moved
 		var end *postgres.EndOfTimeline
