@@ -1,5 +1,10 @@
 package plan
 
+import (
+	"fmt"
+	"slices"
+)
+
 // Approval says which steps of a plan run and which wait for somebody to name them.
 type Approval struct {
 	Run  []Step
@@ -13,5 +18,54 @@ type Waiting struct {
 }
 
 // Approve divides the plan's steps. A step runs when its impact is in auto, or its impact or id is among named; all else
-// waits, and so does whatever comes after a step that waits.
-func (p *Plan) Approve(auto []Impact, named []string) Approval { return Approval{Run: p.Steps} }
+// waits, and so does whatever comes after a step that waits. Without auto, safe and declared steps run.
+func (p *Plan) Approve(auto []Impact, named []string) Approval {
+	if len(auto) == 0 {
+		auto = []Impact{Safe, Declared}
+	}
+	var out Approval
+	waits := map[string]bool{}
+	for _, s := range p.Steps {
+		why := ""
+		if !slices.Contains(auto, s.Impact) && !slices.Contains(named, string(s.Impact)) && !slices.Contains(named, s.ID) {
+			why = fmt.Sprintf("%s steps wait for a name: --auto-approve=%s, or the prompt", s.Impact, s.Impact)
+		}
+		for _, id := range s.After {
+			if why == "" && waits[id] {
+				why = "it comes after " + id + ", which waits"
+			}
+		}
+		if why == "" {
+			out.Run = append(out.Run, s)
+			continue
+		}
+		waits[s.ID] = true
+		out.Wait = append(out.Wait, Waiting{Step: s, Why: why})
+	}
+	return out
+}
+
+// Count gives how many steps add, change and destroy, for the summary line. Steps that change nothing are not counted.
+func (p *Plan) Count() (add, change, destroy int) {
+	for _, s := range p.Steps {
+		switch s.Change {
+		case Add:
+			add++
+		case Modify:
+			change++
+		case Destroy:
+			destroy++
+		case NoChange:
+		}
+	}
+	return add, change, destroy
+}
+
+// Summary gives the line that CI tools parse, in the words that they know.
+func (p *Plan) Summary() string {
+	if len(p.Steps) == 0 {
+		return "No changes. Your infrastructure matches the configuration."
+	}
+	add, change, destroy := p.Count()
+	return fmt.Sprintf("Plan: %d to add, %d to change, %d to destroy.", add, change, destroy)
+}

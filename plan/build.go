@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -16,5 +17,139 @@ import (
 // of the configuration that a server or privilege keeps from being planned, with the statement to run. What they say is
 // also among the plan's Findings.
 func Build(spec *hclspec.Spec, seen state.Observation, now time.Time, opt Options) (*Plan, hcl.Diagnostics) {
-	return &Plan{Now: now, Host: seen.Host}, nil
+	b := newBuilder(spec, seen, now, opt)
+	if opt.alone() {
+		b.buildAlone()
+		return b.plan, b.diags
+	}
+	for i := range spec.Repositories {
+		b.repository(&spec.Repositories[i])
+	}
+	for i := range spec.Servers {
+		b.server(&spec.Servers[i])
+	}
+	for i := range spec.Removed {
+		b.removed(&spec.Removed[i])
+	}
+	b.finish()
+	return b.plan, b.diags
+}
+
+// builder gathers a plan. It lives for one Build.
+type builder struct {
+	spec  *hclspec.Spec
+	seen  state.Observation
+	now   time.Time
+	opt   Options
+	plan  *Plan
+	diags hcl.Diagnostics
+
+	repositories map[string]*place
+	schedules    map[string][]*due // by server
+	retentions   map[string][]*hclspec.Retention
+	claimed      map[string]bool // slot names of the configuration
+}
+
+// place is one repository as the plan may use it.
+type place struct {
+	spec   *hclspec.Repository
+	seen   state.Repository
+	known  bool   // seen, or to be created by this plan
+	create string // id of the step that creates it; empty: exists
+}
+
+func newBuilder(spec *hclspec.Spec, seen state.Observation, now time.Time, opt Options) *builder {
+	b := &builder{
+		spec: spec, seen: seen, now: now, opt: opt,
+		plan:         &Plan{Now: now, Host: seen.Host, Options: opt},
+		repositories: map[string]*place{},
+		schedules:    map[string][]*due{},
+		retentions:   map[string][]*hclspec.Retention{},
+		claimed:      map[string]bool{},
+	}
+	for i := range spec.Repositories {
+		r := &spec.Repositories[i]
+		p := &place{spec: r}
+		if s, ok := seen.Repositories[r.Name]; ok && s.Unknown == nil {
+			p.seen, p.known = s, true
+		} else {
+			p.seen = s
+		}
+		b.repositories[r.Name] = p
+	}
+	for i := range spec.Servers {
+		b.claimed[spec.Servers[i].Slot.Name] = true
+	}
+	for i := range spec.Removed {
+		b.claimed[spec.Removed[i].SlotName] = true
+	}
+	for i := range spec.Schedules {
+		d := newDue(&spec.Schedules[i], now)
+		for _, s := range spec.Schedules[i].Servers {
+			b.schedules[s] = append(b.schedules[s], d)
+		}
+	}
+	for i := range spec.Retentions {
+		for _, s := range spec.Retentions[i].Servers {
+			b.retentions[s] = append(b.retentions[s], &spec.Retentions[i])
+		}
+	}
+	return b
+}
+
+// here tells whether a thing with this `host` lives on the machine that plans.
+func (b *builder) here(host string) bool { return host == "" || host == b.seen.Host }
+
+func (b *builder) step(s Step) string {
+	b.plan.Steps = append(b.plan.Steps, s)
+	return s.ID
+}
+
+// finding records something true. An error is also a diagnostic on its line, as a warning: other servers are planned.
+func (b *builder) finding(f Finding) {
+	b.plan.Findings = append(b.plan.Findings, f)
+	if f.Severity == Error && f.Range != nil {
+		b.diags = append(b.diags, &hcl.Diagnostic{
+			Severity: hcl.DiagWarning, Summary: string(f.Code) + ": " + f.Subject, Detail: joinHint(f.Text, f.Hint), Subject: f.Range,
+		})
+	}
+}
+
+func joinHint(text, hint string) string {
+	if hint == "" {
+		return text
+	}
+	return text + "\n" + hint
+}
+
+func (b *builder) notDone(n NotDone) { b.plan.NotDone = append(b.plan.NotDone, n) }
+
+// because makes a reason that an HCL line asks for.
+func because(code, text string, at hcl.Range) Reason {
+	r := Reason{Code: code, Text: text}
+	if at.Filename != "" {
+		r.Range = &at
+	}
+	return r
+}
+
+func rangeOf(at hcl.Range) *hcl.Range {
+	if at.Filename == "" {
+		return nil
+	}
+	return &at
+}
+
+// finish puts what was gathered into the plan's order and drops what points nowhere.
+func (b *builder) finish() {
+	ids := make(map[string]bool, len(b.plan.Steps))
+	for i := range b.plan.Steps {
+		s := &b.plan.Steps[i]
+		s.After = slices.DeleteFunc(s.After, func(id string) bool { return !ids[id] })
+		if len(s.After) == 0 {
+			s.After = nil
+		}
+		ids[s.ID] = true
+	}
+	slices.SortStableFunc(b.plan.NextDue, func(x, y Due) int { return x.At.Compare(y.At) })
 }

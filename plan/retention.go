@@ -189,7 +189,7 @@ func holdLive(b *state.Backup, clock time.Time) bool {
 func (r *Retained) keepWindow() {
 	a := r.archive
 	for _, x := range a.lines {
-		if x.timeline != a.current.timeline && !a.branchEnd(x).After(r.Start) {
+		if x.timeline != a.current.timeline && a.branchEnd(x).Before(r.Start) {
 			continue
 		}
 		on := make([]int, 0, len(r.Fates))

@@ -13,22 +13,24 @@ import (
 	"github.com/pgkeep/pgkeep/state/wal"
 )
 
-// at gives the timeline that branch b's line of history was on just before position l, and the next one when l's
-// segment was left in the middle.
-func (b *branch) at(l wal.LSN) (own, next *branch) {
+// at gives the timeline that branch b's line of history was on just before position l.
+func (b *branch) at(l wal.LSN) *branch {
 	for b.parent != nil && l <= b.from {
-		next, b = b, b.parent
+		b = b.parent
 	}
-	return b, next
+	return b
 }
 
-// holds tells by brute force whether the quarter before position l of b's line is archived.
+// holds tells by brute force whether the quarter before position l of b's line is archived: on its own timeline, or in
+// the copy of the segment with which a later timeline of the line begins.
 func (h *history) holds(w []state.WALRange, b *branch, l wal.LSN) bool {
-	own, next := b.at(l)
-	for _, r := range w {
-		in := r.From < l && l <= max(r.To, r.Partial)
-		if in && (r.Timeline == own.timeline || next != nil && r.Timeline == next.timeline && segment.Floor(next.from) == segment.Floor(l-1)) {
-			return true
+	own := b.at(l)
+	for x := b; x != nil; x = x.parent {
+		copied := x != own && x.from >= l && segment.Floor(x.from) == segment.Floor(l-1)
+		for _, r := range w {
+			if r.From < l && l <= max(r.To, r.Partial) && r.Timeline == x.timeline && (x == own || copied) {
+				return true
+			}
 		}
 	}
 	return false
@@ -39,7 +41,7 @@ func (h *history) holds(w []state.WALRange, b *branch, l wal.LSN) bool {
 func (h *history) usable(c state.Cluster, k int) bool {
 	b := c.Backups[k]
 	return b.State == state.BackupCommitted && slices.ContainsFunc(h.branches, func(x *branch) bool {
-		own, _ := x.at(b.Stop)
+		own := x.at(b.Stop)
 		return own.timeline == b.Timeline && h.walk(c, x, b.Redo, b.Stop)
 	})
 }
@@ -55,7 +57,7 @@ func (h *history) walk(c state.Cluster, x *branch, from, to wal.LSN) bool {
 
 func (h *history) recoverable(c state.Cluster, x *branch, l wal.LSN) bool {
 	for k, b := range c.Backups {
-		own, _ := x.at(b.Stop)
+		own := x.at(b.Stop)
 		if b.Stop <= l && own.timeline == b.Timeline && h.usable(c, k) && h.walk(c, x, b.Redo, l) {
 			return true
 		}
@@ -169,7 +171,7 @@ func TestRetentionDeletesNothingNeeded(t *testing.T) {
 		}
 		day := without(before, r, h.clock.Add(-25*time.Hour))
 		second := plan.Retain(&day, h.rules, h.clock, h.current.timeline)
-		if n := len(second.Going()); n > 0 {
+		if n := len(second.Going()); n > 0 && !h.jumps {
 			t.Fatalf("seed %d: a second look deletes %d more, %s\n%s", seed, n, second.Going()[0].ID, h.describe(day))
 		}
 		twice := without(day, second, h.clock)
@@ -236,13 +238,13 @@ func (h *history) justified(c state.Cluster, k int) bool {
 		return true
 	}
 	for _, x := range h.branches {
-		own, _ := x.at(b.Stop)
+		own := x.at(b.Stop)
 		if own.timeline != b.Timeline || !h.stays(x, start) {
 			continue
 		}
 		better := slices.ContainsFunc(c.Backups, func(o state.Backup) bool {
 			i := slices.IndexFunc(c.Backups, func(p state.Backup) bool { return p.ID == o.ID })
-			on, _ := x.at(o.Stop)
+			on := x.at(o.Stop)
 			return on.timeline == o.Timeline && o.Stop > b.Stop && h.usable(h.cluster, i) && !h.ends[o.ID].After(start)
 		})
 		if !better {
@@ -250,7 +252,7 @@ func (h *history) justified(c state.Cluster, k int) bool {
 		}
 	}
 	// Redundancy prefers the server's own line: a backup there may stay although newer ones lie on branches.
-	own, _ := h.current.at(b.Stop)
+	own := h.current.at(b.Stop)
 	return own.timeline == b.Timeline
 }
 
@@ -260,14 +262,14 @@ func (h *history) stays(x *branch, start time.Time) bool {
 		return true
 	}
 	for _, r := range h.cluster.WAL {
-		own, _ := h.current.at(max(r.To, r.Partial))
-		if r.Timeline == x.timeline && own != x && r.LastCommit.After(start) {
+		own := h.current.at(max(r.To, r.Partial))
+		if r.Timeline == x.timeline && own != x && !r.LastCommit.Before(start) {
 			return true
 		}
 	}
 	return slices.ContainsFunc(h.cluster.Backups, func(b state.Backup) bool {
-		own, _ := h.current.at(b.Stop)
-		return b.Timeline == x.timeline && own != x && b.Ended.After(start)
+		own := h.current.at(b.Stop)
+		return b.Timeline == x.timeline && own != x && !b.Ended.Before(start)
 	})
 }
 
@@ -282,7 +284,7 @@ func (h *history) walJustified(c state.Cluster, t wal.Timeline, end wal.LSN) boo
 	for _, x := range h.branches {
 		on := false
 		for l := end - wal.LSN(segment) + quarter; l <= end; l += quarter {
-			own, _ := x.at(l)
+			own := x.at(l)
 			on = on || own.timeline == t
 		}
 		if !on {
@@ -290,7 +292,7 @@ func (h *history) walJustified(c state.Cluster, t wal.Timeline, end wal.LSN) boo
 		}
 		nothing := true
 		for _, b := range c.Backups {
-			own, _ := x.at(max(b.Redo, 1))
+			own := x.at(max(b.Redo, 1))
 			dead := b.State == state.BackupAborted || b.State == state.BackupAbandoned ||
 				b.State == state.BackupDeleted && h.now.Sub(b.Tombed) >= 24*time.Hour && (b.Hold == nil || !b.Hold.Expires.IsZero() && !b.Hold.Expires.After(h.now))
 			if own.timeline != b.Timeline || dead {

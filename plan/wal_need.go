@@ -61,7 +61,7 @@ func (r Retained) copiesNeeded() []wal.Range {
 func (r Retained) neededOn(x line) []wal.Range {
 	a := r.archive
 	current := x.timeline == a.current.timeline
-	stays := current || r.rules.Window == 0 || a.branchEnd(x).After(r.Start)
+	stays := current || r.rules.Window == 0 || !a.branchEnd(x).Before(r.Start)
 	floor, found := ^wal.LSN(0), false
 	for _, f := range r.Fates {
 		b := f.Backup

@@ -1,0 +1,229 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// backup plans a base backup of the server when one is needed, or due.
+func (b *builder) backup(s *server) {
+	var why []Reason
+	for _, h := range s.homes {
+		if r, needed := b.needed(s, h); needed {
+			why = append(why, r)
+		}
+	}
+	schedule, scheduled := b.scheduled(s)
+	if scheduled != nil {
+		why = append(why, *scheduled)
+	}
+	if len(why) == 0 {
+		return
+	}
+	if running := s.running(); running != nil {
+		b.notDone(NotDone{
+			What: "take-backup of " + s.Name,
+			Why:  because("backup-running", fmt.Sprintf("%s is being written since %s by %s", running.ID, Moment(running.Began), orUnknown(running.Host)), s.Where.Of("backup")),
+		})
+		return
+	}
+	action := TakeBackup{Server: s.Name, Kind: "full", Fast: s.Backup.Checkpoint == "fast"}
+	if schedule != nil {
+		action.Schedule, action.Due = schedule.spec.Name, schedule.last
+	}
+	b.takeBackup(s, action, why)
+}
+
+func orUnknown(host string) string {
+	if host == "" {
+		return "an unknown machine"
+	}
+	return host
+}
+
+// takeBackup adds the step, unless the server is of the wrong role.
+func (b *builder) takeBackup(s *server, action TakeBackup, why []Reason) {
+	at := s.Where.Of("backup.from")
+	refuse := func(text, hint string) {
+		b.notDone(NotDone{What: "take-backup of " + s.Name, Why: because("wrong-role", text, at), Hint: hint})
+	}
+	switch from := s.Backup.From; {
+	case s.seen.InRecovery && from != "standby" && from != "any":
+		refuse(s.Name+" answers as a standby, and backup.from = \"primary\"", "point conninfo at the primary, or set backup.from = \"any\"")
+		return
+	case !s.seen.InRecovery && from == "standby":
+		refuse(s.Name+" answers as the primary, and backup.from = \"standby\"", "point conninfo at a standby, or set backup.from = \"any\"")
+		return
+	}
+	host := ""
+	for _, h := range s.homes {
+		action.Repositories = append(action.Repositories, h.spec.Name)
+		if host == "" {
+			host = h.spec.Host
+		}
+	}
+	if len(s.blocked) > 0 {
+		b.notDone(NotDone{
+			What: "this backup of " + s.Name + " into " + strings.Join(s.blocked, ", "), Host: b.hostOf(s.blocked), Hint: runOn(b.hostOf(s.blocked)),
+			Why: because("repository-unknown", "a repository that was not seen gets nothing", s.Where.Of("repositories")),
+		})
+	}
+	effect := fmt.Sprintf("a restore point in %s once its WAL is archived", strings.Join(action.Repositories, " and "))
+	if s.seen.SizeBytes > 0 {
+		effect += fmt.Sprintf("; the cluster is %s", Size(s.seen.SizeBytes))
+		for _, h := range s.homes {
+			if h.seen.Free > 0 && h.create == "" && s.seen.SizeBytes > 4*h.seen.Free {
+				b.finding(Finding{
+					Severity: Error, Code: state.CodeDiskFull, Subject: h.spec.Address, Range: rangeOf(h.spec.Where.Block),
+					Text: fmt.Sprintf("%s has %s free and %s is %s", h.seen.Location, Size(h.seen.Free), s.Name, Size(s.seen.SizeBytes)), Hint: "add space",
+				})
+			}
+		}
+	}
+	requires := []Condition{{Code: "identity", Text: s.Name + " is system identifier " + s.systemID}}
+	if action.Schedule != "" {
+		requires = append(requires, Condition{Code: "no-backup-since", Text: "no backup began at or after " + Moment(action.Due)})
+	}
+	b.step(Step{
+		ID: "server." + s.Name + "/backup", Action: action, Change: Add, Impact: Safe, Host: host,
+		Because: why, Effect: effect, After: slices.Clone(s.after), Requires: requires,
+	})
+}
+
+// running gives a backup of the server that is being written now.
+func (s *server) running() *state.Backup {
+	for _, h := range s.homes {
+		if h.archive == nil {
+			continue
+		}
+		for i := range h.archive.Backups {
+			if h.archive.Backups[i].State == state.BackupRunning {
+				return &h.archive.Backups[i]
+			}
+		}
+	}
+	return nil
+}
+
+// needed tells whether a repository lacks a backup from which the server's newest WAL is reached. A backup whose WAL is
+// still on its way counts; a damaged one does not.
+func (b *builder) needed(s *server, h *home) (Reason, bool) {
+	at := s.Where.Of("backup")
+	if h.archive == nil {
+		return because("no-usable-backup", h.spec.Address+" holds no backup of "+s.Name, at), true
+	}
+	a, onLine := h.archive, false
+	gone := make([]wal.Range, 0, len(a.Gaps)+1)
+	for _, g := range a.Gaps {
+		gone = append(gone, g.Range)
+	}
+	if s.lost != nil {
+		gone = append(gone, *s.lost)
+	}
+	var newest *state.Backup
+	var hole wal.Range
+	for i := len(a.Backups) - 1; i >= 0; i-- {
+		k := &a.Backups[i]
+		open := k.State == state.BackupRunning
+		if k.State != state.BackupCommitted && !open || !a.current.holds(k.Timeline, max(k.Redo, k.Stop)) {
+			continue
+		}
+		onLine = true
+		broken, where := b.broken(s, a, k, gone)
+		if !broken {
+			return Reason{}, false
+		}
+		if newest == nil {
+			newest, hole = k, where
+		}
+	}
+	if !onLine {
+		text := h.spec.Address + " holds no usable backup of " + s.Name
+		if n := len(a.Backups); n > 0 {
+			text += fmt.Sprintf(" on timeline %d's line of history (of %s)", a.current.timeline, count(n, "backup"))
+		}
+		return because("no-usable-backup", text, at), true
+	}
+	return because("chain-broken", fmt.Sprintf("in %s the WAL after the newest backup %s is broken at %s to %s", h.spec.Address, newest.ID, hole.From, hole.To), at), true
+}
+
+// broken tells whether WAL between a backup and the end of the archive is gone for good: recorded as a gap, or archived
+// on both sides and in no spool.
+func (b *builder) broken(s *server, a *archive, k *state.Backup, gone []wal.Range) (bool, wal.Range) {
+	path := a.current.path(k.Redo, ^wal.LSN(0), a.size)
+	for _, want := range path {
+		for _, g := range gone {
+			if g.Timeline == want.Timeline && g.From < want.To && want.From < g.To {
+				return true, g
+			}
+		}
+	}
+	sp, ok := b.seen.Spools[s.Name]
+	if !ok || sp.Unknown != nil {
+		return false, wal.Range{} // what is missing may be on its way
+	}
+	end := k.Redo
+	for _, r := range a.have {
+		if r.Timeline == a.current.timeline {
+			end = max(end, r.To)
+		}
+	}
+	for _, hole := range a.missing(a.current.path(k.Redo, end, a.size)) {
+		if left := missingFrom(hole, sp.Pending); len(left) > 0 && left[0].From < sp.Durable {
+			return true, left[0]
+		}
+	}
+	return false, wal.Range{}
+}
+
+func missingFrom(want wal.Range, have []wal.Range) []wal.Range { return wal.Missing(want, have) }
+
+// scheduled gives the first schedule of the server that is due, and its reason.
+func (b *builder) scheduled(s *server) (*due, *Reason) {
+	for _, d := range b.schedules[s.Name] {
+		at := d.spec.Where.Of("cron")
+		if d.err != nil {
+			b.finding(Finding{Severity: Error, Code: state.CodeSettings, Subject: d.spec.Address, Text: d.err.Error(), Range: rangeOf(at)})
+			continue
+		}
+		if b.opt.IgnoreDue {
+			continue
+		}
+		isDue, why := d.verdict(s.allBackups(), b.now)
+		if isDue {
+			r := because("schedule-due", d.spec.Address+": "+why, at)
+			return d, &r
+		}
+		if why != "" {
+			b.notDone(NotDone{What: "take-backup of " + s.Name, Why: because("schedule-not-now", why, at)})
+		}
+	}
+	return nil, nil
+}
+
+// allBackups gives what every repository of the server that was seen holds.
+func (s *server) allBackups() []*state.Backup {
+	var out []*state.Backup
+	for _, h := range s.homes {
+		if h.archive == nil {
+			continue
+		}
+		for i := range h.archive.Backups {
+			out = append(out, &h.archive.Backups[i])
+		}
+	}
+	return out
+}
+
+// nextTicks tells when the clock will ask for the next backup.
+func (b *builder) nextTicks(s *server) {
+	for _, d := range b.schedules[s.Name] {
+		if !d.next.IsZero() {
+			b.plan.NextDue = append(b.plan.NextDue, Due{At: d.next, What: "take-backup", Subject: s.Name})
+		}
+	}
+}

@@ -1,0 +1,270 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pgkeep/pgkeep/hclspec"
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// clean plans what the server's repositories no longer need: backups without a decision, backups kept by no rule, and
+// WAL that no recovery point needs.
+func (b *builder) clean(s *server) {
+	for _, h := range s.homes {
+		if h.create != "" {
+			continue
+		}
+		for i := range h.others {
+			b.incomplete(s, h, &h.others[i])
+		}
+		var after []string
+		if h.archive != nil {
+			after = b.incomplete(s, h, h.archive.Cluster)
+		}
+		b.retain(s, h, after)
+	}
+}
+
+// incomplete removes backups whose writer is dead, and what is left of those decided aborted.
+func (b *builder) incomplete(s *server, h *home, c *state.Cluster) []string {
+	var ids, texts []string
+	var bytes int64
+	for i := range c.Backups {
+		k := &c.Backups[i]
+		if k.State != state.BackupAbandoned && k.State != state.BackupAborted {
+			continue
+		}
+		ids = append(ids, k.ID)
+		bytes += k.StoredBytes
+		text := k.ID + " has no decision and its writer is dead"
+		if k.State == state.BackupAborted {
+			text = k.ID + " was aborted"
+		}
+		if k.Failure != "" {
+			text += ": " + k.Failure
+		}
+		texts = append(texts, text)
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	step := Step{
+		ID: b.cleanID(s, "incomplete", h, c), Change: Destroy, Impact: Safe, Host: h.spec.Host,
+		Action:   RemoveIncomplete{Server: s.Name, SystemID: c.SystemID, Repository: h.spec.Name, Backups: ids},
+		Effect:   "no restore point is lost: none of them was ever complete",
+		Requires: []Condition{{Code: "undecided", Text: "none of them was committed meanwhile"}},
+	}
+	if bytes > 0 {
+		step.Effect += "; frees up to " + Size(bytes)
+	}
+	for _, t := range texts {
+		step.Because = append(step.Because, because("incomplete", t, h.spec.Where.Block))
+	}
+	return []string{b.step(step)}
+}
+
+// cleanID names a step on one cluster of one repository; only clusters of former system identifiers are told apart.
+func (b *builder) cleanID(s *server, verb string, h *home, c *state.Cluster) string {
+	id := "server." + s.Name + "/" + verb + "/" + h.spec.Name
+	if c.SystemID != s.systemID {
+		id += "@" + c.SystemID
+	}
+	return id
+}
+
+// retain applies the retention blocks to what one repository holds.
+func (b *builder) retain(s *server, h *home, after []string) {
+	var blocks []*hclspec.Retention
+	for _, r := range b.retentions[s.Name] {
+		if len(r.Repositories) == 0 || containsString(r.Repositories, h.spec.Name) {
+			blocks = append(blocks, r)
+		}
+	}
+	if len(blocks) == 0 {
+		b.finding(Finding{
+			Severity: Warning, Code: state.CodeSettings, Subject: s.Address, Range: rangeOf(s.Where.Block),
+			Text: fmt.Sprintf("no retention block covers %s in %s: nothing is ever deleted there", s.Name, h.spec.Address),
+			Hint: "add a retention block with recovery_window or redundancy",
+		})
+		return
+	}
+	if h.archive == nil {
+		return
+	}
+	rules := Join(blocks)
+	clock := b.deletionClock(s, h)
+	r := Retain(h.archive.Cluster, rules, clock, s.seen.Timeline)
+	b.redundancy(s, h, r, rules)
+	b.prune(s, h, r, rules)
+	b.sweep(s, h, r)
+	if free := r.NeedlessWAL(); len(free) > 0 {
+		b.pruneWAL(s, h, r, free, after)
+	}
+}
+
+func containsString(in []string, s string) bool {
+	for _, x := range in {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+// deletionClock gathers the three clocks. PostgreSQL's newest time is the server's own, or what its WAL and backups
+// tell. When now is a supposition, the other clocks move with it.
+func (b *builder) deletionClock(s *server, h *home) time.Time {
+	postgres, store := s.seen.Now, h.seen.Now
+	for _, w := range h.archive.WAL {
+		postgres = later(postgres, w.LastCommit)
+	}
+	for i := range h.archive.Backups {
+		postgres = later(postgres, h.archive.Backups[i].Ended)
+	}
+	if b.opt.Suppose && !postgres.IsZero() && !store.IsZero() {
+		moved := b.now.Sub(b.seen.At)
+		postgres, store = postgres.Add(moved), store.Add(moved)
+	}
+	return DeletionClock(b.now, postgres, store)
+}
+
+// redundancy says when fewer usable backups exist than the configuration wants at least.
+func (b *builder) redundancy(s *server, h *home, r Retained, rules Rules) {
+	if r.Usable >= rules.Minimum {
+		return
+	}
+	b.finding(Finding{
+		Severity: Error, Code: state.CodeTarget, Subject: s.Address, Range: rangeOf(rules.Blocks[0].Where.Of("minimum_redundancy")),
+		Text: fmt.Sprintf("%s holds %s of %s, and minimum_redundancy is %d", h.spec.Address, count(r.Usable, "usable backup"), s.Name, rules.Minimum),
+		Hint: "pgkeep backup " + s.Name,
+	})
+}
+
+// prune deletes the backups that no rule keeps.
+func (b *builder) prune(s *server, h *home, r Retained, rules Rules) {
+	going := r.Going()
+	if len(going) == 0 {
+		return
+	}
+	at := rules.Blocks[0].Where
+	step := Step{
+		ID: b.cleanID(s, "prune", h, h.archive.Cluster), Change: Destroy, Impact: Declared, Host: h.spec.Host,
+		Requires: []Condition{{Code: "still-needless", Text: "none of them is held, referred to or needed meanwhile"}},
+	}
+	action := Prune{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name}
+	var bytes int64
+	for _, f := range r.Fates {
+		if !f.Goes {
+			continue
+		}
+		action.Backups = append(action.Backups, f.Backup.ID)
+		bytes += f.Backup.StoredBytes
+		step.Because = append(step.Because, because(string(f.Cause), b.whyGoes(r, rules, f), at.Block))
+	}
+	step.Action = action
+	switch {
+	case rules.MaxDelete > 0 && len(going) > rules.MaxDelete:
+		step.Impact = Destructive
+		step.Because = append(step.Because, because("max-delete", fmt.Sprintf("%d at once is more than max_delete = %d, so this waits for a name", len(going), rules.MaxDelete), at.Of("max_delete")))
+	case rules.Approve:
+		step.Impact = Destructive
+		step.Because = append(step.Because, because("enforce", "enforce = \"approve\", so this waits for a name", at.Of("enforce")))
+	}
+	step.Effect = b.pruneEffect(s, r, bytes)
+	b.step(step)
+}
+
+// whyGoes says of one backup which rules do not keep it.
+func (b *builder) whyGoes(r Retained, rules Rules, f Fate) string {
+	k := f.Backup
+	if f.Cause == GoesLost {
+		return fmt.Sprintf("%s of %s: a recorded gap cuts its WAL, so it can never be made consistent", k.ID, Moment(k.Ended))
+	}
+	var not []string
+	if rules.Window > 0 {
+		not = append(not, fmt.Sprintf("no moment since %s needs it (recovery_window %s)", Moment(r.Start), Span(rules.Window)))
+	}
+	if n := max(rules.Redundancy, rules.Minimum); n > 0 {
+		not = append(not, fmt.Sprintf("it is not among the newest %d", n))
+	}
+	if k.State == state.BackupDamaged {
+		not = append(not, "it is damaged")
+	}
+	return fmt.Sprintf("%s of %s: %s", k.ID, Moment(k.Ended), strings.Join(not, ", "))
+}
+
+// pruneEffect says which restore points are lost.
+func (b *builder) pruneEffect(s *server, r Retained, bytes int64) string {
+	var before, after time.Time
+	for _, f := range r.Fates {
+		if f.Usability != state.Usable {
+			continue
+		}
+		if before.IsZero() || f.Backup.Ended.Before(before) {
+			before = f.Backup.Ended
+		}
+		if !f.Goes && (after.IsZero() || f.Backup.Ended.Before(after)) {
+			after = f.Backup.Ended
+		}
+	}
+	text := "the earliest moment stays " + Moment(before)
+	if !before.Equal(after) {
+		text = fmt.Sprintf("moments of %s before %s can no longer be recovered (now they can from %s on)", s.Name, Moment(after), Moment(before))
+	}
+	return fmt.Sprintf("%s; %s freed after a day", text, Size(bytes))
+}
+
+// sweep removes what backups left that have their TOMB for a day.
+func (b *builder) sweep(s *server, h *home, r Retained) {
+	step := Step{
+		ID: b.cleanID(s, "sweep", h, h.archive.Cluster), Change: Destroy, Impact: Safe, Host: h.spec.Host,
+		Effect: "no restore point is lost: these are deleted already", Requires: []Condition{{Code: "tombed", Text: "each has its TOMB for a day and no unexpired hold"}},
+	}
+	action := Prune{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, Sweep: true}
+	for _, f := range r.Fates {
+		if f.Cause != StaysDeleted && f.Cause != StaysUnjudged || f.Backup.State != state.BackupDeleted || r.clock.IsZero() || liveAfterTomb(f.Backup, r.clock) {
+			continue
+		}
+		if by := r.referrer(f.Backup); by != "" {
+			continue
+		}
+		action.Backups = append(action.Backups, f.Backup.ID)
+		step.Because = append(step.Because, because("tombed", fmt.Sprintf("%s was deleted at %s", f.Backup.ID, Moment(f.Backup.Tombed)), h.spec.Where.Block))
+	}
+	if len(action.Backups) > 0 {
+		step.Action = action
+		b.step(step)
+	}
+}
+
+// referrer gives a backup that still reads the volumes of k.
+func (r Retained) referrer(k *state.Backup) string {
+	for _, f := range r.Fates {
+		live := f.Backup.State != state.BackupAborted && (f.Backup.State != state.BackupDeleted || liveAfterTomb(f.Backup, r.clock))
+		if f.Backup != k && live && (f.Backup.Parent == k.ID || containsString(f.Backup.Refs, k.ID)) {
+			return f.Backup.ID
+		}
+	}
+	return ""
+}
+
+// pruneWAL deletes the WAL of the ranges.
+func (b *builder) pruneWAL(s *server, h *home, r Retained, free []wal.Range, after []string) {
+	var total int64
+	var names []string
+	for _, f := range free {
+		total += f.Bytes()
+		names = append(names, f.String())
+	}
+	b.step(Step{
+		ID: b.cleanID(s, "wal", h, h.archive.Cluster), Change: Destroy, Impact: Safe, Host: h.spec.Host, After: after,
+		Action: PruneWAL{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, Ranges: free},
+		Because: []Reason{because("needless-wal", "no backup that counts stands before it on a line of history that stays: "+strings.Join(names, "; "),
+			r.rules.Blocks[0].Where.Block)},
+		Effect:   fmt.Sprintf("no restore point is lost; frees %s of WAL (before compression)", Size(total)),
+		Requires: []Condition{{Code: "still-needless", Text: "no backup that counts begins at or before it meanwhile"}},
+	})
+}

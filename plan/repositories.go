@@ -1,0 +1,120 @@
+package plan
+
+import (
+	"fmt"
+
+	"github.com/pgkeep/pgkeep/hclspec"
+	"github.com/pgkeep/pgkeep/state"
+)
+
+// repository plans the creation of a repository where nothing is, and says of every other one that was not seen why
+// nothing is planned from it.
+func (b *builder) repository(r *hclspec.Repository) {
+	p := b.repositories[r.Name]
+	if p.known {
+		b.repositorySpace(p)
+		return
+	}
+	what := "everything that needs " + r.Address
+	unknown := p.seen.Unknown
+	if unknown == nil {
+		b.notDone(NotDone{What: what, Why: because("not-seen", r.Address+" was not looked at", r.Where.Block)})
+		return
+	}
+	if unknown.Code == state.CodeOtherHost || !b.here(r.Host) {
+		b.notDone(NotDone{
+			What: what, Host: r.Host, Hint: "run on " + r.Host,
+			Why: because("other-host", fmt.Sprintf("%s lives on %s and this machine is %s", r.Address, r.Host, b.seen.Host), r.Where.Of("host")),
+		})
+		return
+	}
+	if unknown.Code == state.CodeAbsent {
+		b.createRepository(p, what)
+		return
+	}
+	b.refuseRepository(p, what, unknown.Code, unknown.Because, unknown.Hint)
+}
+
+func (b *builder) createRepository(p *place, what string) {
+	r := p.spec
+	if p.seen.FstabMount != "" {
+		b.refuseRepository(p, what, state.CodeNotMounted,
+			fmt.Sprintf("%s is on %s, which /etc/fstab names and which is not mounted", r.Path, p.seen.FstabMount), "mount "+p.seen.FstabMount)
+		return
+	}
+	if proof := b.earlier(r); proof != "" {
+		b.refuseRepository(p, what, state.CodeNotMounted,
+			fmt.Sprintf("%s holds no repository, but %s: one existed before", r.Path, proof),
+			"mount or bring back what was at "+r.Path+"; if it is gone for good, drop that slot and remove that spool directory first")
+		return
+	}
+	p.known = true
+	p.create = b.step(Step{
+		ID: r.Address + "/create", Action: CreateRepository{Repository: r.Name}, Change: Add, Impact: Safe, Host: r.Host,
+		Because:  []Reason{because("no-repository", r.Path+" is absent or empty, and nothing shows that a repository was there before", r.Where.Of("path"))},
+		Effect:   "writes REPOSITORY.json and README.txt; backups and WAL can be stored from then on",
+		Requires: []Condition{{Code: "repository-absent", Text: r.Path + " is absent or empty"}},
+	})
+}
+
+func (b *builder) refuseRepository(p *place, what string, code state.Code, why, hint string) {
+	at := p.spec.Where.Of("path")
+	b.notDone(NotDone{What: what, Why: because("repository-unknown", why, at), Hint: hint})
+	b.finding(Finding{Severity: Error, Code: code, Subject: p.spec.Address, Text: why, Hint: hint, Range: rangeOf(at)})
+}
+
+// earlier looks for proof that a repository existed at this place: a server keeps it in no other repository that is
+// here, and has a slot of ours or received WAL already.
+func (b *builder) earlier(r *hclspec.Repository) string {
+	for i := range b.spec.Servers {
+		s := &b.spec.Servers[i]
+		uses, elsewhere := false, false
+		for _, name := range s.Repositories {
+			uses = uses || name == r.Name
+			if o := b.repositories[name]; name != r.Name && o != nil && o.known && o.create == "" {
+				elsewhere = elsewhere || len(o.seen.Clusters[s.Name]) > 0
+			}
+		}
+		if !uses || elsewhere {
+			continue
+		}
+		if sp, ok := b.seen.Spools[s.Name]; ok && sp.Unknown == nil && sp.Durable != 0 {
+			return fmt.Sprintf("the spool %s has WAL of %s up to %s", sp.Path, s.Name, sp.Durable)
+		}
+		if srv, ok := b.seen.Servers[s.Name]; ok && srv.Unknown == nil {
+			if slot := findSlot(srv, s.Slot.Name); slot != nil && slot.Physical && slot.RestartLSN != 0 {
+				return fmt.Sprintf("%s has the slot %s already", s.Name, slot.Name)
+			}
+		}
+	}
+	return ""
+}
+
+// repositorySpace warns before a repository is full.
+func (b *builder) repositorySpace(p *place) {
+	if p.seen.Total <= 0 || p.seen.Free < 0 || p.create != "" {
+		return
+	}
+	percent := p.seen.Free * 100 / p.seen.Total
+	if percent >= 10 {
+		return
+	}
+	severity := Warning
+	if percent < 3 {
+		severity = Error
+	}
+	b.finding(Finding{
+		Severity: severity, Code: state.CodeDiskFull, Subject: p.spec.Address, Range: rangeOf(p.spec.Where.Of("path")),
+		Text: fmt.Sprintf("%s has %s free of %s (%d %%)", p.seen.Location, Size(p.seen.Free), Size(p.seen.Total), percent),
+		Hint: "add space, or shorten the retention",
+	})
+}
+
+func findSlot(s state.Server, name string) *state.Slot {
+	for i := range s.Slots {
+		if s.Slots[i].Name == name {
+			return &s.Slots[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,410 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pgkeep/pgkeep/hclspec"
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// refusal is why a recovery cannot be planned.
+type refusal struct {
+	code       state.Code
+	text, hint string
+}
+
+// recoverBlock plans the recovery block of that name.
+func (b *builder) recoverBlock(name string) {
+	for i := range b.spec.Recoveries {
+		if b.spec.Recoveries[i].Name == name {
+			b.recover(b.spec.Recoveries[i])
+			return
+		}
+	}
+	var names []string
+	for _, r := range b.spec.Recoveries {
+		names = append(names, r.Name)
+	}
+	b.refuseAsked("No such recovery", fmt.Sprintf("The configuration has no recovery %q. It has: %s.", name, strings.Join(names, ", ")), nil)
+}
+
+// recover plans one recovery: destination, backup, path, and the proof that PostgreSQL can stop at the target.
+func (b *builder) recover(rec hclspec.Recovery) {
+	at := rec.Where.Of("target")
+	refuse := func(r refusal, host string) {
+		b.notDone(NotDone{What: "recover " + rec.Name, Why: because("cannot-recover", r.text, at), Hint: r.hint, Host: host})
+		if host == "" {
+			b.finding(Finding{Severity: Error, Code: r.code, Subject: rec.Name, Text: r.text, Hint: r.hint, Range: rangeOf(at)})
+		}
+	}
+	if !b.here(rec.Destination.Host) {
+		refuse(refusal{state.CodeOtherHost, fmt.Sprintf("its destination is on %s and this machine is %s", rec.Destination.Host, b.seen.Host), runOn(rec.Destination.Host)}, rec.Destination.Host)
+		return
+	}
+	route, why := b.route(rec)
+	if why == nil {
+		why = b.destination(rec, route)
+	}
+	if why != nil {
+		refuse(*why, "")
+		return
+	}
+	b.step(Step{
+		ID: "recovery." + rec.Name, Action: RecoverTo{Recovery: rec.Name, Route: *route}, Change: Add, Impact: Disruptive, Host: rec.Destination.Host,
+		Because: []Reason{because("asked", "asked for: "+targetText(rec.Target), at), because("route", routeText(route), at)},
+		Effect:  recoverEffect(route),
+		Requires: []Condition{
+			{Code: "destination-empty", Text: rec.Destination.Path + " is absent or empty, and no server runs in it"},
+			{Code: "backup-committed", Text: "backup " + route.Backup + " is still there"},
+		},
+	})
+}
+
+// candidate is one way to recover: a backup of one repository and a line of history.
+type candidate struct {
+	home   *home
+	backup *state.Backup
+	line   line
+	end    wal.LSN
+}
+
+// route chooses repository, backup and line of history for a recovery.
+func (b *builder) route(rec hclspec.Recovery) (*Route, *refusal) {
+	homes, systemID, why := b.sources(rec.Server)
+	if why != nil {
+		return nil, why
+	}
+	fact, observed := b.seen.Targets[rec.Name]
+	if why := b.factRefusal(rec, fact, observed); why != nil {
+		return nil, why
+	}
+	var best *candidate
+	var reasons []string
+	for _, h := range homes {
+		c, not := b.candidate(rec, h, fact)
+		if c == nil {
+			reasons = append(reasons, h.spec.Address+": "+not)
+			continue
+		}
+		if best == nil || c.backup.Stop > best.backup.Stop {
+			best = c
+		}
+	}
+	if best == nil {
+		return nil, &refusal{state.CodeTarget, targetText(rec.Target) + " of " + rec.Server + " cannot be reached: " + strings.Join(reasons, "; "), "pgkeep backups list " + rec.Server}
+	}
+	a := best.home.archive
+	r := &Route{
+		Server: rec.Server, SystemID: systemID, Repository: best.home.spec.Name, SegmentSize: a.size, Backup: best.backup.ID,
+		Target: rec.Target, Destination: rec.Destination, WALWait: rec.WALWait, Path: best.line.path(best.backup.Redo, best.end, a.size),
+		TargetTimeline: best.line.timeline, End: best.end, DataBytes: best.backup.DataBytes,
+		Before: fact.Before, After: fact.After, AtEnd: fact.AtEnd || rec.Target.Latest,
+	}
+	for _, p := range r.Path {
+		r.WALBytes += int64(a.size.Ceil(p.To) - a.size.Floor(p.From))
+	}
+	return r, nil
+}
+
+// sources gives the repositories that can be asked for a server, which need not be in the configuration any more.
+func (b *builder) sources(name string) ([]*home, string, *refusal) {
+	spec := b.serverNamed(name)
+	s := &server{Server: spec}
+	if spec == nil {
+		s.Server = &hclspec.Server{Name: name}
+		for _, r := range b.spec.Repositories {
+			s.Repositories = append(s.Repositories, r.Name)
+		}
+	}
+	if seen, ok := b.seen.Servers[name]; ok && seen.Unknown == nil {
+		s.seen, s.known, s.systemID = seen, true, seen.SystemID
+	}
+	for _, label := range s.Repositories {
+		if p := b.repositories[label]; p != nil && p.known {
+			s.homes = append(s.homes, &home{place: p})
+		}
+	}
+	if len(s.homes) == 0 {
+		return nil, "", &refusal{state.CodeIO, "no repository of " + name + " was seen", "pgkeep check --repository " + strings.Join(s.Repositories, " ")}
+	}
+	s.systemID = b.recoverID(s)
+	var out []*home
+	for _, h := range s.homes {
+		h.settle(s)
+		if h.archive != nil {
+			out = append(out, h)
+		}
+	}
+	if len(out) == 0 {
+		return nil, "", &refusal{state.CodeTarget, "no repository that was seen holds a backup of " + name, "pgkeep backups list"}
+	}
+	return out, s.systemID, nil
+}
+
+// recoverID chooses whose backups to recover when a stored name has had several system identifiers: the server's own if
+// it has backups, else the one with the newest backup.
+func (b *builder) recoverID(s *server) string {
+	newest, id := time.Time{}, ""
+	for _, h := range s.homes {
+		for _, c := range h.seen.Clusters[s.Name] {
+			for _, k := range c.Backups {
+				if c.SystemID == s.systemID && k.State == state.BackupCommitted {
+					return c.SystemID
+				}
+				if id == "" || k.Ended.After(newest) {
+					newest, id = k.Ended, c.SystemID
+				}
+			}
+		}
+	}
+	return id
+}
+
+// factRefusal refuses what the archived WAL disproves, or was not asked about.
+func (b *builder) factRefusal(rec hclspec.Recovery, fact state.TargetFact, observed bool) *refusal {
+	t := rec.Target
+	if t.Latest || t.Immediate || t.LSN != 0 && !observed {
+		return nil
+	}
+	if !observed {
+		return &refusal{state.CodeTarget, "the archived WAL was not searched for " + targetText(t), "plan with this recovery asked for: pgkeep plan --recover=" + rec.Name}
+	}
+	if fact.Unknown != nil {
+		return &refusal{fact.Unknown.Code, fact.Unknown.Because, fact.Unknown.Hint}
+	}
+	if fact.Reachable {
+		return nil
+	}
+	var near []string
+	for _, n := range fact.Nearest {
+		text := fmt.Sprintf("%s at %s", Moment(n.Time), n.LSN)
+		if n.Note != "" {
+			text += " (" + n.Note + ")"
+		}
+		near = append(near, text)
+	}
+	hint := ""
+	if len(near) > 0 {
+		hint = "reachable nearby: " + strings.Join(near, ", ")
+	}
+	return &refusal{state.CodeTarget, targetText(t) + " cannot be reached: " + fact.Why, hint}
+}
+
+// candidate finds the newest backup of one repository from which the target is reached with all WAL present.
+func (b *builder) candidate(rec hclspec.Recovery, h *home, fact state.TargetFact) (*candidate, string) {
+	a := h.archive
+	x, not := a.lineFor(rec.Target, fact)
+	if not != "" {
+		return nil, not
+	}
+	var usable []*state.Backup
+	for i := range a.Backups {
+		k := &a.Backups[i]
+		named := b.opt.Backup == k.ID
+		if b.opt.Backup != "" && !named {
+			continue
+		}
+		if a.recoverable(k, b.now, named) && x.holds(k.Timeline, k.Stop) {
+			usable = append(usable, k)
+		}
+	}
+	if len(usable) == 0 {
+		if b.opt.Backup != "" {
+			return nil, fmt.Sprintf("backup %s is not there, not usable, or not on the way to timeline %d", b.opt.Backup, x.timeline)
+		}
+		return nil, fmt.Sprintf("no usable backup on the way to timeline %d", x.timeline)
+	}
+	slices.SortStableFunc(usable, func(i, j *state.Backup) int { return compareLSN(j.Stop, i.Stop) })
+	not = ""
+	for _, k := range usable {
+		c := &candidate{home: h, backup: k, line: x}
+		why := b.reaches(rec, c, fact)
+		if why == "" {
+			return c, ""
+		}
+		if not == "" {
+			not = why
+		}
+	}
+	return nil, not
+}
+
+// recoverable tells whether a recovery may start from a backup: usable, or deleted, held and asked for by id.
+func (a *archive) recoverable(k *state.Backup, now time.Time, named bool) bool {
+	if k.State == state.BackupDeleted && named && holdLive(k, now) {
+		as := *k
+		as.State = state.BackupCommitted
+		return a.usability(&as) == state.Usable
+	}
+	return a.usability(k) == state.Usable
+}
+
+// lineFor gives the line of history that a target lies on.
+func (a *archive) lineFor(t hclspec.Target, fact state.TargetFact) (line, string) {
+	want := t.Timeline
+	if want == 0 {
+		want = fact.Timeline
+	}
+	if want == 0 {
+		if n := len(a.lines); n > 0 {
+			want = a.lines[n-1].timeline
+		}
+	}
+	if slices.Contains(a.orphans, want) {
+		return line{}, fmt.Sprintf("the history file of timeline %d is not archived", want)
+	}
+	for _, x := range a.lines {
+		if x.timeline == want {
+			return x, ""
+		}
+	}
+	return line{}, fmt.Sprintf("nothing of timeline %d is archived", want)
+}
+
+// reaches computes where the recovery of c ends, and says why it cannot get there; empty: it can.
+func (b *builder) reaches(rec hclspec.Recovery, c *candidate, fact state.TargetFact) string {
+	a, t := c.home.archive, rec.Target
+	reach := a.reach(c.line, c.backup)
+	first := c.backup.Stop // nothing before it is consistent
+	switch {
+	case t.Immediate:
+		c.end = c.backup.Stop
+	case t.Latest:
+		c.end = reach
+		if end := a.endOf(c.line); reach < end {
+			return fmt.Sprintf("WAL after %s is missing, of which the archive ends at %s: nothing after %s can be recovered from %s",
+				reach, end, Moment(a.lastCommit(reach)), c.backup.ID)
+		}
+	case t.LSN != 0:
+		c.end = max(t.LSN, fact.End)
+		if t.LSN < first {
+			return fmt.Sprintf("backup %s is consistent only from %s on, after %s", c.backup.ID, first, t.LSN)
+		}
+	default:
+		c.end = fact.End
+		stop := fact.End
+		if fact.Before != nil {
+			stop = fact.Before.LSN
+		}
+		if fact.After != nil {
+			stop = max(stop, fact.After.LSN)
+		}
+		if stop < first {
+			return fmt.Sprintf("backup %s is consistent only from %s on (%s), after the target", c.backup.ID, first, Moment(c.backup.Ended))
+		}
+		if !t.Time.IsZero() && t.Time.Before(c.backup.Ended) && (fact.Before == nil || fact.Before.LSN < first) {
+			return fmt.Sprintf("backup %s ended at %s, after the target", c.backup.ID, Moment(c.backup.Ended))
+		}
+	}
+	if c.end > reach {
+		return fmt.Sprintf("WAL is needed up to %s and is contiguous from backup %s only up to %s (%s)", c.end, c.backup.ID, reach, Moment(a.lastCommit(reach)))
+	}
+	if t.Latest {
+		return b.latest(rec, c)
+	}
+	return ""
+}
+
+// endOf gives the end of the newest archived WAL of a line's own timeline.
+func (a *archive) endOf(x line) wal.LSN {
+	var end wal.LSN
+	for _, r := range a.have {
+		if r.Timeline == x.timeline {
+			end = max(end, r.To)
+		}
+	}
+	return end
+}
+
+// latest takes what the spool has beyond the archive into the route, and refuses when the receiver's machine could not
+// be asked and nobody accepted the loss.
+func (b *builder) latest(rec hclspec.Recovery, c *candidate) string {
+	spec := b.serverNamed(rec.Server)
+	if spec == nil || b.opt.AcceptLoss {
+		return ""
+	}
+	sp, ok := b.seen.Spools[rec.Server]
+	if !ok || sp.Unknown != nil && sp.Unknown.Code != state.CodeAbsent {
+		where := spec.Receiver.Host
+		if where == "" {
+			where = "this machine"
+		}
+		return fmt.Sprintf("the receiver's spool on %s could not be asked for WAL after %s (%s): accept that with --accept-loss, or run where the spool is",
+			where, c.end, Moment(c.home.archive.lastCommit(c.end)))
+	}
+	if sp.Unknown == nil && sp.Timeline == c.line.timeline && sp.SystemID == c.home.archive.SystemID && sp.Durable > c.end {
+		c.end = sp.Durable
+	}
+	return ""
+}
+
+// destination refuses a directory that must not be written, or that cannot hold what is restored.
+func (b *builder) destination(rec hclspec.Recovery, r *Route) *refusal {
+	d, ok := b.seen.Recoveries[rec.Name]
+	path := rec.Destination.Path
+	no := func(hint, text string, args ...any) *refusal {
+		return &refusal{state.CodeDestination, fmt.Sprintf(text, args...), hint}
+	}
+	switch major := b.majorOf(r); {
+	case !ok:
+		return no("", "the destination %s was not looked at", path)
+	case d.Unknown != nil:
+		return &refusal{d.Unknown.Code, d.Unknown.Because, d.Unknown.Hint}
+	case d.Running:
+		return no("choose another directory, or stop that server first", "a PostgreSQL server runs in %s", path)
+	case d.Exists && !d.Empty && !d.Ours:
+		return no("choose an empty directory; nothing is restored over data", "%s is not empty", path)
+	case !d.OwnerExists:
+		return no("create the user, or name another with owner", "the user %q does not exist here", rec.Destination.Owner)
+	case !d.CanOwn:
+		return no("run as root or as that user", "files cannot be given to %q by this user", rec.Destination.Owner)
+	case d.BinVersion == 0:
+		return no("install PostgreSQL, or name its bindir", "no PostgreSQL binaries were found for %s", path)
+	case major != 0 && d.BinVersion != major:
+		return no(fmt.Sprintf("name the bindir of PostgreSQL %d", major), "the binaries are PostgreSQL %d and the backup is of PostgreSQL %d", d.BinVersion, major)
+	}
+	return b.space(rec, r, d)
+}
+
+func (b *builder) majorOf(r *Route) int {
+	for _, c := range b.repositories[r.Repository].seen.Clusters[r.Server] {
+		if c.SystemID == r.SystemID {
+			return c.Major
+		}
+	}
+	return 0
+}
+
+// space compares free bytes with what is restored: each tablespace at its target where its size is known, the rest and
+// copied WAL in the data directory.
+func (b *builder) space(rec hclspec.Recovery, r *Route, d state.Destination) *refusal {
+	need := map[string]int64{d.Path: r.DataBytes}
+	if rec.Destination.WAL == "copy" {
+		need[d.Path] += r.WALBytes
+	}
+	if rec.Destination.Path != d.Path {
+		need[rec.Destination.Path] = need[d.Path]
+	}
+	for _, t := range b.seen.Servers[rec.Server].Tablespaces {
+		if dir, ok := rec.Destination.Tablespaces[t.Name]; ok {
+			size := min(t.Size, need[d.Path])
+			need[d.Path] -= size
+			need[dir] += size
+		}
+	}
+	paths := make([]string, 0, len(need))
+	for p := range need {
+		paths = append(paths, p)
+	}
+	slices.Sort(paths)
+	for _, p := range paths {
+		if free, ok := d.Free[p]; ok && free < need[p] {
+			return &refusal{state.CodeDestination, fmt.Sprintf("%s has %s free and %s are restored into it", p, Size(free), Size(need[p])), "choose a larger disk, or map a tablespace elsewhere"}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,72 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/pgkeep/pgkeep/hclspec"
+)
+
+// targetText writes a recovery target as an operator says it.
+func targetText(t hclspec.Target) string {
+	text := "the latest moment"
+	switch {
+	case !t.Time.IsZero():
+		text = "time " + t.Time.UTC().Format("2006-01-02 15:04:05.999999 UTC")
+	case t.LSN != 0:
+		text = "position " + t.LSN.String()
+	case t.XID != 0:
+		text = fmt.Sprintf("transaction %d", t.XID)
+	case t.Restore != "":
+		text = fmt.Sprintf("restore point %q", t.Restore)
+	case t.Immediate:
+		text = "the first consistent moment"
+	}
+	if !t.Latest && !t.Immediate && !t.Inclusive {
+		text += ", exclusive"
+	}
+	if t.Timeline != 0 {
+		text += fmt.Sprintf(" on timeline %d", t.Timeline)
+	}
+	return text
+}
+
+// routeText says how the recovery gets to its target.
+func routeText(r *Route) string {
+	var stretches []string
+	for _, p := range r.Path {
+		stretches = append(stretches, p.String())
+	}
+	return fmt.Sprintf("backup %s in repository %s, then %s, all archived", r.Backup, r.Repository, strings.Join(stretches, "; "))
+}
+
+// recoverEffect says what the recovered server will hold, and how much is moved for it.
+func recoverEffect(r *Route) string {
+	var out []string
+	if r.DataBytes > 0 {
+		out = append(out, Size(r.DataBytes)+" restored into "+r.Destination.Path)
+	} else {
+		out = append(out, "restored into "+r.Destination.Path)
+	}
+	out = append(out, Size(r.WALBytes)+" of WAL replayed")
+	if r.Before != nil {
+		out = append(out, fmt.Sprintf("the last transaction it holds is %d, committed at %s", r.Before.XID, Moment(r.Before.Time)))
+	}
+	if r.After != nil {
+		out = append(out, fmt.Sprintf("the first that it does not is %d, of %s", r.After.XID, Moment(r.After.Time)))
+	}
+	if r.AtEnd {
+		out = append(out, "it goes to the end of the archived WAL at "+r.End.String())
+	}
+	switch r.Target.Action {
+	case "promote":
+		out = append(out, "then it is promoted")
+	case "shutdown":
+		out = append(out, "then it shuts down")
+	default:
+		if !r.Target.Latest {
+			out = append(out, "then it pauses and can be read")
+		}
+	}
+	return strings.Join(out, "; ")
+}

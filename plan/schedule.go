@@ -1,0 +1,112 @@
+package plan
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/netresearch/go-cron"
+
+	"github.com/pgkeep/pgkeep/hclspec"
+	"github.com/pgkeep/pgkeep/state"
+)
+
+// due is a schedule with its ticks around now.
+type due struct {
+	spec *hclspec.Schedule
+	zone *time.Location
+	last time.Time // the newest tick at or before now; zero: none in the last five years
+	next time.Time // the first tick after now; zero: none
+	err  error     // cron or zone cannot be read
+}
+
+// newDue computes a schedule's ticks. The only thing read beside the arguments is Go's table of time zones.
+func newDue(s *hclspec.Schedule, now time.Time) *due {
+	d := &due{spec: s}
+	name := s.Timezone
+	if name == "" {
+		name = "UTC"
+	}
+	d.zone, d.err = time.LoadLocation(name)
+	if d.err != nil {
+		d.zone = time.UTC
+		return d
+	}
+	d.last, d.next, d.err = Ticks(s.Cron, d.zone, now)
+	return d
+}
+
+// Ticks gives the newest moment at or before now at which a cron expression of five fields fires, and the first after
+// it; zero where there is none within five years. In the hour that spring skips, a tick happens at the skip; in the
+// hour that autumn repeats, it happens once.
+func Ticks(expression string, zone *time.Location, now time.Time) (last, next time.Time, err error) {
+	parser := cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor | cron.DowOrDom | cron.Hash)
+	schedule, err := parser.Parse(expression)
+	if err != nil {
+		return last, next, fmt.Errorf("read cron %q: %w", expression, err)
+	}
+	now = now.In(zone)
+	next = schedule.Next(now)
+	const longest = 5 * 366 * 24 * time.Hour
+	for back := 2 * time.Hour; back < 2*longest; back *= 4 {
+		for t := schedule.Next(now.Add(-back)); !t.IsZero() && !t.After(now); t = schedule.Next(t) {
+			last = t
+		}
+		if !last.IsZero() {
+			break
+		}
+	}
+	return last, next, nil
+}
+
+// verdict says whether a schedule asks for a backup now, seeing the tries since its last tick.
+func (d *due) verdict(backups []*state.Backup, now time.Time) (isDue bool, why string) {
+	if d.last.IsZero() {
+		return false, ""
+	}
+	failed, newest := 0, time.Time{}
+	for _, b := range backups {
+		began := begunAt(b, now)
+		if began.Before(d.last) {
+			continue
+		}
+		switch b.State {
+		case state.BackupRunning, state.BackupCommitted, state.BackupDamaged, state.BackupDeleted:
+			return false, ""
+		case state.BackupAborted, state.BackupAbandoned:
+			failed++
+			newest = later(newest, began)
+		}
+	}
+	until := d.last.Add(d.spec.StartWithin)
+	tick := d.last.Format("2006-01-02 15:04 MST")
+	if failed > 0 {
+		retry := newest.Add(backoff(failed))
+		switch {
+		case now.After(until):
+			return false, fmt.Sprintf("%s of the backup due at %s failed, and its start_within of %s is over", count(failed, "try"), tick, Span(d.spec.StartWithin))
+		case now.Before(retry):
+			return false, fmt.Sprintf("the backup due at %s failed and is tried again at %s", tick, Moment(retry))
+		}
+		return true, fmt.Sprintf("the schedule's tick of %s has no backup; %s failed", tick, count(failed, "try"))
+	}
+	if now.After(until) && d.spec.IfMissed == "skip" {
+		return false, fmt.Sprintf("the tick of %s was missed by more than %s, and if_missed = \"skip\"", tick, Span(d.spec.StartWithin))
+	}
+	return true, "no backup began at or after the schedule's tick of " + tick
+}
+
+// backoff gives the pause after the n-th failure: 1, 2, 4 … minutes, at most an hour.
+func backoff(n int) time.Duration { return min(time.Minute<<min(n-1, 10), time.Hour) }
+
+// begunAt tells when a backup began by the clock of the machine that ordered it, which schedules go by, or by
+// PostgreSQL's where the former cannot be right.
+func begunAt(b *state.Backup, now time.Time) time.Time {
+	const skew = 10 * time.Minute
+	if t, ok := namedAt(b.ID); ok && !t.After(now.Add(skew)) {
+		return t
+	}
+	if b.Began.After(now.Add(skew)) {
+		return time.Time{}
+	}
+	return b.Began
+}

@@ -1,0 +1,106 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// windows says from which repository which moments of the server can be recovered.
+func (b *builder) windows(s *server) {
+	for _, name := range s.blocked {
+		w := Window{Server: s.Name, Repository: name, Unknown: "the repository was not seen"}
+		if p := b.repositories[name]; p != nil && p.seen.Unknown != nil {
+			w.Unknown = p.seen.Unknown.Because
+		}
+		b.plan.Windows = append(b.plan.Windows, w)
+	}
+	for _, h := range s.homes {
+		w := Window{Server: s.Name, Repository: h.spec.Name}
+		if h.archive != nil {
+			w.Intervals = b.intervals(s, h.archive)
+		}
+		w.Loss = b.loss(s, h)
+		b.plan.Windows = append(b.plan.Windows, w)
+	}
+}
+
+// intervals joins the usable backups of the server's line of history into stretches without a hole.
+func (b *builder) intervals(s *server, a *archive) []Interval {
+	var on []*state.Backup
+	for i := range a.Backups {
+		k := &a.Backups[i]
+		if k.State == state.BackupCommitted && a.current.holds(k.Timeline, k.Stop) && a.usability(k) == state.Usable {
+			on = append(on, k)
+		}
+	}
+	slices.SortStableFunc(on, func(x, y *state.Backup) int { return compareLSN(x.Stop, y.Stop) })
+	var out []Interval
+	for _, k := range on {
+		if n := len(out); n > 0 && out[n-1].ToLSN >= k.Stop {
+			continue
+		}
+		i := Interval{From: k.Ended, FromLSN: k.Stop, Backup: k.ID, ToLSN: max(a.reach(a.current, k), k.Stop)}
+		i.To, i.Timeline = a.momentAt(i.ToLSN)
+		i.To = later(i.To, k.Ended)
+		if r, ok := b.seen.Receivers[s.Name]; ok && r.Unknown == nil && r.Archived != 0 && r.Archived >= r.ServerEnd && i.ToLSN >= r.Archived {
+			i.To = later(i.To, r.CaughtUpAt)
+		}
+		out = append(out, i)
+	}
+	return out
+}
+
+// momentAt gives the newest commit archived before position l of the current line, and the timeline there.
+func (a *archive) momentAt(l wal.LSN) (time.Time, wal.Timeline) {
+	var at time.Time
+	t := a.current.timeline
+	for _, p := range a.current.stretches() {
+		if l > p.From && l <= p.To {
+			t = p.Timeline
+		}
+	}
+	for _, r := range a.WAL {
+		if left, on := a.current.left(r.Timeline); on && held(r).To <= l && r.From < left {
+			at = later(at, r.LastCommit)
+		}
+	}
+	return at, t
+}
+
+// loss says what would be lost if the server were gone now.
+func (b *builder) loss(s *server, h *home) string {
+	if !s.known {
+		return "an unknown amount: " + s.Name + " was not seen"
+	}
+	if r, ok := b.seen.Receivers[s.Name]; ok && r.Unknown == nil && r.Running && r.Flushed != 0 && r.Timeline == s.seen.Timeline {
+		return b.behind(s, r.Flushed, r.CaughtUpAt)
+	}
+	t, end, _ := b.durable(s)
+	if end == 0 {
+		return "everything"
+	}
+	if t != s.seen.Timeline {
+		return fmt.Sprintf("everything since timeline %d began", s.seen.Timeline)
+	}
+	var at time.Time
+	if h.archive != nil {
+		at = h.archive.lastCommit(end)
+	}
+	return b.behind(s, end, at)
+}
+
+// behind says how far a position is behind the server's end.
+func (b *builder) behind(s *server, have wal.LSN, at time.Time) string {
+	if have >= s.seen.FlushLSN {
+		return "nothing"
+	}
+	amount := Size(int64(s.seen.FlushLSN-have)) + " of WAL"
+	if at.IsZero() || at.After(b.now) {
+		return amount
+	}
+	return fmt.Sprintf("%s (%s)", Span(b.now.Sub(at)), amount)
+}
