@@ -35,7 +35,7 @@ type Scanner struct {
 	sum      Summary
 	visit    func(Event) error
 	first    bool  // no page of this segment was read yet, and nothing before it is known
-	switched bool  // what follows is padding
+	switched bool  // what follows is padding, zeros as well
 	ended    bool  // what follows must be zeros
 	suspect  error // why the WAL ended where it did; an error only when something follows
 }
@@ -135,9 +135,7 @@ func (s *Scanner) read(seg Segment, r io.Reader) (LSN, error) {
 // page takes the page at l; b is short when the reader ended in it.
 func (s *Scanner) page(l LSN, b []byte) error {
 	switch {
-	case s.switched:
-		return nil
-	case s.ended:
+	case s.switched, s.ended:
 		return s.zeros(l, b)
 	}
 	n := s.size.headerLength(l)
@@ -229,6 +227,9 @@ func (s *Scanner) records(l LSN, b []byte, at int) error {
 			return s.end(start, err, rest[length:])
 		}
 		at += int(align(uint64(length)))
+	}
+	if s.switched && at < len(b) {
+		return s.zeros(l+LSN(at), b[at:])
 	}
 	return nil
 }
@@ -354,6 +355,8 @@ func (s *Scanner) zeros(l LSN, b []byte) error {
 		return nil
 	case s.suspect != nil:
 		return s.suspect
+	case s.switched:
+		return corrupt(l, "the padding behind a switch record is not zero")
 	}
 	return corrupt(l, "zeros stand in the middle of the WAL")
 }
