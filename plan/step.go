@@ -73,22 +73,24 @@ type Condition struct {
 
 // The conditions that steps can re-read. A code that a step does not know keeps it from running.
 const (
-	NeedEmptyDirectory = "directory-empty"   // create-repository: absent or empty, and nothing to mount there
-	NeedSystem         = "system-identifier" // steps on a server: Value is its system identifier
-	NeedPrimary        = "primary"           // steps on a server: it is not in recovery
-	NeedTimeline       = "timeline"          // steps on a server: Value is its timeline, decimal
-	NeedSlotAbsent     = "slot-absent"
-	NeedSlotLost       = "slot-lost"        // or gone
-	NeedSlotUsable     = "slot-usable"      // there, reserving WAL, not lost
-	NeedSlotInactive   = "slot-inactive"    // nobody streams from it; Value is its name where the action has none
-	NeedNotArchived    = "wal-not-archived" // record-gap: no repository got it meanwhile
-	NeedAbandoned      = "writer-dead"      // remove-incomplete: undecided or aborted, its writer not alive
-	NeedNotHeld        = "not-held"         // prune: a backup that is held now is spared
-	NeedUsableLeft     = "usable-left"      // prune: Value is how many usable backups stay at least
-	NeedWALUnneeded    = "wal-unneeded"     // prune-wal: no backup that counts now needs it
-	NeedDestination    = "destination-free" // recover-to: empty or this recovery's own, and no server runs in it
-	NeedBackup         = "backup-committed" // recover-to: the backup is still there, or held
-	NeedWAL            = "wal-present"      // recover-to: every segment of the route
+	NeedNoRepository  = "repository-absent" // create-repository: absent or empty, and nothing to mount there
+	NeedSystem        = "identity"          // steps on a server: Value is its system identifier
+	NeedSlotAbsent    = "slot-absent"
+	NeedSlotLost      = "slot-lost"        // or gone
+	NeedSlotPresent   = "slot-present"     // start-receiver: there, and not lost
+	NeedSlotInactive  = "slot-inactive"    // nobody streams from it
+	NeedNoReceiver    = "receiver-absent"  // start-receiver: none runs, or the one that runs is ours
+	NeedReceiver      = "receiver-present" // stop-receiver
+	NeedDescent       = "descends"         // follow-timeline: the new history comes from what is archived
+	NeedLoss          = "wal-gone"         // record-gap: no repository got it meanwhile
+	NeedNoBackupSince = "no-backup-since"  // take-backup: none began at or after the tick
+	NeedUndecided     = "undecided"        // remove-incomplete: its writer is dead and did not commit
+	NeedStillNeedless = "still-needless"   // prune, prune-wal: what is held or needed now is spared
+	NeedTombed        = "tombed"           // prune by sweep: each has its TOMB for a day and no unexpired hold
+	NeedUsableLeft    = "usable-left"      // prune: Value is how many usable backups stay at least
+	NeedDestination   = "destination-free" // recover-to: empty or this recovery's own, and no server runs in it
+	NeedBackup        = "backup-committed" // recover-to: the backup is still there, or held
+	NeedWAL           = "wal-present"      // recover-to: every segment of the route
 )
 
 // Action is a closed set of plain structs, all in this file.
