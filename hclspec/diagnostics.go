@@ -1,6 +1,7 @@
 package hclspec
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -84,11 +85,14 @@ func (p *drawing) quote(at hcl.Range, paint string) {
 // lineOf gives the source line, masked and without tabs, and the columns of the range in it. Long lines are cut around
 // the range.
 func (p *drawing) lineOf(src []byte, at hcl.Range) (line string, from, to int) {
-	start := strings.LastIndexByte(string(src[:at.Start.Byte]), '\n') + 1
+	start := bytes.LastIndexByte(src[:at.Start.Byte], '\n') + 1
 	end := len(src)
-	if n := strings.IndexByte(string(src[start:]), '\n'); n >= 0 {
+	if n := bytes.IndexByte(src[start:], '\n'); n >= 0 {
 		end = start + n
 	}
+	const context = 2000 // of a line without end, only what is near is looked at
+	start, end = max(start, at.Start.Byte-context), min(end, at.Start.Byte+context)
+	masked := p.maskedNear(at.Filename, start, end)
 	var b strings.Builder
 	columns := 0
 	for i, r := range string(src[start:end]) {
@@ -100,7 +104,7 @@ func (p *drawing) lineOf(src []byte, at hcl.Range) (line string, from, to int) {
 			to = columns + 1
 		}
 		switch {
-		case p.hidden(at.Filename, pos):
+		case within(masked, pos):
 			r = '*'
 		case r == '\t':
 			r = ' '
@@ -125,9 +129,19 @@ func cutLine(line []rune, from, to, width int) (string, int, int) {
 	return string(line[left:right]), from - left, min(to, right) - left
 }
 
-func (p *drawing) hidden(file string, pos int) bool {
+func (p *drawing) maskedNear(file string, start, end int) []hcl.Range {
+	var out []hcl.Range
 	for _, r := range p.masked {
-		if r.Filename == file && pos >= r.Start.Byte && pos < r.End.Byte {
+		if r.Filename == file && r.Start.Byte < end && r.End.Byte > start {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+func within(ranges []hcl.Range, pos int) bool {
+	for _, r := range ranges {
+		if pos >= r.Start.Byte && pos < r.End.Byte {
 			return true
 		}
 	}

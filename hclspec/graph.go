@@ -37,6 +37,8 @@ type declared struct {
 	keyed     bool // it has for_each
 	failed    bool // its for_each has no value
 	instances []instance
+	keys      map[string]bool
+	byAddress map[string]string // stored name or label
 	value     cty.Value
 }
 
@@ -175,9 +177,11 @@ func (l *loader) expand(d *declared) {
 		d.instances = []instance{{address: address, name: d.label, each: cty.EmptyObjectVal}}
 	}
 	objects := map[string]cty.Value{}
+	d.keys, d.byAddress = map[string]bool{}, map[string]string{}
 	for n := range d.instances {
 		i := &d.instances[n]
 		l.storedAs(content, d, i)
+		d.keys[i.key], d.byAddress[i.address] = true, i.name
 		objects[i.key] = reference(i.address, i.name)
 	}
 	switch {

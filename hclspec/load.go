@@ -2,6 +2,7 @@ package hclspec
 
 import (
 	"cmp"
+	"fmt"
 	"io/fs"
 	"slices"
 	"time"
@@ -145,10 +146,17 @@ func tidy(diags hcl.Diagnostics) hcl.Diagnostics {
 		x, y := place(a), place(b)
 		return cmp.Or(cmp.Compare(x.Filename, y.Filename), cmp.Compare(x.Start.Byte, y.Start.Byte), cmp.Compare(a.Summary, b.Summary))
 	})
-	return slices.CompactFunc(diags, func(a, b *hcl.Diagnostic) bool {
+	diags = slices.CompactFunc(diags, func(a, b *hcl.Diagnostic) bool {
 		return a.Subject != nil && a.Severity == b.Severity && a.Summary == b.Summary && place(a) == place(b)
 	})
+	if n := len(diags); n > maxDiagnostics {
+		diags = append(diags[:maxDiagnostics:maxDiagnostics], failure("More errors", fmt.Sprintf("%d more are not shown.", n-maxDiagnostics), "", nil))
+	}
+	return diags
 }
+
+// maxDiagnostics is how many are worth reading in one go.
+const maxDiagnostics = 200
 
 func place(d *hcl.Diagnostic) hcl.Range {
 	if d.Subject == nil {

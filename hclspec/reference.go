@@ -79,11 +79,11 @@ func (l *loader) toNames(all map[string]*declared, addresses []string) ([]string
 		if d == nil {
 			return nil, mistake{fmt.Sprintf("%s is not declared.", quote(a)), ""}
 		}
-		n := slices.IndexFunc(d.instances, func(i instance) bool { return i.address == a })
-		if n < 0 {
+		name, ok := d.byAddress[a]
+		if !ok {
 			return nil, mistake{fmt.Sprintf("%s is not declared.", quote(a)), ""}
 		}
-		out = append(out, d.instances[n].name)
+		out = append(out, name)
 	}
 	slices.Sort(out)
 	return out, nil

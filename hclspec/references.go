@@ -30,13 +30,12 @@ func (l *loader) resolve(t hcl.Traversal, s scope) (root, name string, v cty.Val
 		l.fail("A name is missing", fmt.Sprintf("%s stands for all of its kind, and one is wanted.", root), fmt.Sprintf("Write %s.NAME.", root), &at)
 		return root, "", v, false
 	}
-	names := l.names(root)
-	if !contains(names, name) {
+	if !l.isDeclared(root, name) {
 		what := map[string]string{"var": "variable", "local": "local value"}[root]
 		if what == "" {
 			what = root
 		}
-		l.fail("Unknown "+what, fmt.Sprintf("There is no %s %s.", what, quote(name)), l.otherName(root, name, names), nameAt)
+		l.fail("Unknown "+what, fmt.Sprintf("There is no %s %s.", what, quote(name)), l.otherName(root, name, l.names(root)), nameAt)
 		return root, name, v, false
 	}
 	v, ok = l.valueOf(root, name)
@@ -44,6 +43,21 @@ func (l *loader) resolve(t hcl.Traversal, s scope) (root, name string, v cty.Val
 		return root, name, v, false
 	}
 	return root, name, v, ok
+}
+
+func (l *loader) isDeclared(root, name string) bool {
+	var ok bool
+	switch root {
+	case "var":
+		_, ok = l.variables[name]
+	case "local":
+		_, ok = l.locals[name]
+	case "repository":
+		_, ok = l.repositories[name]
+	case "server":
+		_, ok = l.servers[name]
+	}
+	return ok
 }
 
 // names lists what is declared under a root.
@@ -86,13 +100,10 @@ func (l *loader) checkInstance(t hcl.Traversal, name string) bool {
 		l.fail("Not one of many", fmt.Sprintf("server.%s has no for_each, so it has no instance %s.", name, quote(key)), fmt.Sprintf("Write server.%s.", name), at)
 		return false
 	}
-	var keys []string
-	for _, i := range d.instances {
-		keys = append(keys, i.key)
-	}
-	if at == nil || contains(keys, key) {
+	if at == nil || d.keys[key] {
 		return true
 	}
+	keys := sortedKeys(d.keys)
 	hint := fmt.Sprintf("Its keys are %s.", listing(keys))
 	if near := nearest(key, keys); near != "" {
 		hint = fmt.Sprintf("Did you mean server.%s[%q]?", name, near)
@@ -120,7 +131,7 @@ func (l *loader) unknownRoot(t hcl.Traversal, known []string, s scope) {
 func (l *loader) quotesHint(t hcl.Traversal) string {
 	root := t.RootName()
 	for _, kind := range []string{"repository", "server", "local", "var"} {
-		if contains(l.names(kind), root) {
+		if l.isDeclared(kind, root) {
 			return fmt.Sprintf("Did you mean %s.%s?", kind, root)
 		}
 	}
@@ -136,7 +147,7 @@ func (l *loader) otherName(root, name string, names []string) string {
 		return fmt.Sprintf("Did you mean %s.%s?", root, near)
 	}
 	for _, other := range []string{"var", "local", "repository", "server"} {
-		if other != root && contains(l.names(other), name) {
+		if other != root && l.isDeclared(other, name) {
 			return fmt.Sprintf("Did you mean %s.%s?", other, name)
 		}
 	}
