@@ -86,7 +86,7 @@ func (r realRepositories) Cluster(ctx context.Context, label, server, systemID s
 		return nil, err
 	}
 	key := repository.ClusterKey{Name: server, SystemID: systemID}
-	return liveCluster{Cluster: repo.Cluster(server, systemID), key: key, alive: r.writerAlive}, nil
+	return liveCluster{Cluster: repo.Cluster(server, systemID), key: key, alive: repository.LockedWriters(r.o.LockDir, r.o.Host)}, nil
 }
 
 // liveCluster tells backups of dead writers from running ones.
@@ -107,16 +107,6 @@ func (c liveCluster) Backups(ctx context.Context) ([]state.Backup, error) {
 		}
 	}
 	return backups, err
-}
-
-// writerAlive tells whether the process that writes a backup lives: it holds a lock on the machine that START names.
-// From any other machine that cannot be known.
-func (r real) writerAlive(machine string, _ repository.ClusterKey, id string) (alive, known bool) {
-	if !host.IsHere(machine, r.o.Host) {
-		return false, false
-	}
-	held, err := host.IsLocked(host.BackupLock(r.o.LockDir, id))
-	return held, err == nil
 }
 
 // eachRepository does f in every repository named; a failure in one does not keep it from the others.

@@ -38,7 +38,7 @@ func stories() []story {
 				if f.exists {
 					return nil
 				}
-				return one(plan.CreateRepository{Repository: "main"}, plan.NeedEmptyDirectory)
+				return one(plan.CreateRepository{Repository: "main"}, plan.NeedNoRepository)
 			},
 		},
 		{
@@ -74,7 +74,7 @@ func stories() []story {
 				if f.receiving {
 					return nil
 				}
-				return one(plan.StartReceiver{Server: "orders"}, plan.NeedSlotUsable)
+				return one(plan.StartReceiver{Server: "orders"}, plan.NeedSlotPresent)
 			},
 		},
 		{
@@ -95,7 +95,7 @@ func stories() []story {
 					return nil
 				}
 				gap := wal.Range{Timeline: 1, From: 0x8000000, To: 0x9000000}
-				return one(plan.RecordGap{Server: "orders", SystemID: "7", Range: gap, Reason: "the slot was lost"}, plan.NeedNotArchived)
+				return one(plan.RecordGap{Server: "orders", SystemID: "7", Range: gap, Reason: "the slot was lost"}, plan.NeedLoss)
 			},
 			invariant: atMostOneGap,
 		},
@@ -141,7 +141,7 @@ func stories() []story {
 				if f.backup("old").State == state.BackupDeleted {
 					return nil
 				}
-				return one(plan.Prune{Server: "orders", SystemID: "7", Repository: "main", Backups: []string{"old"}}, plan.NeedNotHeld, plan.NeedUsableLeft)
+				return one(plan.Prune{Server: "orders", SystemID: "7", Repository: "main", Backups: []string{"old"}}, plan.NeedStillNeedless, plan.NeedUsableLeft)
 			},
 			invariant: onlyOldIsTombed,
 		},
@@ -152,7 +152,7 @@ func stories() []story {
 				if f.cluster.WAL[0].From >= 0x4000000 {
 					return nil
 				}
-				return one(plan.PruneWAL{Server: "orders", SystemID: "7", Repository: "main", Ranges: ranges}, plan.NeedWALUnneeded)
+				return one(plan.PruneWAL{Server: "orders", SystemID: "7", Repository: "main", Ranges: ranges}, plan.NeedStillNeedless)
 			},
 			invariant: newestIsUsable,
 		},
@@ -204,7 +204,7 @@ func removeDead(f *fakeWorld) []plan.Step {
 	if ids == nil {
 		return nil
 	}
-	return one(plan.RemoveIncomplete{Server: "orders", SystemID: "7", Repository: "main", Backups: ids}, plan.NeedAbandoned)
+	return one(plan.RemoveIncomplete{Server: "orders", SystemID: "7", Repository: "main", Backups: ids}, plan.NeedUndecided)
 }
 
 func noGoodSlotDropped(f *fakeWorld) error {

@@ -25,7 +25,7 @@ func (s *createRepository) Done(ctx context.Context) (bool, error) {
 // Holds: Done has just seen the directory; one that is neither absent nor empty nor a repository is its error.
 func (s *createRepository) Holds(_ context.Context, c plan.Condition) (verdict, error) {
 	switch c.Code {
-	case plan.NeedEmptyDirectory:
+	case plan.NeedNoRepository:
 		return holds(), nil
 	}
 	return unknownCondition(c), nil

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/pgkeep/pgkeep/plan"
+	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
 
@@ -47,7 +48,17 @@ func (s *followTimeline) lacking(ctx context.Context) ([]Cluster, error) {
 }
 
 func (s *followTimeline) Holds(ctx context.Context, c plan.Condition) (verdict, error) {
-	return serverCondition(ctx, s.server, c)
+	if c.Code != plan.NeedDescent {
+		return serverCondition(ctx, s.server, c)
+	}
+	facts, err := s.server.Facts(ctx)
+	if err != nil {
+		return verdict{}, err
+	}
+	if facts.Timeline != s.action.Timeline {
+		return isStale("the server is on timeline %d now, not %d", facts.Timeline, s.action.Timeline), nil
+	}
+	return holds(), nil // Run compares the history with what is archived before it writes
 }
 
 func (s *followTimeline) Run(ctx context.Context, _ func(done, total int64)) error {
@@ -59,13 +70,39 @@ func (s *followTimeline) Run(ctx context.Context, _ func(done, total int64)) err
 	if err != nil {
 		return fmt.Errorf("fetch %s: %w", s.action.Timeline.HistoryName(), err)
 	}
-	if _, err := wal.ParseHistory(s.action.Timeline, content); err != nil {
+	history, err := wal.ParseHistory(s.action.Timeline, content)
+	if err != nil {
 		return fmt.Errorf("read %s: %w", s.action.Timeline.HistoryName(), err)
 	}
 	for _, cluster := range lacking {
+		if err := descends(ctx, cluster, history); err != nil {
+			return err
+		}
 		if err := cluster.PutHistory(ctx, s.action.Timeline, content); err != nil {
 			return fmt.Errorf("archive %s: %w", s.action.Timeline.HistoryName(), err)
 		}
 	}
 	return nil
+}
+
+// descends refuses a timeline that does not come from the newest one archived here: that is another cluster's history.
+func descends(ctx context.Context, cluster Cluster, h wal.History) error {
+	ranges, err := cluster.WALRanges(ctx)
+	if err != nil {
+		return fmt.Errorf("read WAL: %w", err)
+	}
+	var newest wal.Timeline
+	for _, r := range ranges {
+		if r.Timeline < h.Timeline {
+			newest = max(newest, r.Timeline)
+		}
+	}
+	if newest == 0 || slices.ContainsFunc(h.Parents, func(p wal.HistoryLine) bool { return p.Timeline == newest }) {
+		return nil
+	}
+	return &state.Error{
+		Code: state.CodeFork,
+		Text: fmt.Sprintf("timeline %d does not descend from timeline %d, the newest that is archived", h.Timeline, newest),
+		Hint: "look at both histories: pgkeep wal list",
+	}
 }

@@ -12,7 +12,8 @@ import (
 )
 
 // prune deletes exactly the backups that the plan names, less those that are held now. It puts a TOMB on each, which
-// hides it at once; volumes that other backups read, and WAL, outlive it as the repository's protocol says.
+// hides it at once; volumes that other backups read, and WAL, outlive it as the repository's protocol says. A sweep is
+// the second half, a day later: what the tombs have freed goes.
 type prune struct {
 	repositories Repositories
 	action       plan.Prune
@@ -38,7 +39,8 @@ func (s *prune) Done(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	for id, b := range present {
-		if b.State != state.BackupDeleted && !slices.Contains(s.spared, id) {
+		gone := b.State == state.BackupDeleted && !s.action.Sweep
+		if !gone && !slices.Contains(s.spared, id) {
 			return false, nil
 		}
 	}
@@ -47,8 +49,10 @@ func (s *prune) Done(ctx context.Context) (bool, error) {
 
 func (s *prune) Holds(ctx context.Context, c plan.Condition) (verdict, error) {
 	switch c.Code {
-	case plan.NeedNotHeld:
+	case plan.NeedStillNeedless:
 		return s.spareHeld(ctx)
+	case plan.NeedTombed:
+		return s.tombedLongAgo(ctx)
 	case plan.NeedUsableLeft:
 		return s.usableLeft(ctx, c)
 	}
@@ -63,7 +67,7 @@ func (s *prune) spareHeld(ctx context.Context) (verdict, error) {
 	}
 	s.spared = nil
 	for id, b := range present {
-		if b.State != state.BackupDeleted && heldAt(b, s.now()) {
+		if heldAt(b, s.now()) && (s.action.Sweep || b.State != state.BackupDeleted) {
 			s.spared = append(s.spared, id)
 		}
 	}
@@ -76,6 +80,20 @@ func (s *prune) spareHeld(ctx context.Context) (verdict, error) {
 
 func heldAt(b state.Backup, now time.Time) bool {
 	return b.Hold != nil && (b.Hold.Expires.IsZero() || b.Hold.Expires.After(now))
+}
+
+// tombedLongAgo narrows a sweep to those that are still free to go: Sweep itself decides the same.
+func (s *prune) tombedLongAgo(ctx context.Context) (verdict, error) {
+	present, err := s.present(ctx)
+	if err != nil {
+		return verdict{}, err
+	}
+	for id, b := range present {
+		if b.State != state.BackupDeleted {
+			return isStale("backup %s is %s", id, b.State), nil
+		}
+	}
+	return s.spareHeld(ctx)
 }
 
 // usableLeft counts the backups that would stay and that a recovery can start from, by what the repository says now.

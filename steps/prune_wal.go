@@ -57,7 +57,7 @@ func (s *pruneWAL) Done(ctx context.Context) (bool, error) {
 }
 
 func (s *pruneWAL) Holds(ctx context.Context, c plan.Condition) (verdict, error) {
-	if c.Code != plan.NeedWALUnneeded {
+	if c.Code != plan.NeedStillNeedless {
 		return unknownCondition(c), nil
 	}
 	return s.narrow(ctx)

@@ -69,7 +69,7 @@ func (r real) archive(ctx context.Context, label string, id receive.ClusterIdent
 	if err := r.ensure(ctx, cluster, id); err != nil {
 		return nil, fmt.Errorf("repository %q: %w", label, err)
 	}
-	return cluster, nil
+	return receive.InRepository(cluster), nil
 }
 
 // ensure writes cluster.json with what SQL knows of the cluster, when it is not there yet.

@@ -46,7 +46,7 @@ func (s *recordGap) recorded(ctx context.Context, label string) (bool, error) {
 
 func (s *recordGap) Holds(ctx context.Context, c plan.Condition) (verdict, error) {
 	switch c.Code {
-	case plan.NeedNotArchived:
+	case plan.NeedLoss:
 		return s.stillMissing(ctx)
 	}
 	return unknownCondition(c), nil

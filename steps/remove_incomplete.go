@@ -70,7 +70,7 @@ func (s *removeIncomplete) Done(ctx context.Context) (bool, error) {
 
 func (s *removeIncomplete) Holds(ctx context.Context, c plan.Condition) (verdict, error) {
 	switch c.Code {
-	case plan.NeedAbandoned:
+	case plan.NeedUndecided:
 		return s.noneAlive(ctx)
 	}
 	return unknownCondition(c), nil

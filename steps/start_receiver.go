@@ -56,9 +56,12 @@ func (s *startReceiver) streaming(ctx context.Context) (bool, error) {
 }
 
 func (s *startReceiver) Holds(ctx context.Context, c plan.Condition) (verdict, error) {
-	if c.Code == plan.NeedSlotUsable || c.Code == plan.NeedSlotInactive {
+	switch c.Code {
+	case plan.NeedSlotPresent, plan.NeedSlotInactive:
 		name, _ := s.receivers.Names(s.action.Server)
 		return slotNeed(ctx, s.server, name, c)
+	case plan.NeedNoReceiver: // starting one that runs is nothing, and Run waits until it streams
+		return holds(), nil
 	}
 	return serverCondition(ctx, s.server, c)
 }

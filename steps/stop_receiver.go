@@ -21,6 +21,9 @@ func (s *stopReceiver) Done(ctx context.Context) (bool, error) {
 }
 
 func (s *stopReceiver) Holds(_ context.Context, c plan.Condition) (verdict, error) {
+	if c.Code == plan.NeedReceiver { // Done has just looked
+		return holds(), nil
+	}
 	return unknownCondition(c), nil
 }
 

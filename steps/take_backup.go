@@ -3,6 +3,7 @@ package steps
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
@@ -69,7 +70,22 @@ func (s *takeBackup) listed(ctx context.Context, label string) ([]state.Backup, 
 }
 
 func (s *takeBackup) Holds(ctx context.Context, c plan.Condition) (verdict, error) {
-	return serverCondition(ctx, s.server, c)
+	if c.Code != plan.NeedNoBackupSince {
+		return serverCondition(ctx, s.server, c)
+	}
+	for _, label := range s.action.Repositories {
+		backups, err := s.listed(ctx, label)
+		if err != nil {
+			return verdict{}, err
+		}
+		for _, b := range backups {
+			open := b.State == state.BackupRunning || b.State == state.BackupCommitted
+			if open && !b.Began.Before(s.action.Due) {
+				return isStale("backup %s began at %s and is %s", b.ID, b.Began.UTC().Format(time.RFC3339), b.State), nil
+			}
+		}
+	}
+	return holds(), nil
 }
 
 func (s *takeBackup) Run(ctx context.Context, report func(done, total int64)) error {

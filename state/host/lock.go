@@ -165,8 +165,3 @@ func giveToDirOwner(f *os.File) error {
 	}
 	return nil
 }
-
-// BackupLock gives the file whose lock the writer of a backup holds, below a directory of locks.
-func BackupLock(lockDir, backupID string) string {
-	return filepath.Join(lockDir, "backup-"+backupID+".lock")
-}

@@ -46,15 +46,5 @@ func (l *look) askRepository(ctx context.Context, x hclspec.Repository) state.Re
 		return state.Repository{Location: x.Path, Unknown: unknown(err)}
 	}
 	defer st.Close()
-	return repository.Look(ctx, st, repository.ObserveOptions{Location: x.Path, WriterAlive: l.writerAlive})
-}
-
-// writerAlive tells whether the process that writes a backup lives: it holds a lock on the machine that START names.
-// From any other machine that cannot be known.
-func (l *look) writerAlive(machine string, _ repository.ClusterKey, id string) (alive, known bool) {
-	if !host.IsHere(machine, l.o.Host) {
-		return false, false
-	}
-	held, err := host.IsLocked(host.BackupLock(l.o.LockDir, id))
-	return held, err == nil
+	return repository.Look(ctx, st, repository.ObserveOptions{Location: x.Path, WriterAlive: repository.LockedWriters(l.o.LockDir, l.o.Host)})
 }
