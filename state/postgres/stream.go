@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/wal"
@@ -23,10 +24,11 @@ type StreamOptions struct {
 
 // Stream is WAL on its way. One goroutine may call Next while another calls SendStatus.
 type Stream struct {
-	r      *Replication
-	next   wal.LSN // where the next WAL must begin
-	ended  error   // what Next gave last
-	action string
+	r       *Replication
+	options StreamOptions
+	next    wal.LSN // where the next WAL must begin
+	ended   error   // what Next gave last
+	action  string
 }
 
 // Message is a stretch of WAL or a keepalive.
@@ -61,7 +63,7 @@ func (e *EndOfTimeline) Error() string {
 // Codes to tell apart: CodeGap (the server no longer has this WAL, or From is not in its history), CodeAhead (From is
 // past its end), CodeSlotInUse, CodeSlotLost (invalidated), CodeSlotAbsent.
 func (r *Replication) Stream(ctx context.Context, o StreamOptions) (*Stream, error) {
-	s := &Stream{r: r, next: o.From, action: fmt.Sprintf("stream timeline %d from %s of %s", o.Timeline, o.From, r.server)}
+	s := &Stream{r: r, options: o, next: o.From, action: fmt.Sprintf("stream timeline %d from %s of %s", o.Timeline, o.From, r.server)}
 	command := "START_REPLICATION "
 	if o.Slot != "" {
 		command += "SLOT " + quoteName(o.Slot) + " "
@@ -89,8 +91,9 @@ func (r *Replication) Stream(ctx context.Context, o StreamOptions) (*Stream, err
 	return s, nil
 }
 
-// refusedStream gives the code that belongs to a refused START_REPLICATION. XX000 has two causes that only the server's
-// position tells apart.
+// refusedStream gives the code that belongs to a refused START_REPLICATION, or to a stream that the server ended: some
+// refusals come only after it said that it would stream. XX000 has two causes that only the server's position tells
+// apart.
 func (r *Replication) refusedStream(ctx context.Context, o StreamOptions, err error) error {
 	var e *state.Error
 	if !errors.As(err, &e) {
@@ -120,8 +123,8 @@ func (r *Replication) refusedStream(ctx context.Context, o StreamOptions, err er
 }
 
 // Next gives the next message, waiting up to the deadline for its end. Errors: ErrIdle, *EndOfTimeline, ErrServerShutdown,
-// else a state.Error after which the connection is of no use. An end of ctx is an error too, but loses nothing: Next may
-// be called again.
+// else a state.Error with the codes of Stream, which ends the stream. An end of ctx is an error too, but loses nothing:
+// Next may be called again.
 func (s *Stream) Next(ctx context.Context, deadline time.Time) (Message, error) {
 	if s.ended != nil {
 		return Message{}, s.ended
@@ -159,10 +162,22 @@ func (s *Stream) failed(ctx context.Context, err error) error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return ErrIdle
 	}
-	s.r.broken = err
 	s.ended = s.problem(err)
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		s.r.broken = err
+		return s.ended
+	}
+	wait, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	if err := s.r.wire.bounded(wait, time.Time{}, func() error { s.r.settle(pg); return s.r.broken }); err == nil {
+		s.ended = s.r.refusedStream(wait, s.options, s.ended)
+	}
 	return s.ended
 }
+
+// settleTimeout bounds the wait for a server that ended a stream to take commands again.
+const settleTimeout = 10 * time.Second
 
 func (s *Stream) problem(err error) error {
 	return classifier{action: s.action, role: s.r.user, replication: true}.problem(err)

@@ -1,0 +1,52 @@
+package postgres
+
+import (
+	"context"
+	"net"
+	"time"
+)
+
+// Passwords gives what each host of a conninfo would be sent.
+func Passwords(c Conninfo) []string {
+	var out []string
+	for _, h := range c.hosts {
+		out = append(out, h.password)
+	}
+	return out
+}
+
+// OnConn makes a walsender session of a connection that is past authentication.
+func OnConn(conn net.Conn, version int) *Replication {
+	return newReplication(conn, &session{server: "fake:1", user: "pgkeep", version: version}, 1)
+}
+
+// BufferSize gives how much a session has set aside for what it reads.
+func (r *Replication) BufferSize() int { return len(r.wire.buf) }
+
+// NeutralHost gives what is left of the environment in a configuration for pgconn.
+func NeutralHost() (host string, parameters int, err error) {
+	c, err := neutralConfig()
+	if err != nil {
+		return "", 0, err
+	}
+	o := opener{}
+	c.RuntimeParams = o.parameters()
+	return c.Host, len(c.RuntimeParams), nil
+}
+
+// Ask runs SQL and gives the first field.
+func (c *Conn) Ask(ctx context.Context, sql string) (string, error) {
+	row, err := c.row(ctx, 1, question{action: "ask", sql: sql})
+	if err != nil {
+		return "", err
+	}
+	return string(row[0]), nil
+}
+
+// Functions that tests of the decoders call.
+var (
+	LaneSeed           = laneSeed
+	ParseSegmentSize   = parseSegmentSize
+	ParseServerVersion = parseServerVersion
+	PostgresEpoch      = time.Unix(postgresEpoch, 0)
+)
