@@ -122,7 +122,7 @@ func (b *builder) switchWAL(name string) {
 	b.step(Step{
 		ID: "server." + name + "/switch", Action: SwitchWAL{Server: name}, Change: Modify, Impact: Safe,
 		Because: []Reason{{Code: "asked", Text: "asked for by hand"}}, Effect: "the current segment ends and is archived whole",
-		Requires: []Condition{{Code: "identity", Text: name + " is system identifier " + s.systemID}},
+		Requires: []Condition{{Code: NeedSystem, Value: s.systemID, Text: name + " is system identifier " + s.systemID}},
 	})
 }
 

@@ -84,7 +84,7 @@ func (b *builder) takeBackup(s *server, action TakeBackup, why []Reason) {
 			}
 		}
 	}
-	requires := []Condition{{Code: "identity", Text: s.Name + " is system identifier " + s.systemID}}
+	requires := []Condition{{Code: NeedSystem, Value: s.systemID, Text: s.Name + " is system identifier " + s.systemID}}
 	if action.Schedule != "" {
 		requires = append(requires, Condition{Code: "no-backup-since", Text: "no backup began at or after " + Moment(action.Due)})
 	}
