@@ -100,6 +100,8 @@ func copyTree(from, to, tablespaces string) error {
 		}
 		target := filepath.Join(to, rel)
 		switch {
+		case d.IsDir() && filepath.Dir(rel) == "pg_replslot":
+			return fs.SkipDir // slots are not copied to standbys; an empty folder of one keeps a server from starting
 		case d.IsDir():
 			return os.Mkdir(target, 0o700)
 		case rel == "postmaster.pid" || rel == "postmaster.opts" || strings.HasPrefix(rel, "pg_replslot/"):
