@@ -55,7 +55,7 @@ func TestServer(t *testing.T) {
 	for _, v := range pgtest.Versions(t) {
 		t.Run(fmt.Sprint(v), func(t *testing.T) {
 			s := pgtest.Start(t, pgtest.Options{Version: v, SegmentMB: 1, Settings: map[string]string{
-				"max_slot_wal_keep_size": "64MB", "wal_keep_size": "0",
+				"max_slot_wal_keep_size": "64MB", "wal_keep_size": "0", "wal_level": "logical",
 			}})
 			s.Exec(t, "create role least login replication")
 			t.Run("facts", func(t *testing.T) { testFacts(t, s) })
@@ -92,7 +92,7 @@ func testFacts(t *testing.T, s *pgtest.Server) {
 		t.Errorf("flushed to %s, later to %s", f.FlushLSN, now)
 	}
 	for name, want := range map[string]string{
-		"wal_level": "replica", "max_wal_senders": "10", "max_slot_wal_keep_size": "64", "data_directory": s.DataDir,
+		"wal_level": "logical", "max_wal_senders": "10", "max_slot_wal_keep_size": "64", "data_directory": s.DataDir,
 		"wal_segment_size": "1048576", "synchronous_commit": "on", "fsync": "off", "max_prepared_transactions": "0",
 	} {
 		if f.Settings[name] != want {
@@ -119,7 +119,7 @@ func testLeastPrivilege(t *testing.T, s *pgtest.Server) {
 	if f.Role != (state.Role{Name: "least", Replication: true}) {
 		t.Errorf("role: %+v", f.Role)
 	}
-	if _, readable := f.Settings["data_directory"]; readable || f.Settings["wal_level"] != "replica" || f.SystemID == "" || f.SizeBytes != 0 {
+	if _, readable := f.Settings["data_directory"]; readable || f.Settings["wal_level"] != "logical" || f.SystemID == "" || f.SizeBytes != 0 {
 		t.Errorf("facts: %+v", f)
 	}
 	if len(f.Tablespaces) != 1 || f.Tablespaces[0].Location == "" {
@@ -337,12 +337,17 @@ func testIdentify(t *testing.T, s *pgtest.Server) {
 
 func testRefusedStreams(t *testing.T, s *pgtest.Server, r *postgres.Replication, system postgres.System) {
 	s.Exec(t, "select pg_create_physical_replication_slot('p', true)")
-	defer s.Exec(t, "select pg_drop_replication_slot('p')")
+	s.Exec(t, "select pg_create_logical_replication_slot('l', 'test_decoding')")
+	defer s.Exec(t, "select pg_drop_replication_slot(slot_name) from pg_replication_slots")
+	if err := connect(t, s.Conninfo()).CreateSlot(t.Context(), "l"); state.CodeOf(err) != state.CodeSettings {
+		t.Errorf("create over a logical slot: %v", err)
+	}
 	for name, c := range map[string]struct {
 		o    postgres.StreamOptions
 		want state.Code
 	}{
 		"absent slot":      {postgres.StreamOptions{Slot: "none", Timeline: 1, From: system.FlushLSN}, state.CodeSlotAbsent},
+		"logical slot":     {postgres.StreamOptions{Slot: "l", Timeline: 1, From: system.FlushLSN}, state.CodeSettings},
 		"ahead":            {postgres.StreamOptions{Slot: "p", Timeline: 1, From: system.FlushLSN + 1<<30}, state.CodeAhead},
 		"strange timeline": {postgres.StreamOptions{Slot: "p", Timeline: 9, From: system.FlushLSN}, state.CodeGap},
 	} {
@@ -388,6 +393,11 @@ func testLostSlot(t *testing.T, s *pgtest.Server) {
 	}
 	if state.CodeOf(err) != state.CodeGap {
 		t.Fatalf("removed WAL: %s, %v", state.CodeOf(err), err)
+	}
+	if s.Version >= 18 { // up to 17 a lost slot streams on, over the hole: that is why it is looked at before
+		if _, err := r.Stream(ctx, postgres.StreamOptions{Slot: "doomed", Timeline: 1, From: z.Floor(flushed(t, s))}); state.CodeOf(err) != state.CodeSlotLost {
+			t.Fatalf("streaming from a lost slot: %s, %v", state.CodeOf(err), err)
+		}
 	}
 	if _, err := r.IdentifySystem(ctx); err != nil { // the session outlived the stream
 		t.Fatal(err)

@@ -69,6 +69,11 @@ func (r *Replication) Stream(ctx context.Context, o StreamOptions) (*Stream, err
 		command += "SLOT " + quoteName(o.Slot) + " "
 	}
 	command += fmt.Sprintf("PHYSICAL %s TIMELINE %d", o.From, o.Timeline)
+	if r.version < 150000 { // these learn their own timeline when they are asked for it
+		if _, err := r.IdentifySystem(ctx); err != nil {
+			return nil, err
+		}
+	}
 	err := r.command(ctx, s.action, func() error {
 		if err := r.wire.sendQuery(ctx, command); err != nil {
 			return err
@@ -100,13 +105,18 @@ func (r *Replication) refusedStream(ctx context.Context, o StreamOptions, err er
 		return err
 	}
 	out := *e
+	var pg *pgconn.PgError
+	errors.As(err, &pg)
 	switch sqlState(err) {
 	case "58P01":
 		out.Code, out.Hint = state.CodeGap, "the server has removed this WAL: record the gap and take a base backup"
 	case "42704":
 		out.Code, out.Hint = state.CodeSlotAbsent, fmt.Sprintf("SELECT pg_create_physical_replication_slot('%s', true);", o.Slot)
-	case "55000":
+	case "55000": // of StartReplication itself: a logical slot; of ReplicationSlotAcquire, 18 and later: an invalidated one
 		out.Code, out.Hint = state.CodeSlotLost, "drop the slot and create it again, with reserved WAL"
+		if pg.Routine == "StartReplication" {
+			out.Code, out.Hint = state.CodeSettings, "the slot is a logical one: give ours another name"
+		}
 	case "42501":
 		out.Code, out.Hint = state.CodeRole, fmt.Sprintf("ALTER ROLE %s REPLICATION;", quoteName(r.user))
 	case "XX000":

@@ -1,0 +1,249 @@
+package postgres_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/pgkeep/pgkeep/state/postgres"
+	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+const smallSegment = wal.SegmentSize(1 << 20)
+
+// collected is WAL as it came, from its first byte on.
+type collected struct {
+	start wal.LSN
+	data  []byte
+}
+
+func (c *collected) end() wal.LSN { return c.start + wal.LSN(len(c.data)) }
+
+// until reads messages up to a position, or to the stream's end.
+func (c *collected) until(t *testing.T, s *postgres.Stream, to wal.LSN) error {
+	t.Helper()
+	for c.end() < to {
+		m, err := s.Next(t.Context(), time.Now().Add(20*time.Second))
+		if errors.Is(err, postgres.ErrIdle) {
+			t.Fatalf("no WAL beyond %s; %s was wanted", c.end(), to)
+		}
+		if err != nil {
+			return err
+		}
+		if m.Keepalive {
+			continue
+		}
+		if m.Start != c.end() {
+			t.Fatalf("WAL at %s after %s", m.Start, c.end())
+		}
+		c.data = append(c.data, m.Data...)
+	}
+	return nil
+}
+
+// same compares whole segments with the server's files.
+func (c *collected) same(t *testing.T, s *pgtest.Server, timeline wal.Timeline) {
+	t.Helper()
+	compared := 0
+	for at := c.start; at+wal.LSN(smallSegment) <= c.end(); at += wal.LSN(smallSegment) {
+		name := smallSegment.SegmentAt(timeline, at).Name(smallSegment)
+		want, err := os.ReadFile(filepath.Join(s.DataDir, "pg_wal", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(want, c.data[at-c.start:at-c.start+wal.LSN(smallSegment)]) {
+			t.Fatalf("segment %s differs from the server's", name)
+		}
+		compared++
+	}
+	if compared < 2 {
+		t.Fatalf("only %d segments", compared)
+	}
+}
+
+func flushed(t *testing.T, s *pgtest.Server) wal.LSN {
+	t.Helper()
+	l, err := wal.ParseLSN(s.SQL(t, "select pg_current_wal_flush_lsn()"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestStream(t *testing.T) {
+	for _, v := range pgtest.SomeVersions(t, 13, 15, 18) {
+		t.Run(fmt.Sprint(v), func(t *testing.T) {
+			s := pgtest.Start(t, pgtest.Options{Version: v, SegmentMB: 1, Settings: map[string]string{"wal_keep_size": "512MB"}})
+			c := connect(t, s.Conninfo())
+			if err := c.CreateSlot(t.Context(), "keep"); err != nil {
+				t.Fatal(err)
+			}
+			r := walsender(t, s.Conninfo())
+			got := collected{start: smallSegment.Floor(flushed(t, s))}
+			stream, err := r.Stream(t.Context(), postgres.StreamOptions{Slot: "keep", Timeline: 1, From: got.start})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Exec(t, "create table a as select g, md5(g::text) from generate_series(1, 40000) g")
+			s.Exec(t, "select pg_switch_wal()")
+			if err := got.until(t, stream, flushed(t, s)); err != nil {
+				t.Fatal(err)
+			}
+			testIdle(t, stream)
+			testStatus(t, s, stream, got.end())
+			got.same(t, s, 1)
+			testShutdown(t, s, stream, &got)
+		})
+	}
+}
+
+// testIdle lets deadlines pass, in mid silence, and goes on.
+func testIdle(t *testing.T, stream *postgres.Stream) {
+	t.Helper()
+	for range 3 {
+		m, err := stream.Next(t.Context(), time.Now().Add(10*time.Millisecond))
+		if err == nil && m.Keepalive {
+			continue
+		}
+		if !errors.Is(err, postgres.ErrIdle) {
+			t.Fatalf("in silence: %+v, %v", m, err)
+		}
+	}
+	if stream.Buffered() {
+		t.Fatal("something waits in silence")
+	}
+}
+
+// testStatus reports a position and finds it on the server, with nothing applied.
+func testStatus(t *testing.T, s *pgtest.Server, stream *postgres.Stream, end wal.LSN) {
+	t.Helper()
+	status := postgres.Status{Written: end, Flushed: end - 100, Now: time.Now(), RequestReply: true}
+	if err := stream.SendStatus(t.Context(), status); err != nil {
+		t.Fatal(err)
+	}
+	m, err := stream.Next(t.Context(), time.Now().Add(10*time.Second))
+	if err != nil || !m.Keepalive {
+		t.Fatalf("the reply that was asked for: %+v, %v", m, err)
+	}
+	if age := time.Since(m.ServerTime); age > time.Minute || age < -time.Minute || m.ServerEnd < end {
+		t.Fatalf("keepalive of %s, end %s", m.ServerTime, m.ServerEnd)
+	}
+	want := fmt.Sprintf("%s|%s|t", end, end-100)
+	if got := s.SQL(t, "select write_lsn, flush_lsn, replay_lsn is null from pg_stat_replication"); got != want {
+		t.Fatalf("the server saw %s, not %s", got, want)
+	}
+}
+
+// testShutdown stops the server fast: it ends once everything is reported as flushed.
+func testShutdown(t *testing.T, s *pgtest.Server, stream *postgres.Stream, got *collected) {
+	t.Helper()
+	stopped := make(chan struct{})
+	go func() {
+		s.Stop(t, "fast")
+		close(stopped)
+	}()
+	var err error
+	for err == nil {
+		var m postgres.Message
+		m, err = stream.Next(t.Context(), time.Now().Add(20*time.Second))
+		if err == nil && !m.Keepalive {
+			got.data = append(got.data, m.Data...)
+		}
+		if err == nil {
+			_ = stream.SendStatus(t.Context(), postgres.Status{Written: got.end(), Flushed: got.end(), Now: time.Now()})
+		}
+	}
+	if !errors.Is(err, postgres.ErrServerShutdown) {
+		t.Fatalf("a fast shutdown gave %v", err)
+	}
+	<-stopped
+}
+
+func TestStreamFollowsAPromotion(t *testing.T) {
+	for _, v := range pgtest.SomeVersions(t, 13, 15, 18) {
+		t.Run(fmt.Sprint(v), func(t *testing.T) {
+			s := pgtest.Start(t, pgtest.Options{Version: v, SegmentMB: 1, Settings: map[string]string{"wal_keep_size": "512MB"}})
+			b := s.Standby(t, pgtest.Options{})
+			s.Exec(t, "create table a as select g, md5(g::text) from generate_series(1, 40000) g")
+			b.AwaitReplay(t, s)
+			f, err := connect(t, b.Conninfo()).Facts(t.Context())
+			if err != nil || !f.InRecovery || f.Timeline != 1 || f.FlushLSN == 0 {
+				t.Fatalf("standby: %+v, %v", f, err)
+			}
+			r := walsender(t, b.Conninfo())
+			got := collected{start: smallSegment.Floor(flushed(t, s)) - 2*wal.LSN(smallSegment)}
+			stream, err := r.Stream(t.Context(), postgres.StreamOptions{Timeline: 1, From: got.start})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := got.until(t, stream, flushed(t, s)); err != nil {
+				t.Fatal(err)
+			}
+			b.Promote(t)
+			var end *postgres.EndOfTimeline
+			if err := got.until(t, stream, 1<<62); !errors.As(err, &end) || end.Next != 2 || end.Switch != got.end() {
+				t.Fatalf("at %s after the promotion: %v", got.end(), err)
+			}
+			testSecondTimeline(t, b, r, end)
+		})
+	}
+}
+
+func testSecondTimeline(t *testing.T, b *pgtest.Server, r *postgres.Replication, end *postgres.EndOfTimeline) {
+	history, err := r.TimelineHistory(t.Context(), 2)
+	if err != nil || !bytes.Contains(history, []byte("1\t"+end.Switch.String()+"\t")) {
+		t.Fatalf("history %q, %v", history, err)
+	}
+	done, err := r.Stream(t.Context(), postgres.StreamOptions{Timeline: 1, From: end.Switch})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again *postgres.EndOfTimeline
+	if _, err := done.Next(t.Context(), time.Now().Add(10*time.Second)); !errors.As(err, &again) || *again != *end {
+		t.Fatalf("a timeline with nothing left: %v", err)
+	}
+	b.Exec(t, "create table b as select g, md5(g::text) from generate_series(1, 40000) g")
+	got := collected{start: smallSegment.Floor(end.Switch)}
+	stream, err := r.Stream(t.Context(), postgres.StreamOptions{Timeline: 2, From: got.start})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := got.until(t, stream, flushed(t, b)); err != nil {
+		t.Fatal(err)
+	}
+	got.same(t, b, 2)
+	f, err := connect(t, b.Conninfo()).Facts(t.Context())
+	if err != nil || f.InRecovery || f.Timeline != 2 {
+		t.Fatalf("promoted: %+v, %v", f, err)
+	}
+}
+
+func BenchmarkStream(b *testing.B) {
+	s := pgtest.Start(b, pgtest.Options{Settings: map[string]string{"wal_keep_size": "4GB", "max_wal_size": "4GB"}})
+	s.Exec(b, "create table a as select g, repeat('x', 1000) from generate_series(1, 300000) g")
+	z := wal.DefaultSegmentSize
+	end, err := wal.ParseLSN(s.SQL(b, "select pg_current_wal_flush_lsn()"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	from := z.Floor(end) - 16*wal.LSN(z)
+	b.SetBytes(int64(end - from))
+	for b.Loop() {
+		r := walsender(b, s.Conninfo())
+		stream, err := r.Stream(b.Context(), postgres.StreamOptions{Timeline: 1, From: from})
+		for at := from; at < end && err == nil; {
+			var m postgres.Message
+			m, err = stream.Next(b.Context(), time.Now().Add(10*time.Second))
+			at += wal.LSN(len(m.Data))
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		_ = stream.Close()
+	}
+}
