@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/repository/seal"
 	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
@@ -53,6 +54,9 @@ func (w *BackupWriter) ID() string { return w.start.ID }
 
 // Cluster gives the cluster that the backup is written into.
 func (w *BackupWriter) Cluster() *Cluster { return w.c }
+
+// Codec gives what the repository compresses with: writers of one codec share a stream.
+func (w *BackupWriter) Codec() seal.Codec { return w.c.repo.Compression().Normal() }
 
 // BeginBackup announces a backup: it puts START, naming every backup whose volumes may be referred to, and only then
 // looks whether the parent still stands. An expirer that put its TOMB before we looked is seen here; one that comes

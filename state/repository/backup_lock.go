@@ -36,6 +36,9 @@ func LockWriter(dir string, key ClusterKey, id string) (*WriterLock, error) {
 	return &WriterLock{file: f}, nil
 }
 
+// LockBackup is LockWriter for a backup of this cluster. One lock stands for all repositories that get the backup.
+func (c *Cluster) LockBackup(dir, id string) (*WriterLock, error) { return LockWriter(dir, c.key, id) }
+
 // Unlock frees the lock and takes its file away: ids are never used again.
 func (l *WriterLock) Unlock() error {
 	return errors.Join(os.Remove(l.file.Name()), l.file.Close())
@@ -66,4 +69,12 @@ func LockedWriters(dir, thisHost string) WriterAlive {
 
 func lockPath(dir string, key ClusterKey, id string) string {
 	return filepath.Join(dir, fmt.Sprintf("backup-%s-%s-%s.lock", key.Name, key.SystemID, id))
+}
+
+// Where tells people which repository this is: its directory where it has one, else its identity.
+func (c *Cluster) Where() string {
+	if path := c.repo.Store().Capabilities().LocalPath; path != "" {
+		return path
+	}
+	return c.repo.ID()
 }

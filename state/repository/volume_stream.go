@@ -3,8 +3,6 @@ package repository
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -47,7 +45,8 @@ type BackupStream struct {
 	sums       sumWriter
 	locations  map[uint32]string
 	folders    []Folder
-	pieces     int // of PostgreSQL's manifest
+	manifest   []byte // of PostgreSQL's manifest, not yet stored
+	pieces     int    // of it, stored
 	dataBytes  int64
 	files      atomic.Int64
 	stored     atomic.Int64
@@ -118,6 +117,9 @@ func (s *BackupStream) Folder(oid uint32, location string) *FolderWriter {
 	return &FolderWriter{s: s, oid: oid}
 }
 
+// Files gives how many members were laid down so far.
+func (s *BackupStream) Files() int64 { return s.files.Load() }
+
 // Stored gives the bytes of finished objects so far.
 func (s *BackupStream) Stored() int64 { return s.stored.Load() }
 
@@ -141,24 +143,32 @@ func (s *BackupStream) EndData() error {
 // manifestPiece is how many bytes of PostgreSQL's manifest go into one object: it grows with the number of files.
 const manifestPiece = 4 << 20
 
-// Manifest stores PostgreSQL's backup_manifest verbatim.
-func (s *BackupStream) Manifest(r io.Reader) error {
-	buf := make([]byte, manifestPiece)
-	for {
-		n, err := io.ReadFull(r, buf)
-		if n > 0 {
-			if putErr := s.putShard(shardName(serverDir, s.pieces), buf[:n]); putErr != nil {
-				return putErr
-			}
-			s.pieces++
-		}
-		if err == io.EOF || err == io.ErrUnexpectedEOF {
+// WriteManifest stores the next bytes of PostgreSQL's backup_manifest, verbatim.
+func (s *BackupStream) WriteManifest(p []byte) error {
+	for len(p) > 0 {
+		n := min(len(p), manifestPiece-len(s.manifest))
+		s.manifest = append(s.manifest, p[:n]...)
+		p = p[n:]
+		if len(s.manifest) < manifestPiece {
 			return nil
 		}
-		if err != nil {
-			return fmt.Errorf("read backup manifest: %w", err)
+		if err := s.endPiece(); err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// endPiece stores what has come of the manifest as one object.
+func (s *BackupStream) endPiece() error {
+	if len(s.manifest) == 0 {
+		return nil
+	}
+	name := shardName(serverDir, s.pieces)
+	s.pieces++
+	err := s.putShard(name, s.manifest)
+	s.manifest = s.manifest[:0]
+	return err
 }
 
 // Kept are small things stored beside the data; nil parts are not stored.
@@ -227,6 +237,9 @@ func (s *BackupStream) Commit(ctx context.Context, f CommitFacts) ([]StreamOutco
 // decision flushes everything and makes the content of COMMIT.
 func (s *BackupStream) decision(f CommitFacts) (decision, error) {
 	if err := s.EndData(); err != nil {
+		return decision{}, err
+	}
+	if err := s.endPiece(); err != nil {
 		return decision{}, err
 	}
 	slices.SortFunc(s.folders, func(a, b Folder) int { return int(int64(a.OID) - int64(b.OID)) })

@@ -6,19 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"pgregory.net/rapid"
 
 	"github.com/pgkeep/pgkeep/state/repository/seal"
 )
@@ -105,7 +104,7 @@ func takeBackup(t testing.TB, in Intent, codec seal.Codec, members []member, chu
 	check(t, err)
 	stream := writeFolder(t, s.Folder(0, ""), members, chunk)
 	check(t, s.EndData())
-	check(t, s.Manifest(strings.NewReader("{the manifest}\n")))
+	check(t, s.WriteManifest([]byte("{the manifest}\n")))
 	check(t, s.Keep(Kept{BackupLabel: []byte("START WAL LOCATION")}))
 	out, err := s.Commit(t.Context(), commitFacts())
 	check(t, err)
@@ -143,34 +142,45 @@ func readBack(t testing.TB, b *BackupReader) map[string][]byte {
 	return got
 }
 
-func TestBackupComesBack(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 1))
-		most := rapid.SampledFrom([]int{2, 9000, 70_000, 1_200_000}).Draw(rt, "most")
-		members := randomMembers(random, rapid.IntRange(0, 25).Draw(rt, "members"), most)
-		chunk := rapid.SampledFrom([]int{511, 8192, 131072, 131071}).Draw(rt, "chunk")
-		codec := seal.Codec{Algorithm: rapid.SampledFrom([]seal.Algorithm{seal.Zstd, seal.Gzip, seal.LZ4}).Draw(rt, "codec")}
-		st := newMemory()
-		c := testCluster(st)
-		stream := takeBackup(t, testIntent(1), codec, members, chunk, c)
+// rounds gives how often a random test runs: n, or what PGKEEP_ROUNDS says.
+func rounds(t testing.TB, n int) int {
+	t.Helper()
+	if s := os.Getenv("PGKEEP_ROUNDS"); s != "" {
+		return must(strconv.Atoi(s))(t)
+	}
+	return n
+}
 
-		b := must(c.OpenBackup(t.Context(), testIntent(1).ID))(t)
-		want := map[string][]byte{}
-		for _, m := range members {
-			if m.Type == RegularFile {
-				want[m.Path] = append([]byte{}, m.data...)
-			}
+func TestBackupComesBack(t *testing.T) {
+	for seed := range uint64(rounds(t, 12)) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { testComesBack(t, rand.New(rand.NewPCG(seed, 1))) })
+	}
+}
+
+func testComesBack(t *testing.T, random *rand.Rand) {
+	pick := func(n ...int) int { return n[random.IntN(len(n))] }
+	members := randomMembers(random, random.IntN(25), pick(2, 9000, 70_000, 1_200_000))
+	codec := seal.Codec{Algorithm: []seal.Algorithm{seal.Zstd, seal.Gzip, seal.LZ4}[random.IntN(3)]}
+	st := newMemory()
+	c := testCluster(st)
+	stream := takeBackup(t, testIntent(1), codec, members, pick(511, 8192, 131072, 131071), c)
+
+	b := must(c.OpenBackup(t.Context(), testIntent(1).ID))(t)
+	want := map[string][]byte{}
+	for _, m := range members {
+		if m.Type == RegularFile {
+			want[m.Path] = append([]byte{}, m.data...)
 		}
-		if diff := cmp.Diff(want, readBack(t, b)); diff != "" {
-			rt.Fatal(diff)
-		}
-		checkFiles(t, b, members)
-		checkHashes(t, b, want)
-		if got := rawStream(t, st, b); !bytes.Equal(got, stream) {
-			rt.Fatalf("the stream of %d bytes came back as %d others", len(stream), len(got))
-		}
-		check(t, b.Verify(t.Context(), true, func(f Finding) { rt.Errorf("a sound backup: %+v", f) }))
-	})
+	}
+	if diff := cmp.Diff(want, readBack(t, b)); diff != "" {
+		t.Fatal(diff)
+	}
+	checkFiles(t, b, members)
+	checkHashes(t, b, want)
+	if got := rawStream(t, st, b); !bytes.Equal(got, stream) {
+		t.Fatalf("the stream of %d bytes came back as %d others", len(stream), len(got))
+	}
+	check(t, b.Verify(t.Context(), true, func(f Finding) { t.Errorf("a sound backup: %+v", f) }))
 }
 
 // checkFiles compares the members, and that no page of a file spans two frames.
@@ -387,5 +397,3 @@ func BenchmarkVolumes(b *testing.B) {
 		})
 	}
 }
-
-var _ = io.EOF

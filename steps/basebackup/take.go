@@ -3,26 +3,28 @@ package basebackup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
+	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/postgres"
 	"github.com/pgkeep/pgkeep/state/repository"
 )
 
-// Options say how to take the backup. ID, Now and Random are arguments so that a test decides them.
+// Options say how to take the backup. The clock and the random number are arguments, so that a test decides them.
 type Options struct {
-	Server       string // stored name, for messages
-	Label        string
-	Kind         string // full; incrementals come with later work
-	Schedule     string
-	Checkpoint   string // fast | spread
-	MaxRate      int64  // bytes a second; 0: no bound
-	Compression  string // of the transfer: "" or none, gzip, lz4, zstd with an optional level
-	VerifyPages  bool
-	FromStandby  bool
+	Server       string        // stored name, for messages
+	Label        string        // as backup_label shows it; empty: the id
+	Kind         string        // full, or empty for it; incrementals come with later work
+	Schedule     string        // which ordered it
+	Checkpoint   string        // fast | spread
+	MaxRate      int64         // bytes a second; 0: no bound
+	Compression  string        // of the transfer: "" or none, else what PostgreSQL 15 and later take, "zstd:1"
+	VerifyPages  bool          // check page checksums, in the server and here
+	FromStandby  bool          // the server is a standby
 	Host         string        // this machine, as START names it
 	Program      string        // "pgkeep 0.1.0"
-	LockDir      string        // writer locks live here; every pgkeep of this machine looks in the same place
+	LockDir      string        // where writers hold their locks; every pgkeep of this machine looks there
 	Captured     []byte        // settings and hba rules as JSON; nil where the role could not read them
 	Relations    []byte        // names of relations by relfilenode as JSON; nil: not known
 	StallTimeout time.Duration // a repository that takes nothing for so long is given up; 0: 5 minutes
@@ -32,37 +34,159 @@ type Options struct {
 	Budget       *repository.Budget
 }
 
-// Progress is how far the backup is.
-type Progress struct {
-	Phase   string // waiting for the checkpoint | copying | finishing
-	Done    int64  // bytes received
-	Total   int64  // as the server estimated; 0: not known
-	Stored  int64
-	Rate    float64 // bytes a second, of the last seconds
-	ETA     time.Duration
-	Elapsed time.Duration
-}
-
 // Outcome is what became of the backup in one repository.
 type Outcome struct {
-	Repository string // location
+	Repository string // its path, or its identity
 	Committed  bool
-	Stored     int64
-	Err        error
+	Err        error // of a repository in which it is not committed
 }
 
 // Result is what became of the backup.
 type Result struct {
 	ID       string
 	Info     postgres.BackupResult
-	Bytes    int64
+	Bytes    int64 // of the cluster's files
 	Files    int64
-	Outcomes []Outcome
+	Stored   int64     // bytes put into each repository
+	Outcomes []Outcome // in the order of the destinations
 	Damaged  []repository.DamagedPages
-	Suspects []repository.DamagedPages
+	Suspects []repository.DamagedPages // failed only here: to be looked at again; the server did not object
 }
 
-// Take takes one base backup into every destination, in one pass.
+// memory is what one Take needs: frames, volumes, compressors.
+const memory = 96 << 20
+
+// decideTimeout bounds the decision after the caller's context has ended.
+const decideTimeout = 30 * time.Second
+
+// Take takes one full base backup into every destination in one pass. The error is nil when at least one repository has
+// it committed; Outcomes tells of each. When it is not nil, the backup is decided `aborted` wherever that was possible;
+// where it was not, its START and its free lock tell the next plan.
 func Take(ctx context.Context, conn *postgres.Replication, dst []*repository.Cluster, o Options) (Result, error) {
-	return Result{}, errors.New("not built yet")
+	if err := o.check(dst); err != nil {
+		return Result{}, err
+	}
+	id := repository.NewBackupID(o.Now(), repository.KindFull, o.Random())
+	t := &taking{ctx: ctx, o: o, id: id, version: conn.Version(), began: o.Now(), outcomes: make([]Outcome, len(dst)), members: newMembers()}
+	for i, c := range dst {
+		t.outcomes[i].Repository = c.Where()
+	}
+	t.dst = dst
+	if o.LockDir != "" {
+		lock, err := dst[0].LockBackup(o.LockDir, id)
+		if err != nil {
+			return Result{ID: id}, fmt.Errorf("lock backup %s: %w", id, err)
+		}
+		defer func() { _ = lock.Unlock() }() // its file is of no use to anybody else
+	}
+	result, err := t.run(ctx, conn)
+	result.ID, result.Outcomes = id, t.outcomes
+	if err != nil {
+		return result, fmt.Errorf("back up %s: %w", o.Server, err)
+	}
+	return result, nil
+}
+
+func (o *Options) check(dst []*repository.Cluster) error {
+	switch {
+	case len(dst) == 0:
+		return errors.New("no repository to back up into")
+	case o.Kind != "" && o.Kind != repository.KindFull:
+		return &state.Error{Code: state.CodeSettings, Text: fmt.Sprintf("a backup of kind %q cannot be taken", o.Kind), Hint: "take a full backup"}
+	case o.Now == nil || o.Random == nil:
+		return errors.New("no clock or random number given")
+	}
+	if o.Compression == "none" {
+		o.Compression = ""
+	}
+	return nil
+}
+
+// run streams and decides.
+func (t *taking) run(ctx context.Context, conn *postgres.Replication) (Result, error) {
+	label := t.o.Label
+	if label == "" {
+		label = "pgkeep " + t.id
+	}
+	t.report(Progress{Phase: PhaseCheckpoint})
+	info, err := conn.BaseBackup(ctx, postgres.BackupOptions{
+		Label: label, Checkpoint: t.o.Checkpoint, MaxRate: t.o.MaxRate, VerifyPages: t.o.VerifyPages, Compression: t.o.Compression,
+	}, t)
+	if err == nil {
+		err = t.complete(info)
+	}
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	decide, cancel := context.WithTimeout(context.WithoutCancel(ctx), decideTimeout)
+	defer cancel()
+	if err != nil {
+		t.abort(decide, err)
+		return Result{Info: info}, err
+	}
+	return t.commit(ctx, decide, info)
+}
+
+// commit stores what is kept beside the data, and decides.
+func (t *taking) commit(ctx, decide context.Context, info postgres.BackupResult) (Result, error) {
+	t.report(Progress{Phase: PhaseFinishing, Done: t.done, Total: t.total})
+	facts := repository.CommitFacts{Stop: info.StopLSN, Timeline: info.Timeline, Ended: t.o.Now(), Decided: t.o.Now(), By: t.o.Host}
+	r := Result{Info: info, Bytes: t.members.bytes, Files: t.members.files}
+	if pages := t.pages.list(); info.Damaged != nil {
+		facts.Damaged, facts.DamageText = pages, info.Damaged.Text
+		r.Damaged = pages
+	} else {
+		facts.Suspects, r.Suspects = pages, pages
+	}
+	committed := false
+	for _, g := range t.groups {
+		if g.err == nil {
+			g.err = g.stream.Keep(repository.Kept{BackupLabel: t.label, Captured: t.o.Captured, Relations: t.o.Relations})
+		}
+		var out []repository.StreamOutcome
+		if g.err == nil {
+			out, g.err = g.stream.Commit(ctx, facts)
+		} else {
+			out = g.stream.Abort(decide, g.err.Error(), t.o.Now())
+		}
+		r.Stored = max(r.Stored, g.stream.Stored())
+		committed = t.note(g, out) || committed
+	}
+	if committed {
+		return r, nil
+	}
+	return r, t.failures()
+}
+
+// abort decides `aborted` everywhere.
+func (t *taking) abort(ctx context.Context, why error) {
+	for _, g := range t.groups {
+		t.note(g, g.stream.Abort(ctx, why.Error(), t.o.Now()))
+	}
+	for _, w := range t.idle {
+		t.fail(w.at, errors.Join(why, w.writer.Abort(ctx, why.Error(), t.o.Now())))
+	}
+}
+
+// note keeps what became of a group's repositories, and tells whether one has committed.
+func (t *taking) note(g *group, out []repository.StreamOutcome) bool {
+	committed := false
+	for i, o := range out {
+		at := g.at[i]
+		t.outcomes[at].Committed, t.outcomes[at].Err = o.Err == nil, o.Err
+		committed = committed || o.Err == nil
+	}
+	return committed
+}
+
+func (t *taking) fail(at int, err error) { t.outcomes[at].Err = err }
+
+func (t *taking) failures() error {
+	var errs []error
+	for _, o := range t.outcomes {
+		if o.Err != nil {
+			errs = append(errs, fmt.Errorf("repository %s: %w", o.Repository, o.Err))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -1,0 +1,234 @@
+package basebackup
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/postgres"
+	"github.com/pgkeep/pgkeep/state/repository"
+	"github.com/pgkeep/pgkeep/state/repository/seal"
+)
+
+// taking is one backup under way; it is the postgres.BackupSink.
+type taking struct {
+	ctx      context.Context // of the one call that takes the backup
+	o        Options
+	id       string
+	version  int
+	dst      []*repository.Cluster
+	outcomes []Outcome
+	groups   []*group
+	idle     []begun // writers that have no stream yet
+
+	start    postgres.BackupStart
+	members  *members
+	pages    pageReport
+	label    []byte // backup_label
+	manifest bool
+	ended    bool // no folder any more
+
+	began    time.Time
+	reported time.Time
+	marks    []mark
+	done     int64
+	total    int64
+}
+
+// group is the repositories that compress alike: they share one stream.
+type group struct {
+	codec  seal.Codec
+	at     []int // indexes into dst
+	writes []*repository.BackupWriter
+	stream *repository.BackupStream
+	err    error // nothing more goes there
+}
+
+type begun struct {
+	at     int
+	writer *repository.BackupWriter
+}
+
+// Begin announces the backup in every repository, now that the position to recover from is known and before any data.
+func (t *taking) Begin(s postgres.BackupStart) error {
+	t.start = s
+	for _, ts := range s.Tablespaces {
+		t.total += max(0, ts.Size)
+	}
+	in := repository.Intent{
+		ID: t.id, Kind: repository.KindFull, Label: t.o.Label, Schedule: t.o.Schedule, Host: t.o.Host, Program: t.o.Program,
+		Version: t.version, Timeline: s.Timeline, Start: s.LSN, Redo: s.LSN, FromStandby: t.o.FromStandby, Now: t.began,
+	}
+	for i, c := range t.dst {
+		w, err := c.BeginBackup(t.ctx, in)
+		if err != nil {
+			t.fail(i, err)
+			continue
+		}
+		t.idle = append(t.idle, begun{i, w})
+	}
+	if len(t.idle) == 0 {
+		return t.failures()
+	}
+	return t.startStreams()
+}
+
+// startStreams groups the writers by codec.
+func (t *taking) startStreams() error {
+	for _, b := range t.idle {
+		g := t.groupOf(b.writer.Codec())
+		g.at, g.writes = append(g.at, b.at), append(g.writes, b.writer)
+	}
+	for i, g := range t.groups {
+		s, err := repository.NewBackupStream(t.ctx, g.writes, repository.StreamOptions{
+			Codec: g.codec, StallTimeout: t.o.StallTimeout, Inspect: t.inspect,
+		})
+		if err != nil {
+			t.groups = t.groups[:i]
+			return err
+		}
+		g.stream = s
+		t.idle = t.idle[:0:0]
+		for _, rest := range t.groups[i+1:] {
+			for k, w := range rest.writes {
+				t.idle = append(t.idle, begun{rest.at[k], w})
+			}
+		}
+	}
+	return nil
+}
+
+func (t *taking) groupOf(c seal.Codec) *group {
+	for _, g := range t.groups {
+		if g.codec == c {
+			return g
+		}
+	}
+	g := &group{codec: c}
+	t.groups = append(t.groups, g)
+	return g
+}
+
+// each does something for every group that still goes. A group that fails is left behind; when none is left, that is
+// the error.
+func (t *taking) each(do func(*group) error) error {
+	live := 0
+	var errs []error
+	for _, g := range t.groups {
+		if g.err == nil {
+			g.err = do(g)
+		}
+		if g.err == nil {
+			live++
+		} else {
+			errs = append(errs, g.err)
+		}
+	}
+	if live == 0 {
+		return errors.Join(errs...)
+	}
+	return nil
+}
+
+// Archive reads one folder's tar stream to its end.
+func (t *taking) Archive(ts postgres.BackupTablespace, r io.Reader) error {
+	plain, done, err := decompress(t.o.Compression, r)
+	if err != nil {
+		return err
+	}
+	defer done()
+	folders := make([]*repository.FolderWriter, len(t.groups))
+	for i, g := range t.groups {
+		folders[i] = g.stream.Folder(ts.OID, ts.Location)
+	}
+	f := &folder{t: t, ts: ts, writers: folders, terminated: t.version >= 150000}
+	if err := f.read(plain); err != nil {
+		return fmt.Errorf("read %s: %w", f.name(), err)
+	}
+	return nil
+}
+
+// Manifest stores PostgreSQL's manifest and compares it with what came.
+func (t *taking) Manifest(r io.Reader) error {
+	if err := t.endData(); err != nil {
+		return err
+	}
+	t.manifest = true
+	keep := writerFunc(func(p []byte) error {
+		return t.each(func(g *group) error { return g.stream.WriteManifest(p) })
+	})
+	tee := io.TeeReader(r, keep)
+	if _, err := postgres.WalkManifest(tee, t.members.listed); err != nil {
+		return &state.Error{Code: state.CodeCorrupt, Text: "the server's backup manifest and its data disagree", Hint: "take the backup again", Err: err}
+	}
+	if _, err := io.Copy(io.Discard, tee); err != nil {
+		return fmt.Errorf("read backup manifest: %w", err)
+	}
+	return t.members.allListed()
+}
+
+func (t *taking) endData() error {
+	if t.ended {
+		return nil
+	}
+	t.ended = true
+	return t.each(func(g *group) error { return g.stream.EndData() })
+}
+
+// complete checks, after the server said that it is done, that everything came and fits together.
+func (t *taking) complete(info postgres.BackupResult) error {
+	if !t.manifest {
+		return errors.New("the server sent no manifest")
+	}
+	if t.label == nil {
+		return errors.New("the server sent no backup_label")
+	}
+	l, err := postgres.ParseBackupLabel(t.label)
+	if err != nil {
+		return err
+	}
+	switch {
+	case l.Start != t.start.LSN || l.Timeline != t.start.Timeline && l.Timeline != 0:
+		return fmt.Errorf("backup_label begins at %s on timeline %d, the server said %s on timeline %d", l.Start, l.Timeline, t.start.LSN, t.start.Timeline)
+	case info.Timeline != t.start.Timeline:
+		return &state.Error{
+			Code: state.CodeStale, Hint: "take the backup again",
+			Text: fmt.Sprintf("the server was promoted during the backup: it began on timeline %d and ended on %d", t.start.Timeline, info.Timeline),
+		}
+	case info.StopLSN < t.start.LSN:
+		return fmt.Errorf("the backup ends at %s, before its start %s", info.StopLSN, t.start.LSN)
+	case l.FromStandby && !t.o.FromStandby:
+		return &state.Error{
+			Code: state.CodeStale, Hint: "plan again",
+			Text: "the server that answered is a standby, and a primary was expected",
+		}
+	}
+	return nil
+}
+
+// maxLabel bounds backup_label, which is kept in memory.
+const maxLabel = 64 << 10
+
+// keepLabel collects backup_label as it passes.
+func (t *taking) keepLabel(p []byte) error {
+	if len(t.label)+len(p) > maxLabel {
+		return fmt.Errorf("backup_label is longer than %d bytes", maxLabel)
+	}
+	t.label = append(t.label, bytes.Clone(p)...)
+	return nil
+}
+
+// writerFunc is a function that takes all it is given.
+type writerFunc func(p []byte) error
+
+// Write gives p to the function.
+func (f writerFunc) Write(p []byte) (int, error) {
+	if err := f(p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
