@@ -248,7 +248,7 @@ func (f *flow) end(err error) error {
 	var end *postgres.EndOfTimeline
 	if !errors.As(err, &end) {
 		f.farewell()
-		return err
+		return withCode(err)
 	}
 	if f.w.Flushed() != end.Switch {
 		return &state.Error{
@@ -261,6 +261,14 @@ func (f *flow) end(err error) error {
 		f.s.found(job{ended: &ended{segment: z.SegmentAt(f.timeline, end.Switch), upTo: end.Switch}})
 	}
 	f.s.tail.set(wal.Segment{}, end.Switch)
+	return err
+}
+
+// withCode gives the server's clean end a code.
+func withCode(err error) error {
+	if errors.Is(err, postgres.ErrServerShutdown) {
+		return &state.Error{Code: state.CodeStarting, Text: "the stream ended", Err: err, Hint: "the connection is made anew by itself once the server is up"}
+	}
 	return err
 }
 

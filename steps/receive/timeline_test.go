@@ -1,0 +1,173 @@
+package receive
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+const mib = 1 << 20
+
+// busy makes the server write some WAL that differs from call to call.
+func busy(t *testing.T, s *pgtest.Server, name string) {
+	t.Helper()
+	s.Exec(t, fmt.Sprintf("create table %s as select g, md5(g::text || '%s') as h from generate_series(1, 20000) g", name, name))
+}
+
+func standbyOptions() pgtest.Options {
+	return pgtest.Options{Settings: map[string]string{"wal_keep_size": "4GB", "wal_retrieve_retry_interval": "100ms"}}
+}
+
+func TestFollowsPromotions(t *testing.T) {
+	s := startServer(t, pgtest.Options{SegmentMB: 1})
+	r := newRig(t, s, mib, 1)
+	stop := r.start()
+	busy(t, s, "first")
+	servers := []*pgtest.Server{s}
+	for tli := wal.Timeline(2); tli <= 4; tli++ {
+		now := servers[len(servers)-1]
+		standby := now.Standby(t, standbyOptions())
+		busy(t, now, fmt.Sprintf("before_%d", tli))
+		standby.AwaitReplay(t, now)
+		r.awaitArchived(flushed(t, now))
+		now.Stop(t, "immediate")
+		standby.Promote(t)
+		r.leadTo(standby)
+		busy(t, standby, fmt.Sprintf("on_%d", tli))
+		end := flushed(t, standby)
+		await(t, "the new timeline is archived", func() bool {
+			e := r.archives[0].end()
+			return e.Timeline == tli && e.To >= end
+		})
+		servers = append(servers, standby)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	r.compare(servers...)
+	a := r.archives[0]
+	for tli := wal.Timeline(2); tli <= 4; tli++ {
+		history := slices.Index(a.order, tli.HistoryName())
+		first := slices.IndexFunc(a.order, func(n string) bool { return strings.HasPrefix(n, tli.Hex()) && n != tli.HistoryName() })
+		if history < 0 || first < history {
+			t.Errorf("timeline %d: its history was archived at %d, its WAL began at %d:\n%s", tli, history, first, strings.Join(a.order, "\n"))
+		}
+		h, err := wal.ParseHistory(tli, a.histories[tli])
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := h.Parents[len(h.Parents)-1].Switch
+		left := wal.SegmentSize(mib).SegmentAt(tli-1, at)
+		if got := left.Start(mib) + wal.LSN(len(a.partial[left])); got != at {
+			t.Errorf("timeline %d was left at %s; its unfinished segment is archived up to %s", tli-1, at, got)
+		}
+	}
+	if len(r.look().Spool.Diverged) > 0 {
+		t.Errorf("nothing diverged: %v", r.look().Spool.Diverged)
+	}
+}
+
+func TestGoesBackWhereThePromotedServerHadLess(t *testing.T) {
+	s := startServer(t, pgtest.Options{SegmentMB: 1})
+	r := newRig(t, s, mib, 1)
+	stop := r.start()
+	standby := s.Standby(t, standbyOptions())
+	busy(t, s, "in_common")
+	standby.AwaitReplay(t, s)
+	standby.Stop(t, "fast")
+	busy(t, s, "only_here")
+	ahead := flushed(t, s)
+	r.awaitArchived(ahead)
+	s.Stop(t, "immediate")
+	standby.StartAgain(t)
+	standby.Promote(t)
+	r.leadTo(standby)
+	busy(t, standby, "after")
+	end := flushed(t, standby)
+	await(t, "the new timeline is archived", func() bool {
+		e := r.archives[0].end()
+		return e.Timeline == 2 && e.To >= end
+	})
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if f := r.look(); len(f.Spool.Diverged) == 0 || !strings.HasPrefix(f.Spool.Diverged[0], "00000001") {
+		t.Errorf("the WAL that only the old server had is not under diverged: %v", f.Spool.Diverged)
+	}
+	r.compare(s, standby)
+	stop = r.start() // and it goes on from there
+	busy(t, standby, "again")
+	r.awaitArchived(flushed(t, standby))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRefusesAForkOnTheSameTimeline(t *testing.T) {
+	s := startServer(t, pgtest.Options{SegmentMB: 1})
+	one := s.Standby(t, standbyOptions())
+	two := s.Standby(t, standbyOptions())
+	r := newRig(t, s, mib, 1)
+	stop := r.start()
+	busy(t, s, "shared")
+	one.AwaitReplay(t, s)
+	two.AwaitReplay(t, s)
+	r.awaitArchived(flushed(t, s))
+	s.Stop(t, "immediate")
+	one.Promote(t)
+	two.Promote(t)
+	r.leadTo(one)
+	busy(t, one, "on_one")
+	await(t, "timeline 2 of the first is archived", func() bool { return r.archives[0].end().To >= flushed(t, one) })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	order := len(r.archives[0].order)
+	r.leadTo(two)
+	two.Exec(t, "select pg_create_physical_replication_slot('"+slotName+"', true)")
+	busy(t, two, "on_two")
+	busy(t, two, "more_on_two")
+	err := r.result()
+	if state.CodeOf(err) != state.CodeFork || state.HintOf(err) == "" {
+		t.Fatalf("the second server of timeline 2: %v", err)
+	}
+	t.Log(err)
+	for _, name := range r.archives[0].order[order:] {
+		if name != "00000002.history" { // the same content was put again
+			t.Errorf("archived from the fork: %s", name)
+		}
+	}
+	r.compare(s, one)
+}
+
+func TestRefusesAServerThatStayedBehind(t *testing.T) {
+	s := startServer(t, pgtest.Options{SegmentMB: 1})
+	standby := s.Standby(t, standbyOptions())
+	r := newRig(t, s, mib, 1)
+	busy(t, s, "shared")
+	standby.AwaitReplay(t, s)
+	standby.Promote(t)
+	standby.Exec(t, "select pg_create_physical_replication_slot('"+slotName+"', true)")
+	r.leadTo(standby)
+	stop := r.start()
+	busy(t, standby, "on_the_new_one")
+	await(t, "timeline 2 is archived", func() bool {
+		return r.archives[0].end().Timeline == 2 && r.archives[0].end().To >= flushed(t, standby)
+	})
+	r.leadTo(s)
+	standby.Stop(t, "fast")
+	await(t, "the old server is refused", func() bool { return r.saw(state.CodeIdentity) })
+	standby.StartAgain(t)
+	r.leadTo(standby)
+	busy(t, standby, "later")
+	r.awaitArchived(flushed(t, standby))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	r.compare(s, standby)
+}
