@@ -31,6 +31,8 @@ type Cluster struct {
 	WAL         []WALRange      `json:"wal,omitempty"`       // by timeline, then position; complete segments, then a partial tail
 	Histories   []History       `json:"histories,omitempty"` // archived history files, by timeline
 	Gaps        []Gap           `json:"gaps,omitempty"`
+	// StalePartialBytes are stored bytes of pushed parts whose segment is archived whole; every prune-wal removes them.
+	StalePartialBytes int64 `json:"stale_partial_bytes,omitempty"`
 }
 
 // WALRange is a contiguous stretch of archived WAL.

@@ -1,167 +1,227 @@
 package repository
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository/seal"
 	"github.com/pgkeep/pgkeep/state/repository/store"
-	"github.com/pgkeep/pgkeep/state/wal"
 )
 
-var errSoon = errors.New("not built yet")
+// Format is the version of the layout that this program writes, and the newest that it reads.
+const Format = 1
+
+// maxRepositoryFile bounds REPOSITORY.json.
+const maxRepositoryFile = 64 << 10
+
+// repositoryFile is REPOSITORY.json, written once.
+type repositoryFile struct {
+	Format     int       `json:"format"`
+	ID         string    `json:"id"` // 32 hexadecimal digits
+	Created    time.Time `json:"created"`
+	PageSize   int       `json:"page_size"`   // of page hashes and extents
+	FrameSize  int       `json:"frame_size"`  // most raw bytes in a frame of a volume
+	VolumeSize int       `json:"volume_size"` // most stored bytes in a volume
+	HashSeed   string    `json:"hash_seed"`   // of page hashes: 16 hexadecimal digits
+	Cipher     string    `json:"cipher"`      // "none"
+	// Capabilities are what a reader must know to read this repository rightly; an unknown one is a newer format.
+	Capabilities []string `json:"capabilities"`
+}
 
 // CreateOptions go with Create.
 type CreateOptions struct {
 	Now         time.Time
 	Compression seal.Codec
-	Random      io.Reader // nil: crypto/rand
+	Random      io.Reader // of the id and the seed; nil: crypto/rand
 }
 
-// Repository is an open repository.
-type Repository struct{ st store.Store }
+// Repository is an open repository. It is safe for many goroutines.
+type Repository struct {
+	st     store.Store // its errors carry codes
+	times  *coded      // the same, asked for the newest time
+	file   repositoryFile
+	seed   uint64
+	codec  seal.Codec
+	packer *seal.Packer
+	shared *shared
+}
 
-// Create writes REPOSITORY.json and README.txt.
+// shared is what all handles of a repository have in common.
+type shared struct {
+	mu    sync.Mutex
+	facts map[ClusterKey]ClusterFacts // cluster.json never changes
+	heads cache[walHead]              // of WAL objects, by key
+	rolls cache[*indexRoll]           // of wx objects, by key
+}
+
+// Create makes a repository in an empty store and opens it: README.txt first, REPOSITORY.json last, so that a directory holds a
+// repository or can still become one. Where a repository is already, it is opened. The store must put conditionally, which
+// is tried with README.txt.
 func Create(ctx context.Context, st store.Store, o CreateOptions) (*Repository, error) {
-	return nil, errSoon
+	if err := o.Compression.Check(); err != nil {
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	r, err := Open(ctx, st)
+	if err == nil {
+		return r.WithCompression(o.Compression)
+	}
+	if state.CodeOf(err) != state.CodeAbsent {
+		return nil, err
+	}
+	body, err := o.repositoryFile()
+	if err != nil {
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	coded := &coded{Store: st}
+	if err := tryConditionalPut(ctx, coded); err != nil {
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	err = coded.PutIfAbsent(ctx, repositoryKey, bytes.NewReader(body), int64(len(body)), store.PutOptions{})
+	if err != nil && !errors.Is(err, store.ErrExists) {
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	if r, err = Open(ctx, st); err != nil { // ours, or that of another who was faster
+		return nil, err
+	}
+	return r.WithCompression(o.Compression)
 }
 
-// Open reads REPOSITORY.json.
-func Open(ctx context.Context, st store.Store) (*Repository, error) { return nil, errSoon }
+func (o CreateOptions) repositoryFile() ([]byte, error) {
+	random := o.Random
+	if random == nil {
+		random = rand.Reader
+	}
+	var b [24]byte
+	if _, err := io.ReadFull(random, b[:]); err != nil {
+		return nil, fmt.Errorf("draw an id: %w", err)
+	}
+	return encodeRecord(repositoryFile{
+		Format: Format, ID: hex.EncodeToString(b[:16]), Created: o.Now.UTC().Truncate(time.Second), PageSize: 8192, FrameSize: 512 << 10,
+		VolumeSize: 8 << 20, HashSeed: hex.EncodeToString(b[16:]), Cipher: "none", Capabilities: []string{},
+	})
+}
 
-// ID gives the repository's identity.
-func (r *Repository) ID() string { return "" }
+// tryConditionalPut puts README.txt, and then other bytes of the same name, which must be refused and change nothing.
+func tryConditionalPut(ctx context.Context, st store.Store) error {
+	err := st.PutIfAbsent(ctx, readmeKey, bytes.NewReader([]byte(readme)), int64(len(readme)), store.PutOptions{})
+	if err != nil && !errors.Is(err, store.ErrExists) {
+		if errors.Is(err, store.ErrUnsupported) {
+			return unconditional(err)
+		}
+		return err
+	}
+	other := []byte("probe of a conditional put: this text must never be seen\n")
+	err = st.PutIfAbsent(ctx, readmeKey, bytes.NewReader(other), int64(len(other)), store.PutOptions{})
+	if err == nil {
+		return unconditional(errors.New("a second put of README.txt was accepted"))
+	}
+	if !errors.Is(err, store.ErrExists) {
+		return err
+	}
+	return nil
+}
 
-// Store gives the store below.
+func unconditional(err error) error {
+	return &state.Error{
+		Code: state.CodeUnconditionalStore, Text: "the store cannot put an object only if its name is free, so two writers could destroy each other's work",
+		Hint: "use a file system with hard links, or an object store with If-None-Match", Err: err,
+	}
+}
+
+// Open reads REPOSITORY.json. The error has CodeAbsent where a repository could be created, CodeNotMounted where the file system that
+// should be there is not, CodeNotRepository where something else is, CodeNewerFormat, or CodeCorrupt.
+func Open(ctx context.Context, st store.Store) (*Repository, error) {
+	c := &coded{Store: st}
+	b, err := readAll(ctx, c, repositoryKey, maxRepositoryFile)
+	if errors.Is(err, store.ErrNotExist) || errors.Is(err, store.ErrAbsent) {
+		return nil, vacant(ctx, st)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open repository: %w", err)
+	}
+	r := &Repository{st: c, times: c, shared: &shared{facts: map[ClusterKey]ClusterFacts{}}}
+	if err := r.read(b); err != nil {
+		return nil, err
+	}
+	return r.with(seal.Codec{}, "")
+}
+
+// read takes what REPOSITORY.json says.
+func (r *Repository) read(b []byte) error {
+	if err := decodeRecord(b, &r.file); err != nil {
+		return corrupt(repositoryKey, err)
+	}
+	f := r.file
+	if f.Format > Format || len(f.Capabilities) > 0 || f.Cipher != "none" {
+		return &state.Error{
+			Code: state.CodeNewerFormat,
+			Text: fmt.Sprintf("the repository has format %d, cipher %q and capabilities %q; this pgkeep reads format %d", f.Format, f.Cipher, f.Capabilities, Format),
+			Hint: "use the pgkeep that wrote it, or a newer one",
+		}
+	}
+	seed, err := hex.DecodeString(f.HashSeed)
+	if err != nil || len(seed) != 8 || len(f.ID) != 32 || f.Format < 1 {
+		return corrupt(repositoryKey, fmt.Errorf("id %q, format %d or the seed is none", f.ID, f.Format))
+	}
+	r.seed = binary.BigEndian.Uint64(seed)
+	return nil
+}
+
+// ID gives the repository's identity, which every copy of its REPOSITORY.json shares.
+func (r *Repository) ID() string { return r.file.ID }
+
+// Store gives the store below; its errors carry codes.
 func (r *Repository) Store() store.Store { return r.st }
 
 // HashSeed gives the secret seed of page hashes.
-func (r *Repository) HashSeed() uint64 { return 0 }
+func (r *Repository) HashSeed() uint64 { return r.seed }
 
 // Compression gives what new objects are compressed with.
-func (r *Repository) Compression() seal.Codec { return seal.Codec{} }
+func (r *Repository) Compression() seal.Codec { return r.codec.Normal() }
 
-// WithCompression gives the same repository writing with another codec.
-func (r *Repository) WithCompression(c seal.Codec) (*Repository, error) { return r, c.Check() }
-
-// WriterAlive tells of the process that wrote START on a host whether it lives.
-type WriterAlive func(host string, key ClusterKey, id string) (alive, known bool)
-
-// ObserveOptions go with Observe.
-type ObserveOptions struct {
-	Location    string
-	Expected    string // what points to an earlier repository here, as a sentence; empty: nothing
-	WriterAlive WriterAlive
+// WithCompression gives the same repository, writing with another codec. What is there stays readable.
+func (r *Repository) WithCompression(c seal.Codec) (*Repository, error) {
+	return r.with(c, "")
 }
 
-// Look opens and observes; what keeps it from doing so is in Unknown.
-func Look(ctx context.Context, st store.Store, o ObserveOptions) state.Repository {
-	return state.Repository{}
+// WithScratch gives the same repository, keeping what does not fit into memory while it is put (a segment of 64 MiB and more)
+// in nameless files of dir.
+func (r *Repository) WithScratch(dir string) (*Repository, error) {
+	return r.with(r.codec, dir)
 }
 
-// Observe reads everything of state.Repository.
-func (r *Repository) Observe(ctx context.Context, o ObserveOptions) (state.Repository, error) {
-	return state.Repository{}, errSoon
+func (r *Repository) with(c seal.Codec, scratch string) (*Repository, error) {
+	p, err := seal.NewPacker(c, scratch)
+	if err != nil {
+		return nil, fmt.Errorf("open repository: %w", err)
+	}
+	out := *r
+	out.codec, out.packer = c, p
+	return &out, nil
 }
 
-// Cluster gives a handle, without I/O.
-func (r *Repository) Cluster(name, systemID string) *Cluster {
-	return &Cluster{repo: r, key: ClusterKey{Name: name, SystemID: systemID}}
-}
-
-// Clusters lists the clusters.
-func (r *Repository) Clusters(ctx context.Context) ([]ClusterKey, error) { return nil, errSoon }
-
-// Cluster is a handle on one cluster's objects.
-type Cluster struct {
-	repo *Repository
-	key  ClusterKey
-}
-
-// ClusterFacts is cluster.json.
-type ClusterFacts struct {
-	Major         int             `json:"major"`
-	SegmentSize   wal.SegmentSize `json:"segment_size"`
-	PageSize      int             `json:"page_size"`
-	PageChecksums bool            `json:"page_checksums"`
-}
-
-// Ensure puts cluster.json.
-func (c *Cluster) Ensure(ctx context.Context, f ClusterFacts) error { return errSoon }
-
-// Facts reads cluster.json.
-func (c *Cluster) Facts(ctx context.Context) (ClusterFacts, error) { return ClusterFacts{}, errSoon }
-
-// PutSegment archives a whole segment.
-func (c *Cluster) PutSegment(ctx context.Context, seg wal.Segment, sum wal.Summary, plain io.ReaderAt) error {
-	return errSoon
-}
-
-// WALReader reads plain WAL.
-type WALReader struct{}
-
-// Read gives plain bytes; the SHA-256 is checked by EOF.
-func (w *WALReader) Read(p []byte) (int, error) { return 0, errSoon }
-
-// Close ends the read.
-func (w *WALReader) Close() error { return nil }
-
-// Summary gives what the segment holds.
-func (w *WALReader) Summary() wal.Summary { return wal.Summary{} }
-
-// Size gives the number of plain bytes.
-func (w *WALReader) Size() int64 { return 0 }
-
-// SHA256 gives the hex SHA-256 of the plain bytes.
-func (w *WALReader) SHA256() string { return "" }
-
-// OpenSegment opens a whole segment.
-func (c *Cluster) OpenSegment(ctx context.Context, seg wal.Segment) (*WALReader, error) {
-	return nil, errSoon
-}
-
-// PutPartial archives the first bytes of an unfinished segment, up to upTo.
-func (c *Cluster) PutPartial(ctx context.Context, seg wal.Segment, upTo wal.LSN, plain io.ReaderAt) error {
-	return errSoon
-}
-
-// OpenPartial opens the longest partial of a segment.
-func (c *Cluster) OpenPartial(ctx context.Context, seg wal.Segment) (*WALReader, wal.LSN, error) {
-	return nil, 0, errSoon
-}
-
-// PutHistory archives a history file.
-func (c *Cluster) PutHistory(ctx context.Context, t wal.Timeline, content []byte) error {
-	return errSoon
-}
-
-// History reads a history file.
-func (c *Cluster) History(ctx context.Context, t wal.Timeline) ([]byte, error) { return nil, errSoon }
-
-// Histories reads all.
-func (c *Cluster) Histories(ctx context.Context) ([]wal.History, error) { return nil, errSoon }
-
-// RecordGap records lost WAL.
-func (c *Cluster) RecordGap(ctx context.Context, g state.Gap) error { return errSoon }
-
-// Gaps lists recorded gaps.
-func (c *Cluster) Gaps(ctx context.Context) ([]state.Gap, error) { return nil, errSoon }
-
-// WALRanges tells what is archived.
-func (c *Cluster) WALRanges(ctx context.Context) ([]state.WALRange, error) { return nil, errSoon }
-
-// DurableEnd tells where the newest stretch of archived WAL of a timeline ends, partials included.
-func (c *Cluster) DurableEnd(ctx context.Context, t wal.Timeline) (wal.LSN, error) {
-	return 0, errSoon
-}
-
-// WriteIndex brings the index of a timeline up to date.
-func (c *Cluster) WriteIndex(ctx context.Context, t wal.Timeline) error { return errSoon }
-
-// DeleteWAL deletes whole segments inside the ranges, and every partial of an archived segment.
-func (c *Cluster) DeleteWAL(ctx context.Context, r []wal.Range) (freed int64, err error) {
-	return 0, errSoon
+// readAll reads a whole object of at most limit bytes.
+func readAll(ctx context.Context, st store.Store, key string, limit int64) ([]byte, error) {
+	r, err := st.Get(ctx, key, 0, limit+1)
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w", key, err)
+	}
+	defer r.Close()
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w", key, code(err))
+	}
+	if int64(len(b)) > limit {
+		return nil, corrupt(key, fmt.Errorf("it is longer than %d bytes", limit))
+	}
+	return b, nil
 }

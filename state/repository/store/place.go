@@ -15,11 +15,15 @@ type Place interface {
 	Look(ctx context.Context) (PlaceFacts, error)
 }
 
+// MaxEntries bounds PlaceFacts.Entries.
+const MaxEntries = 16
+
 // PlaceFacts is how a directory stands.
 type PlaceFacts struct {
 	Path        string
 	Exists      bool
-	Empty       bool   // nothing in it but what a file system or this driver puts there by itself
-	Free, Total int64  // bytes of its file system (of the nearest parent that exists)
-	FstabMount  string // mount point of /etc/fstab at or above the path that is not mounted; empty: none
+	Empty       bool     // nothing in it but what a file system or this driver puts there by itself
+	Entries     []string // names in it, sorted, without those of Empty; at most MaxEntries
+	Free, Total int64    // bytes of its file system (of the nearest parent that exists)
+	FstabMount  string   // mount point of /etc/fstab at or above the path that is not mounted; empty: none
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,7 +26,8 @@ func (s *Store) Look(ctx context.Context) (store.PlaceFacts, error) {
 	names, err := readNames(s.path)
 	switch {
 	case err == nil:
-		facts.Exists, facts.Empty = true, onlyOwn(names)
+		facts.Exists, facts.Entries = true, entries(names)
+		facts.Empty = len(facts.Entries) == 0
 	case !errors.Is(err, fs.ErrNotExist):
 		return facts, fmt.Errorf("look at store: %w", err)
 	default:
@@ -48,14 +50,11 @@ func readNames(dir string) ([]string, error) {
 	return d.Readdirnames(-1)
 }
 
-// onlyOwn tells whether a directory holds nothing but what appears there by itself.
-func onlyOwn(names []string) bool {
-	for _, name := range names {
-		if name != tempDir && name != "lost+found" {
-			return false
-		}
-	}
-	return true
+// entries leaves out what appears in a directory by itself.
+func entries(names []string) []string {
+	names = slices.DeleteFunc(names, func(name string) bool { return name == tempDir || name == "lost+found" })
+	slices.Sort(names)
+	return names[:min(len(names), store.MaxEntries)]
 }
 
 // nearest gives the path or the closest directory above it that exists, without symbolic links.

@@ -1,0 +1,301 @@
+package repository
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/repository/seal"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// maxIndex bounds the plain bytes of a wx object. A log has at most 4096 segments.
+const maxIndex = 128 << 20
+
+// maxIndexPoints is how many restore points of a segment the index repeats.
+const maxIndexPoints = 100
+
+// indexInfo is the Info of a wx object's note.
+type indexInfo struct {
+	SystemID    string          `json:"system_id"`
+	Timeline    wal.Timeline    `json:"timeline"`
+	Log         uint32          `json:"log"`
+	SegmentSize wal.SegmentSize `json:"segment_size"`
+	Generation  int             `json:"generation"`
+}
+
+// indexDoc is the content of a wx object: what w/<tli>/<log>/ held when it was listed.
+type indexDoc struct {
+	Segments []indexEntry   `json:"segments"`           // present, by number
+	Partials []indexPartial `json:"partials,omitempty"` // present, of segments up to the last
+	// Removing are numbers of segments that a deletion is about to remove, or was when it was cut short: not to be counted on.
+	Removing []uint32 `json:"removing,omitempty"`
+}
+
+// indexEntry is one whole segment.
+type indexEntry struct {
+	N      uint32      `json:"n"`      // the last eight digits of its name
+	Size   int64       `json:"size"`   // bytes, as stored
+	SHA256 string      `json:"sha256"` // of the plain bytes
+	Sum    wal.Summary `json:"summary"`
+	More   bool        `json:"more_restore_points,omitempty"`
+}
+
+// indexPartial is one pushed part of a segment.
+type indexPartial struct {
+	N      uint32 `json:"n"`
+	Offset int64  `json:"offset"`
+	Size   int64  `json:"size"`
+}
+
+// readIndex reads a wx object.
+func (c *Cluster) readIndex(ctx context.Context, n indexName, z wal.SegmentSize) (indexDoc, error) {
+	key := c.key.indexFile(n)
+	b, m, err := c.readSealed(ctx, key, kindIndex, maxIndex)
+	if err != nil {
+		return indexDoc{}, err
+	}
+	if err := c.checkIndex(m, n, z); err != nil {
+		return indexDoc{}, corrupt(key, err)
+	}
+	var x indexDoc
+	if err := json.Unmarshal(b, &x); err != nil {
+		return indexDoc{}, corrupt(key, err)
+	}
+	for i, e := range x.Segments {
+		if e.N < n.First || e.N > n.Last || i > 0 && e.N <= x.Segments[i-1].N {
+			return indexDoc{}, corrupt(key, fmt.Errorf("segment %08X stands out of order", e.N))
+		}
+	}
+	return x, nil
+}
+
+func (c *Cluster) checkIndex(m seal.Meta, n indexName, z wal.SegmentSize) error {
+	var i indexInfo
+	if err := json.Unmarshal(m.Info, &i); err != nil {
+		return fmt.Errorf("its note cannot be read: %w", err)
+	}
+	if i != c.indexInfo(n, z) {
+		return fmt.Errorf("it is generation %d of log %08X of timeline %d of system %s", i.Generation, i.Log, i.Timeline, i.SystemID)
+	}
+	return nil
+}
+
+func (c *Cluster) indexInfo(n indexName, z wal.SegmentSize) indexInfo {
+	return indexInfo{SystemID: c.key.SystemID, Timeline: n.Timeline, Log: uint32(n.Log), SegmentSize: z, Generation: n.Generation}
+}
+
+// indexNames lists the names of a timeline's wx objects by log, each log's by generation.
+func (c *Cluster) indexNames(ctx context.Context, prefix string) (map[log][]indexName, error) {
+	out := map[log][]indexName{}
+	for info, err := range c.repo.st.List(ctx, prefix, "", false) {
+		if err != nil {
+			return nil, fmt.Errorf("list index: %w", err)
+		}
+		if n, ok := c.key.parseIndexFile(info.Key); ok {
+			out[n.Log] = append(out[n.Log], n)
+		}
+	}
+	for _, names := range out {
+		slices.SortFunc(names, func(a, b indexName) int { return a.Generation - b.Generation })
+	}
+	return out, nil
+}
+
+// winner gives the wx object that counts: the one of the highest generation. Two of one generation are two writers who did not
+// see each other, one of them dead: neither counts.
+func winner(names []indexName) (indexName, bool) {
+	n := len(names)
+	if n == 0 || n > 1 && names[n-1].Generation == names[n-2].Generation {
+		return indexName{}, false
+	}
+	return names[n-1], true
+}
+
+// indexTries bounds how often a log is indexed again because another writer indexed it at the same moment.
+const indexTries = 20
+
+// indexLog writes the index of one log from what is listed there, unless the newest index says just that. The generation is read before the
+// listing: whoever lists later has the higher one, or the same, and on the same both do it again.
+func (c *Cluster) indexLog(ctx context.Context, t wal.Timeline, l log, z wal.SegmentSize) error {
+	for range indexTries {
+		names, err := c.indexNames(ctx, c.key.indexTimeline(t)+l.hex()+".")
+		if err != nil {
+			return err
+		}
+		x, err := c.listedIndex(ctx, t, l, z, names[l])
+		if err != nil {
+			return err
+		}
+		done, err := c.writeIndexFile(ctx, t, l, z, names[l], x)
+		if done || err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("index log %s of timeline %d of %s: others index it all the time", l.hex(), t, c.key.Name)
+}
+
+// listedIndex makes an index of what is listed, taking what an older index already knows.
+func (c *Cluster) listedIndex(ctx context.Context, t wal.Timeline, l log, z wal.SegmentSize, names []indexName) (indexDoc, error) {
+	known := map[uint32]indexEntry{}
+	if newest, ok := winner(names); ok {
+		old, err := c.readIndex(ctx, newest, z)
+		if err != nil && !isAbsent(err) && !isCorrupt(err) {
+			return indexDoc{}, err
+		}
+		for _, e := range old.Segments {
+			known[e.N] = e
+		}
+	}
+	var x indexDoc
+	objects, err := c.listLog(ctx, c.key.logDir(t, l), "", z)
+	if err != nil {
+		return x, err
+	}
+	for _, o := range objects {
+		if o.partial() {
+			x.Partials = append(x.Partials, indexPartial{N: inLog(o.Segment, z), Offset: o.Offset, Size: o.size})
+			continue
+		}
+		e, ok := known[inLog(o.Segment, z)]
+		if !ok || e.Size != o.size {
+			if e, err = c.indexEntry(ctx, o, z); err != nil {
+				return x, err
+			}
+		}
+		x.Segments = append(x.Segments, e)
+	}
+	if n := len(x.Segments); n > 0 { // what comes after the last segment is listed by every reader
+		x.Partials = slices.DeleteFunc(x.Partials, func(p indexPartial) bool { return p.N > x.Segments[n-1].N })
+	}
+	return x, nil
+}
+
+func (c *Cluster) indexEntry(ctx context.Context, o listed, z wal.SegmentSize) (indexEntry, error) {
+	h, err := c.head(ctx, o.walName, z)
+	if err != nil && !isCorrupt(err) {
+		return indexEntry{}, err
+	}
+	// A segment whose note is broken is there, and nothing is known of it: verify finds it.
+	e := indexEntry{N: inLog(o.Segment, z), Size: o.size, SHA256: h.plain.SHA256, Sum: h.info.Summary, More: h.info.MoreRestorePoints}
+	if len(e.Sum.RestorePoints) > maxIndexPoints {
+		e.Sum.RestorePoints, e.More = e.Sum.RestorePoints[:maxIndexPoints:maxIndexPoints], true
+	}
+	return e, nil
+}
+
+// writeIndexFile puts x as the next generation. done is false when another writer put one of the same generation.
+func (c *Cluster) writeIndexFile(ctx context.Context, t wal.Timeline, l log, z wal.SegmentSize, names []indexName, x indexDoc) (done bool, err error) {
+	body, err := json.Marshal(x)
+	if err != nil {
+		return false, fmt.Errorf("encode index: %w", err)
+	}
+	generation := 1
+	if len(names) > 0 {
+		generation = names[len(names)-1].Generation + 1
+	}
+	first, last, any := x.bounds()
+	if !any {
+		return true, c.dropIndexes(ctx, names)
+	}
+	if newest, ok := winner(names); ok && c.sameIndex(ctx, newest, z, body) {
+		return true, nil
+	}
+	n := indexName{Timeline: t, Log: l, First: first, Last: last, Generation: generation}
+	what := fmt.Sprintf("index %s of %s", c.key.indexFile(n), c.key.Name)
+	err = c.putSealed(ctx, c.key.indexFile(n), what, kindIndex, c.indexInfo(n, z), bytes.NewReader(body), int64(len(body)),
+		func(m seal.Meta) error { return c.checkIndex(m, n, z) })
+	if isFork(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	now, err := c.indexNames(ctx, c.key.indexTimeline(t)+l.hex()+".")
+	if err != nil {
+		return false, err
+	}
+	for _, other := range now[l] {
+		if other.Generation == generation && other != n {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// bounds gives the first and last number that the index speaks of.
+func (x indexDoc) bounds() (first, last uint32, any bool) {
+	var numbers []uint32
+	for _, e := range x.Segments {
+		numbers = append(numbers, e.N)
+	}
+	numbers = append(numbers, x.Removing...)
+	if len(numbers) == 0 {
+		return 0, 0, false
+	}
+	return slices.Min(numbers), slices.Max(numbers), true
+}
+
+func (c *Cluster) sameIndex(ctx context.Context, n indexName, z wal.SegmentSize, body []byte) bool {
+	b, m, err := c.readSealed(ctx, c.key.indexFile(n), kindIndex, maxIndex)
+	return err == nil && c.checkIndex(m, n, z) == nil && bytes.Equal(b, body)
+}
+
+// dropIndexes removes wx objects, the one that counts last.
+func (c *Cluster) dropIndexes(ctx context.Context, names []indexName) error {
+	for _, n := range names {
+		key := c.key.indexFile(n)
+		if err := c.repo.st.Delete(ctx, key); err != nil {
+			return fmt.Errorf("remove index: %w", err)
+		}
+		c.repo.shared.rolls.drop(key)
+	}
+	return nil
+}
+
+// WriteIndex brings a timeline's index up to date with what was archived after it: hourly, and when a timeline ends. It lists only what
+// the index does not cover yet.
+func (c *Cluster) WriteIndex(ctx context.Context, t wal.Timeline) error {
+	z, err := c.segmentSize(ctx)
+	if err != nil {
+		return err
+	}
+	logs, err := c.survey(ctx, t, z)
+	if err != nil {
+		return err
+	}
+	for _, v := range logs {
+		if v.index != nil && !v.grown && len(v.index.removing) == 0 {
+			continue
+		}
+		if err := c.indexLog(ctx, t, v.log, z); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RebuildIndex makes a timeline's index anew from the objects, listing all of them: after WAL was copied in from elsewhere, or when an
+// index was lost or damaged.
+func (c *Cluster) RebuildIndex(ctx context.Context, t wal.Timeline) error {
+	z, err := c.segmentSize(ctx)
+	if err != nil {
+		return err
+	}
+	logs, err := c.survey(ctx, t, z)
+	if err != nil {
+		return err
+	}
+	for _, v := range logs {
+		if err := c.indexLog(ctx, t, v.log, z); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isCorrupt(err error) bool { return state.CodeOf(err) == state.CodeCorrupt }
+func isFork(err error) bool    { return state.CodeOf(err) == state.CodeFork }

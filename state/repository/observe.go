@@ -1,0 +1,152 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/repository/store"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// WriterAlive tells of the process that writes a backup, on the machine that its START names, whether it lives.
+type WriterAlive func(host string, key ClusterKey, id string) (alive, known bool)
+
+// ObserveOptions go with Look and Observe.
+type ObserveOptions struct {
+	Location string // path or URL without credentials, for messages
+	// Expected says what points to an earlier repository at this place ("slot pgkeep_orders of server orders reserves WAL"); empty: nothing.
+	Expected    string
+	WriterAlive WriterAlive // nil: not known of anyone
+}
+
+// Look opens the repository of a store and observes it. What keeps it from being seen stands in Unknown, and then nothing else but free space
+// and mount point is told.
+func Look(ctx context.Context, st store.Store, o ObserveOptions) state.Repository {
+	r, err := Open(ctx, st)
+	if err == nil {
+		var seen state.Repository
+		if seen, err = r.Observe(ctx, o); err == nil {
+			return seen
+		}
+	}
+	seen := state.Repository{Location: o.Location, Free: -1, Total: -1, Unknown: unknown(err, o)}
+	if placeErr := look(ctx, st, &seen); placeErr != nil {
+		seen.Free, seen.Total = -1, -1
+	}
+	return seen
+}
+
+// unknown says why nothing was seen.
+func unknown(err error, o ObserveOptions) *state.Unknown {
+	u := &state.Unknown{Code: state.CodeOf(err), Because: err.Error(), Hint: state.HintOf(err)}
+	switch {
+	case u.Code == "":
+		u.Code = state.CodeIO
+	case u.Code == state.CodeAbsent && o.Expected != "":
+		u.Code = state.CodeNotMounted
+		u.Because = fmt.Sprintf("%s, but %s: an earlier repository was here", u.Because, o.Expected)
+		u.Hint = "mount the file system of the repository, or name where it is now"
+	}
+	return u
+}
+
+// look fills in how the place stands.
+func look(ctx context.Context, st store.Store, seen *state.Repository) error {
+	if c, ok := st.(*coded); ok {
+		st = c.Store
+	}
+	place, ok := st.(store.Place)
+	if !ok {
+		seen.Free, seen.Total = -1, -1
+		return nil
+	}
+	facts, err := place.Look(ctx)
+	if err != nil {
+		return fmt.Errorf("look at %s: %w", seen.Location, code(err))
+	}
+	seen.Free, seen.Total, seen.FstabMount = facts.Free, facts.Total, facts.FstabMount
+	return nil
+}
+
+// Observe reads everything that state.Repository tells. Whatever cannot be read makes it fail as a whole: half a list of
+// backups is no basis for a plan.
+func (r *Repository) Observe(ctx context.Context, o ObserveOptions) (state.Repository, error) {
+	seen := state.Repository{Location: o.Location, ID: r.file.ID, Format: r.file.Format}
+	if err := look(ctx, r.st, &seen); err != nil {
+		return seen, err
+	}
+	keys, err := r.Clusters(ctx)
+	if err != nil {
+		return seen, err
+	}
+	clusters := make([]state.Cluster, len(keys))
+	g, inner := errgroup.WithContext(ctx)
+	g.SetLimit(4)
+	for i, k := range keys {
+		g.Go(func() (err error) {
+			clusters[i], err = r.Cluster(k.Name, k.SystemID).observe(inner, o.WriterAlive)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return seen, err
+	}
+	seen.Clusters = map[string][]state.Cluster{}
+	for i, k := range keys {
+		seen.Clusters[k.Name] = append(seen.Clusters[k.Name], clusters[i])
+	}
+	seen.Now = r.times.now().UTC()
+	return seen, nil
+}
+
+func (c *Cluster) observe(ctx context.Context, alive WriterAlive) (state.Cluster, error) {
+	seen := state.Cluster{Name: c.key.Name, SystemID: c.key.SystemID}
+	facts, err := c.Facts(ctx)
+	if errors.Is(err, store.ErrNotExist) {
+		return seen, corrupt(c.key.clusterFile(), err)
+	}
+	if err != nil {
+		return seen, err
+	}
+	seen.Major, seen.SegmentSize = facts.Major, facts.SegmentSize
+	archived, err := c.lookAtWAL(ctx)
+	if err != nil {
+		return seen, err
+	}
+	seen.WAL, seen.StalePartialBytes = archived.ranges, archived.stale
+	if seen.Gaps, err = c.Gaps(ctx); err != nil {
+		return seen, err
+	}
+	histories, err := c.Histories(ctx)
+	if err != nil {
+		return seen, err
+	}
+	for _, h := range histories {
+		seen.Histories = append(seen.Histories, historyFact(h))
+	}
+	if seen.Backups, err = c.Backups(ctx); err != nil {
+		return seen, err
+	}
+	for i := range seen.Backups {
+		b := &seen.Backups[i]
+		if b.State != state.BackupRunning || alive == nil {
+			continue
+		}
+		if lives, known := alive(b.Host, c.key, b.ID); known && !lives {
+			b.State = state.BackupAbandoned
+		}
+	}
+	return seen, nil
+}
+
+func historyFact(h wal.History) state.History {
+	out := state.History{Timeline: h.Timeline}
+	for _, p := range h.Parents {
+		out.Parents = append(out.Parents, state.Parent{Timeline: p.Timeline, Switch: p.Switch, Reason: p.Reason})
+	}
+	return out
+}

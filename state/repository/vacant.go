@@ -1,0 +1,58 @@
+package repository
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/repository/store"
+)
+
+// vacant tells what a place without REPOSITORY.json is. It is never an empty repository.
+func vacant(ctx context.Context, st store.Store) error {
+	place, ok := st.(store.Place)
+	if !ok {
+		return vacantStore(ctx, st)
+	}
+	facts, err := place.Look(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("open repository: %w", code(err))
+	case facts.FstabMount != "":
+		return notMounted(facts)
+	case !facts.Empty && !slices.Equal(facts.Entries, []string{readmeKey}):
+		return notRepository(facts.Path)
+	}
+	what := "is empty"
+	if !facts.Exists {
+		what = "does not exist"
+	}
+	return &state.Error{Code: state.CodeAbsent, Text: fmt.Sprintf("%s %s: there is no repository", facts.Path, what), Hint: "pgkeep apply creates it"}
+}
+
+func vacantStore(ctx context.Context, st store.Store) error {
+	for info, err := range st.List(ctx, "", "", true) {
+		if err != nil {
+			return fmt.Errorf("open repository: %w", code(err))
+		}
+		if info.Key != readmeKey { // which a Create that was cut short leaves alone
+			return notRepository("the store")
+		}
+	}
+	return &state.Error{Code: state.CodeAbsent, Text: "the store is empty: there is no repository", Hint: "pgkeep apply creates it"}
+}
+
+func notMounted(f store.PlaceFacts) error {
+	return &state.Error{
+		Code: state.CodeNotMounted, Text: fmt.Sprintf("%s is not mounted, so what %s holds is unknown", f.FstabMount, f.Path),
+		Hint: "mount " + f.FstabMount,
+	}
+}
+
+func notRepository(where string) error {
+	return &state.Error{
+		Code: state.CodeNotRepository, Text: fmt.Sprintf("%s has content, but no %s: it is no repository of pgkeep", where, repositoryKey),
+		Hint: "name another path, or look whether the right file system is mounted there",
+	}
+}

@@ -1,0 +1,149 @@
+package repository
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/pgkeep/pgkeep/state/repository/seal"
+	"github.com/pgkeep/pgkeep/state/repository/store"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// The kinds of sealed objects, as their notes say them.
+const (
+	kindSegment = "segment"
+	kindPartial = "partial"
+	kindHistory = "history"
+	kindIndex   = "index"
+)
+
+// maxRestorePoints is how many restore points of a segment its note lists; a reader of Summaries finds the others in the WAL.
+const maxRestorePoints = 1000
+
+// walInfo is the Info of a WAL object's note: which stretch of whose WAL it is, and what stands in it.
+type walInfo struct {
+	SystemID    string          `json:"system_id"`
+	Timeline    wal.Timeline    `json:"timeline"`
+	Segment     string          `json:"segment"` // PostgreSQL's file name
+	SegmentSize wal.SegmentSize `json:"segment_size"`
+	Summary     wal.Summary     `json:"summary"`
+	// MoreRestorePoints: the segment has more than the summary lists.
+	MoreRestorePoints bool `json:"more_restore_points,omitempty"`
+}
+
+// walHead is what the first bytes of a WAL object tell.
+type walHead struct {
+	info  walInfo
+	plain seal.Digest
+}
+
+func (c *Cluster) walInfo(seg wal.Segment, z wal.SegmentSize, sum wal.Summary) walInfo {
+	i := walInfo{SystemID: c.key.SystemID, Timeline: seg.Timeline, Segment: seg.Name(z), SegmentSize: z, Summary: sum}
+	if len(sum.RestorePoints) > maxRestorePoints {
+		i.Summary.RestorePoints, i.MoreRestorePoints = sum.RestorePoints[:maxRestorePoints:maxRestorePoints], true
+	}
+	return i
+}
+
+// checkHead tells whether a note belongs to the object that has its name: objects that changed places are found here.
+func (c *Cluster) checkHead(m seal.Meta, n walName, z wal.SegmentSize) (walHead, error) {
+	h := walHead{plain: m.Plain}
+	if err := json.Unmarshal(m.Info, &h.info); err != nil {
+		return h, fmt.Errorf("its note cannot be read: %w", err)
+	}
+	kind, size := kindSegment, z.Bytes()
+	if n.partial() {
+		kind, size = kindPartial, n.Offset
+	}
+	i := h.info
+	if m.Kind != kind || i.SystemID != c.key.SystemID || i.Timeline != n.Segment.Timeline || i.Segment != n.Segment.Name(z) ||
+		i.SegmentSize != z || m.Plain.Size != size {
+		return h, fmt.Errorf("it is a %s of segment %s of system %s with %d bytes", m.Kind, i.Segment, i.SystemID, m.Plain.Size)
+	}
+	return h, nil
+}
+
+// headStep is how much is read for a note at first; notes are seldom longer than a kilobyte.
+const headStep = 16 << 10
+
+// readMeta reads the note of a sealed object.
+func (c *Cluster) readMeta(ctx context.Context, key string) (seal.Meta, error) {
+	for want := int64(headStep); ; want *= 8 {
+		head, err := c.readHead(ctx, key, want)
+		if err != nil {
+			return seal.Meta{}, err
+		}
+		m, enough, err := seal.ReadMeta(head)
+		if err != nil {
+			return seal.Meta{}, corrupt(key, err)
+		}
+		if enough {
+			return m, nil
+		}
+		if int64(len(head)) < want {
+			return seal.Meta{}, corrupt(key, errors.New("it ends inside its note"))
+		}
+	}
+}
+
+func (c *Cluster) readHead(ctx context.Context, key string, n int64) ([]byte, error) {
+	r, err := c.repo.st.Get(ctx, key, 0, n)
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w", key, err)
+	}
+	defer r.Close()
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w", key, code(err))
+	}
+	return b, nil
+}
+
+// head gives what a WAL object's note tells, remembered once it was read.
+func (c *Cluster) head(ctx context.Context, n walName, z wal.SegmentSize) (walHead, error) {
+	key := c.key.walFile(n, z)
+	if h, ok := c.repo.shared.heads.get(key); ok {
+		return h, nil
+	}
+	m, err := c.readMeta(ctx, key)
+	if err != nil {
+		return walHead{}, err
+	}
+	h, err := c.checkHead(m, n, z)
+	if err != nil {
+		return walHead{}, corrupt(key, err)
+	}
+	c.repo.shared.heads.put(key, h)
+	return h, nil
+}
+
+// putSealed packs and puts an object. When the name is taken, the plain bytes decide: the same are success, however they were
+// compressed; others are CodeFork, and nothing is overwritten. check tells whether a note is of what has this name.
+func (c *Cluster) putSealed(ctx context.Context, key, what, kind string, info any, plain io.ReaderAt, size int64, check func(seal.Meta) error) error {
+	o, err := c.repo.packer.Pack(kind, info, plain, size)
+	if err != nil {
+		return fmt.Errorf("archive %s: %w", what, code(err))
+	}
+	defer o.Close()
+	err = c.repo.st.PutIfAbsent(ctx, key, o, o.Size(), store.PutOptions{})
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, store.ErrExists) {
+		return fmt.Errorf("archive %s: %w", what, err)
+	}
+	there, err := c.readMeta(ctx, key)
+	if err != nil {
+		return fmt.Errorf("archive %s: compare with what is there: %w", what, err)
+	}
+	if err := check(there); err != nil {
+		return corrupt(key, err)
+	}
+	if there.Plain != o.Meta.Plain {
+		return forked(what, there.Plain.SHA256, o.Meta.Plain.SHA256)
+	}
+	return nil
+}
