@@ -222,6 +222,15 @@ func (c *Cluster) newestUsable(ctx context.Context, except string, now time.Time
 	return newest, nil
 }
 
+// Abort decides `aborted`. It is an error when `committed` was decided before.
+func (w *BackupWriter) Abort(ctx context.Context, why string, now time.Time) error {
+	got, err := w.c.AbortBackup(ctx, w.start.ID, why, now)
+	if err == nil && got != state.BackupAborted {
+		err = fmt.Errorf("abort backup %s: it is %s already", w.start.ID, got)
+	}
+	return err
+}
+
 // settle makes the decision sure after a failure: `aborted`, unless a COMMIT whose answer was lost is there after all,
 // which is success.
 func (w *BackupWriter) settle(ctx context.Context, cause error, now time.Time) error {

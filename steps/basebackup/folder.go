@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/pgkeep/pgkeep/state/postgres"
 	"github.com/pgkeep/pgkeep/state/repository"
@@ -178,6 +177,6 @@ func (f *folder) checkMember(h *tar.Header, raw []byte, padding int) (repository
 	if err := f.t.members.place(f.manifestPath(m.Path), m, f.ts.OID); err != nil {
 		return m, err
 	}
-	m.Inspect = f.t.o.VerifyPages && m.Type == repository.RegularFile && isRelation(strings.TrimPrefix(f.manifestPath(m.Path), "./"))
+	m.Inspect = f.t.o.VerifyPages && m.Type == repository.RegularFile && isRelation(f.manifestPath(m.Path))
 	return m, nil
 }

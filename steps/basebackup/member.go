@@ -26,7 +26,9 @@ const (
 
 // member checks one header. raw is the header as it came.
 func (memberChecks) member(h *tar.Header, raw []byte, folder uint32, tablespaces []postgres.BackupTablespace) (repository.Member, error) {
-	m := repository.Member{Path: strings.TrimSuffix(h.Name, "/"), Mode: uint32(h.Mode) & 0o777, Size: h.Size, ModTime: h.ModTime.Unix()}
+	// The server writes one name with a dot before it: ./pg_wal/archive_status.
+	path := strings.TrimPrefix(strings.TrimSuffix(h.Name, "/"), "./")
+	m := repository.Member{Path: path, Mode: uint32(h.Mode) & 0o777, Size: h.Size, ModTime: h.ModTime.Unix()}
 	if len(raw) != tarBlock || len(h.PAXRecords) > 0 {
 		return m, fmt.Errorf("%.200q has an extended tar header", h.Name)
 	}
