@@ -4,6 +4,7 @@
 //	<directory>/<server>/receiver.lock     held while a receiver runs; names its holder
 //	<directory>/<server>/status.json       what the receiver says of itself, replaced as a whole every second
 //	<directory>/<server>/<system id>/
+//	    segment_size                       in bytes, written first
 //	    000000010000000000000002.partial   being received, or left unfinished at the end of a timeline
 //	    000000010000000000000001           complete: fsynced, then renamed
 //	    000000010000000000000000.done      complete and in every repository; one is kept, see below

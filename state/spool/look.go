@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -90,7 +89,10 @@ func lookAtCluster(f *state.Spool, dir, id string) error {
 	if err != nil {
 		return err
 	}
-	z := sizeOf(dir)
+	z, err := sizeOf(dir)
+	if err != nil {
+		return err
+	}
 	v, err := list(dir, z)
 	if err != nil {
 		return err
@@ -131,47 +133,6 @@ func lookAtPartial(dir string, z wal.SegmentSize, system uint64, v *inventory, s
 	return inspect(f, seg, partsOf(dir, z, system, v, seg))
 }
 
-// sizeOf finds the cluster's segment size; without any WAL it does not matter.
-func sizeOf(dir string) wal.SegmentSize {
-	if z, ok := knownSize(dir); ok {
-		return z
-	}
-	return wal.DefaultSegmentSize
-}
-
-// knownSize reads the segment size where a segment's first page says it.
-func knownSize(dir string) (wal.SegmentSize, bool) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return 0, false
-	}
-	for _, e := range entries {
-		name, _ := splitName(e.Name())
-		if len(name) != 24 || !e.Type().IsRegular() {
-			continue
-		}
-		if z, ok := sizeInHeader(filepath.Join(dir, e.Name())); ok {
-			return z, true
-		}
-	}
-	return 0, false
-}
-
-// sizeInHeader reads xlp_seg_size of the long page header that a segment begins with.
-func sizeInHeader(path string) (wal.SegmentSize, bool) {
-	f, err := os.Open(path)
-	if err != nil {
-		return 0, false
-	}
-	defer f.Close()
-	var head [40]byte
-	if _, err := f.ReadAt(head[:], 0); err != nil || head[2]&2 == 0 {
-		return 0, false
-	}
-	z := wal.SegmentSize(binary.LittleEndian.Uint32(head[32:]))
-	return z, z.Check() == nil
-}
-
 // Newest gives the cluster that was written last in a server's spool, and its segment size; empty: none.
 func Newest(dir, server string) (systemID string, z wal.SegmentSize, err error) {
 	ids, err := SystemIDs(dir, server)
@@ -181,8 +142,9 @@ func Newest(dir, server string) (systemID string, z wal.SegmentSize, err error) 
 	home := filepath.Join(dir, server)
 	for len(ids) > 0 {
 		id := newest(home, ids)
-		if z, ok := knownSize(filepath.Join(home, id)); ok {
-			return id, z, nil
+		z, err := sizeOf(filepath.Join(home, id))
+		if err == nil || !errors.Is(err, os.ErrNotExist) {
+			return id, z, problem("look at spool "+home, err)
 		}
 		ids = slices.DeleteFunc(ids, func(other string) bool { return other == id })
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -69,6 +70,9 @@ func (c *Claim) Open(o Options) (*Spool, error) {
 	}
 	if err := s.refuseVolatile(); err != nil {
 		return nil, err
+	}
+	if err := s.keepSize(); err != nil {
+		return nil, problem("open spool "+s.dir, err)
 	}
 	if err := s.settle(); err != nil {
 		return nil, problem("open spool "+s.dir, err)
@@ -140,22 +144,27 @@ func SystemIDs(dir, server string) ([]string, error) {
 		if _, err := strconv.ParseUint(e.Name(), 10, 64); err != nil || !e.IsDir() {
 			continue
 		}
-		inside, err := os.ReadDir(filepath.Join(dir, server, e.Name()))
+		some, err := holdsAnything(filepath.Join(dir, server, e.Name()))
 		if err != nil {
 			return nil, problem("list spool of "+server, err)
 		}
-		if holdsAnything(inside) {
+		if some {
 			ids = append(ids, e.Name())
 		}
 	}
 	return ids, nil
 }
 
-func holdsAnything(entries []os.DirEntry) bool {
-	for _, e := range entries {
-		if !e.IsDir() {
-			return true
+// holdsAnything tells whether a cluster's directory, or one of those inside it, holds a file.
+func holdsAnything(dir string) (bool, error) {
+	for _, d := range []string{dir, filepath.Join(dir, "diverged"), filepath.Join(dir, "quarantine")} {
+		files, err := names(d)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return false, err
+		}
+		if slices.ContainsFunc(files, func(n string) bool { return n != sizeName }) {
+			return true, nil
 		}
 	}
-	return false
+	return false, nil
 }
