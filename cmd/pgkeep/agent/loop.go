@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/hashicorp/hcl/v2"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/plan"
+	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/steps"
 )
 
@@ -28,6 +30,7 @@ type agent struct {
 	o         Options
 	spec      *hclspec.Spec
 	world     world
+	build     func(*hclspec.Spec, state.Observation, time.Time, plan.Options) (*plan.Plan, hcl.Diagnostics)
 	notifier  notifier
 	receivers *receivers
 	tries     tries
@@ -50,7 +53,7 @@ func newAgent(o Options, spec *hclspec.Spec, n notifier) *agent {
 		o.Resync = time.Minute
 	}
 	return &agent{
-		o: o, spec: spec, notifier: n,
+		o: o, spec: spec, notifier: n, build: plan.Build,
 		receivers: &receivers{log: o.Log, ended: make(chan ending), live: map[string]*running{}},
 		tries:     tries{}, busy: map[string]bool{}, ended: make(chan finished), started: map[string]time.Time{},
 	}
@@ -92,7 +95,7 @@ func (a *agent) run(ctx context.Context) error {
 func (a *agent) turn(ctx context.Context) time.Time {
 	seen := a.world.Look(ctx, a.spec)
 	now := time.Now()
-	p, diags := plan.Build(a.spec, seen, now, plan.Options{})
+	p, diags := a.build(a.spec, seen, now, plan.Options{})
 	for _, d := range diags {
 		a.o.Log.Debug("planning", "summary", d.Summary, "detail", d.Detail)
 	}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgkeep/pgkeep/hclspec"
+	"github.com/pgkeep/pgkeep/plan"
+	"github.com/pgkeep/pgkeep/plan/render"
+	"github.com/pgkeep/pgkeep/state"
+)
+
+func planCommand(a *app) *cobra.Command {
+	var o struct {
+		detailed, json, ignoreDue bool
+		now, recover              string
+	}
+	c := &cobra.Command{
+		Use: "plan", Short: "Show what would be done, and why", Args: cobra.NoArgs,
+		Long: `Looks at servers, repositories and this machine, and shows every step that the configuration asks for, with its
+reason, its effect on what can be restored, and what must still be so when it runs. Nothing is changed.
+
+With --now the question is put to another day: "what will retention delete next week?"`,
+		Example: "  pgkeep plan\n  pgkeep plan --detailed-exitcode      exit code 2 when there is something to do\n  pgkeep plan --now=2026-12-01T00:00:00Z\n  pgkeep plan --recover=before_drop    how that recovery would go",
+		RunE: func(c *cobra.Command, _ []string) error {
+			spec, err := a.load()
+			if err != nil {
+				return err
+			}
+			options := plan.Options{IgnoreDue: o.ignoreDue}
+			var recoveries []hclspec.Recovery
+			if o.recover != "" {
+				r, err := recoveryNamed(spec, o.recover)
+				if err != nil {
+					return err
+				}
+				recoveries, options.Recover = []hclspec.Recovery{*r}, r.Name
+			}
+			seen := a.look(c.Context(), spec, recoveries)
+			now := a.now()
+			if o.now != "" {
+				if now, err = hclspec.ParseMoment(o.now, time.Local); err != nil {
+					return usage("--now: %s", err)
+				}
+				options.Suppose = true
+			}
+			p, err := a.planAt(c.Context(), spec, seen, now, options)
+			if err != nil {
+				return err
+			}
+			if o.json {
+				err = writeJSON(a.out, p)
+			} else {
+				err = a.show(p)
+			}
+			if err == nil && o.detailed && len(p.Steps) > 0 {
+				return exit{code: exitChanges}
+			}
+			return err
+		},
+	}
+	f := c.Flags()
+	f.BoolVar(&o.detailed, "detailed-exitcode", false, "end with 2 when there is something to do, 0 when not")
+	f.BoolVar(&o.json, "json", false, "print the plan as JSON")
+	f.BoolVar(&o.ignoreDue, "ignore-due", false, "leave out what only the clock asks for")
+	f.StringVar(&o.now, "now", "", "plan for this moment instead of now, for example 2026-12-01T00:00:00Z")
+	f.StringVar(&o.recover, "recover", "", "plan the recovery block of this name")
+	return c
+}
+
+// show draws a plan.
+func (a *app) show(p *plan.Plan) error {
+	o := render.TextOptions{Width: a.width, Color: a.color(a.outTerminal)}
+	if err := render.Text(a.out, p, o); err != nil {
+		return fmt.Errorf("draw the plan: %w", err)
+	}
+	return nil
+}
+
+// recoveryNamed finds a recovery block by its label or address.
+func recoveryNamed(spec *hclspec.Spec, name string) (*hclspec.Recovery, error) {
+	var names []string
+	for i := range spec.Recoveries {
+		if r := &spec.Recoveries[i]; r.Name == name || r.Address == name {
+			return r, nil
+		}
+		names = append(names, spec.Recoveries[i].Name)
+	}
+	return nil, exit{exitUsage, &state.Error{Text: fmt.Sprintf("the configuration has no recovery %q", name), Hint: "it has " + orNone(names)}}
+}
+
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/progress"
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	"github.com/pgkeep/pgkeep/plan"
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/steps"
+)
+
+// progressView draws the events of an apply: moving bars on a terminal, a line an event otherwise.
+type progressView struct {
+	a        *app
+	bars     progress.Writer // nil: lines
+	trackers map[string]*progress.Tracker
+	said     map[string]time.Time // when the last progress line of a step was written
+}
+
+// lineEvery is how often a running step is mentioned where there is no terminal.
+const lineEvery = 30 * time.Second
+
+func (a *app) newProgress(p *plan.Plan) *progressView {
+	v := &progressView{a: a, trackers: map[string]*progress.Tracker{}, said: map[string]time.Time{}}
+	fmt.Fprintln(a.out)
+	if !a.outTerminal {
+		return v
+	}
+	longest := 20
+	for _, s := range p.Steps {
+		longest = max(longest, len(plan.Verb(s.Action))+1+len(s.ID))
+	}
+	v.bars = progress.NewWriter()
+	v.bars.SetOutputWriter(a.out)
+	v.bars.SetMessageLength(min(longest, max(20, a.width-60)))
+	v.bars.SetTrackerLength(20)
+	v.bars.SetUpdateFrequency(200 * time.Millisecond)
+	v.bars.SetTrackerPosition(progress.PositionRight)
+	v.bars.Style().Visibility.Speed, v.bars.Style().Visibility.ETA = true, true
+	v.bars.Style().Visibility.Percentage = true
+	go v.bars.Render() // end stops it and waits
+	return v
+}
+
+// tell draws one event. steps.Apply calls it one at a time.
+func (v *progressView) tell(e steps.Event) {
+	if v.bars != nil {
+		v.move(e)
+		return
+	}
+	name := plan.Verb(e.Step.Action) + " " + e.Step.ID
+	switch e.Kind {
+	case steps.Started:
+		v.said[e.Step.ID] = e.At
+		fmt.Fprintf(v.a.out, "%s: begins\n", name)
+	case steps.Progress:
+		if e.At.Sub(v.said[e.Step.ID]) >= lineEvery {
+			v.said[e.Step.ID] = e.At
+			fmt.Fprintf(v.a.out, "%s: %s\n", name, amount(e))
+		}
+	default:
+		fmt.Fprintf(v.a.out, "%s: %s\n", name, ending(e))
+	}
+}
+
+// amount writes "1.2 GiB of 4.0 GiB, 210.0 MiB/s, 14 s left".
+func amount(e steps.Event) string {
+	s := plan.Size(e.Done)
+	if e.Total > 0 {
+		s += " of " + plan.Size(e.Total)
+	}
+	if e.Rate > 0 {
+		s += ", " + plan.Size(int64(e.Rate)) + "/s"
+	}
+	if e.ETA > 0 {
+		s += ", " + plan.Span(e.ETA) + " left"
+	}
+	return s
+}
+
+func ending(e steps.Event) string {
+	s := string(e.Outcome)
+	if e.Elapsed >= time.Second {
+		s += " after " + plan.Span(e.Elapsed)
+	}
+	if e.Note != "" {
+		s += ": " + e.Note
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+func (v *progressView) move(e steps.Event) {
+	name := plan.Verb(e.Step.Action) + " " + e.Step.ID
+	t := v.trackers[e.Step.ID]
+	if t == nil && (e.Kind == steps.Started || e.Kind == steps.Progress) {
+		t = &progress.Tracker{Message: name, Units: progress.UnitsBytes, Total: e.Total}
+		v.trackers[e.Step.ID] = t
+		v.bars.AppendTracker(t)
+	}
+	switch e.Kind {
+	case steps.Started:
+	case steps.Progress:
+		if e.Total > 0 {
+			t.UpdateTotal(e.Total)
+		}
+		t.SetValue(e.Done)
+	case steps.Done, steps.Already:
+		if t != nil {
+			t.MarkAsDone()
+		}
+	default:
+		if t != nil {
+			t.MarkAsErrored()
+		}
+		v.bars.Log("%s: %s", name, ending(e))
+	}
+}
+
+// end draws the final table: every step and how it ended, failures and what was skipped too.
+func (v *progressView) end(r steps.Result) {
+	if v.bars != nil {
+		v.bars.Stop()
+		for v.bars.IsRenderInProgress() {
+			time.Sleep(time.Millisecond) // the last frame is being drawn
+		}
+	}
+	t := v.a.newTable()
+	t.AppendHeader(table.Row{"step", "outcome", "took", ""})
+	hint := ""
+	for _, s := range r.Steps {
+		note := s.Note
+		if s.Err != nil {
+			note = strings.TrimPrefix(note+": "+s.Err.Error(), ": ")
+			if c := state.CodeOf(s.Err); c != "" {
+				note = "[" + string(c) + "] " + note
+			}
+			hint = state.HintOf(s.Err)
+		}
+		t.AppendRow(table.Row{plan.Verb(s.Step.Action) + " " + s.Step.ID, s.Outcome, plan.Span(s.Elapsed), note})
+	}
+	fmt.Fprintf(v.a.out, "\n%s\n", t.Render())
+	n := r.Counts()
+	fmt.Fprintf(v.a.out, "\nApply: %d done, %d already so, %d failed, %d not done.\n", n[steps.OutcomeDone], n[steps.OutcomeAlready],
+		n[steps.OutcomeFailed], len(r.Steps)-n[steps.OutcomeDone]-n[steps.OutcomeAlready]-n[steps.OutcomeFailed])
+	if r.Journal != nil {
+		fmt.Fprintf(v.a.err, "The journal could not be written: %s\n", r.Journal)
+	}
+	if hint != "" {
+		fmt.Fprintf(v.a.err, "→ %s\n", hint)
+	}
+}
+
+// newTable gives a table in the one style of this program: no frames, two blanks between columns.
+func (a *app) newTable() table.Writer {
+	t := table.NewWriter()
+	s := table.StyleDefault
+	s.Options = table.OptionsNoBordersAndSeparators
+	s.Box.PaddingLeft, s.Box.PaddingRight = "", "  "
+	s.Format.Header = text.FormatUpper
+	t.SetStyle(s)
+	t.SuppressTrailingSpaces()
+	return t
+}

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgkeep/pgkeep/hclspec"
+	"github.com/pgkeep/pgkeep/plan"
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/observe"
+)
+
+// recoverFlags are what the command line says of a recovery.
+type recoverFlags struct {
+	text        hclspec.RecoveryText
+	repository  string
+	backup      string
+	tablespaces []string
+	acceptLoss  bool
+	preview     bool
+	agree       consent
+}
+
+func recoverCommand(a *app) *cobra.Command {
+	var o recoverFlags
+	c := &cobra.Command{
+		Use: "recover [NAME]", Short: "Restore a server to a moment, into a new directory", Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.recoveries(),
+		Long: `Shows how the recovery would go (backup, timelines, bytes, the last commit before the target and the first after it),
+asks, restores into an empty directory, and prepares PostgreSQL so that, once started there, it recovers to the target.
+The server that is protected is not touched, and the copy is disarmed: it archives nothing and follows nobody.
+
+There are three ways to say what to restore:
+  recover NAME                            the block recovery "NAME" of the configuration
+  recover NAME --to-time=...              the same block with another target
+  recover --server S --into DIR --to-...  no block at all
+
+With --repository no configuration is needed: it works on a machine where nothing but the repository is left.
+
+A moment needs its offset: 2026-02-10T21:16:17Z or "2026-02-10 22:16:17+01". --target-time is accepted for --to-time,
+as PostgreSQL's own setting is called, and so for the others.`,
+		Example: `  pgkeep recover before_drop
+  pgkeep recover before_drop --to-time 2026-02-10T21:16:17Z --exclusive
+  pgkeep recover --server orders.eu --into /srv/restore --latest
+  pgkeep recover --repository /srv/pgkeep --server orders.eu --into /srv/restore --to-name before_upgrade --yes`,
+		RunE: func(c *cobra.Command, args []string) error {
+			name := ""
+			if len(args) == 1 {
+				name = args[0]
+			}
+			return a.recover(c, name, o)
+		},
+	}
+	o.flags(c)
+	return c
+}
+
+func (o *recoverFlags) flags(c *cobra.Command) {
+	f := c.Flags()
+	f.StringVar(&o.text.Time, "to-time", "", "to a moment, with its offset")
+	f.StringVar(&o.text.LSN, "to-lsn", "", "to a position in the WAL, for example 16/B374D848")
+	f.StringVar(&o.text.XID, "to-xid", "", "to the end of a transaction")
+	f.StringVar(&o.text.Name, "to-name", "", "to a restore point")
+	f.BoolVar(&o.text.Immediate, "immediate", false, "only until the backup is consistent")
+	f.BoolVar(&o.text.Latest, "latest", false, "to the end of the WAL")
+	f.BoolVar(&o.text.Exclusive, "exclusive", false, "stop just before the target instead of just after it")
+	f.StringVar(&o.text.Timeline, "timeline", "", "latest (default) or a number")
+	f.StringVar(&o.text.Action, "action", "", "at the target: pause (default), promote or shutdown")
+	f.StringVar(&o.repository, "repository", "", "path of a repository, instead of the configuration")
+	f.StringVar(&o.text.Server, "server", "", "stored name of the server")
+	f.StringVar(&o.text.Path, "into", "", "directory to restore into: absent or empty")
+	f.StringVar(&o.text.BinDir, "bindir", "", "directory of PostgreSQL's programs")
+	f.IntVar(&o.text.Port, "port", 0, "port of the restored server (5432)")
+	f.StringVar(&o.text.Owner, "owner", "", "user who will run it (who runs pgkeep)")
+	f.StringArrayVar(&o.tablespaces, "tablespace", nil, "NAME=DIR, where a tablespace goes; can be repeated")
+	f.StringVar(&o.text.WAL, "wal", "", "fetch WAL when PostgreSQL asks (default), or copy it beforehand")
+	f.StringVar(&o.text.WALWait, "wal-wait", "", "how long a repository that does not answer is retried (10m)")
+	f.StringVar(&o.backup, "backup", "", "id of the backup to start from; chosen without it")
+	f.BoolVar(&o.acceptLoss, "accept-loss", false, "with --latest: also where the receiver's machine cannot be asked for its last WAL")
+	f.BoolVar(&o.preview, "preview", false, "only show how it would go")
+	f.BoolVarP(&o.agree.yes, "yes", "y", false, "do not ask")
+}
+
+// targeted says whether the command line names a target.
+func (o *recoverFlags) targeted() bool {
+	t := o.text
+	return t.Time != "" || t.LSN != "" || t.XID != "" || t.Name != "" || t.Immediate || t.Latest
+}
+
+func (a *app) recover(c *cobra.Command, name string, o recoverFlags) error {
+	spec, err := a.recoverySpec(o.repository)
+	if err != nil {
+		return err
+	}
+	r, err := o.recovery(spec, name, c)
+	if err != nil {
+		return err
+	}
+	looks := observe.Options{Now: a.now(), Env: a.env, Recoveries: []hclspec.Recovery{r}}
+	seen := observe.World(c.Context(), spec, looks)
+	p, err := a.plan(c.Context(), spec, seen, plan.Options{RecoverTo: &r, Backup: o.backup, AcceptLoss: o.acceptLoss})
+	if err != nil {
+		return err
+	}
+	work := order{plan: p, consent: o.agree, parallel: 4, byHand: true}
+	if o.preview {
+		if err := a.show(p); err != nil || len(p.Steps) > 0 {
+			return err
+		}
+		return work.unplanned()
+	}
+	if !a.inTerminal && !o.agree.yes && len(p.Steps) > 0 {
+		if err := a.show(p); err != nil {
+			return err
+		}
+		return exit{exitNotApproved, &state.Error{Text: "nothing was restored: there is no terminal to ask on", Hint: "add --yes"}}
+	}
+	if err := a.carryOut(c.Context(), spec, work); err != nil {
+		return err
+	}
+	a.afterRestore(r)
+	return nil
+}
+
+// recoverySpec gives the configuration, or one that holds nothing but a repository.
+func (a *app) recoverySpec(repository string) (*hclspec.Spec, error) {
+	if repository == "" {
+		return a.load()
+	}
+	full, err := filepath.Abs(repository)
+	if err != nil {
+		return nil, fmt.Errorf("find repository: %w", err)
+	}
+	return &hclspec.Spec{
+		Repositories: []hclspec.Repository{{Address: "repository.given", Name: "given", Path: full}},
+		Approval:     hclspec.Approval{Auto: []string{"safe", "declared"}},
+	}, nil
+}
+
+// recovery puts a recovery together from a block and flags; the flags win.
+func (o *recoverFlags) recovery(spec *hclspec.Spec, name string, c *cobra.Command) (hclspec.Recovery, error) {
+	var block *hclspec.Recovery
+	t := o.text
+	if name != "" {
+		if o.repository != "" {
+			return hclspec.Recovery{}, usage("--repository works without a configuration, so it has no recovery %q: name --server and --into", name)
+		}
+		var err error
+		if block, err = recoveryNamed(spec, name); err != nil {
+			return hclspec.Recovery{}, err
+		}
+		if t.Server != "" && t.Server != block.Server {
+			return hclspec.Recovery{}, usage("recovery %q restores %s, not %s", name, block.Server, t.Server)
+		}
+		fill(&t, block)
+		if !o.targeted() {
+			if c.Flags().Changed("exclusive") {
+				return hclspec.Recovery{}, usage("--exclusive goes with --to-time, --to-lsn or --to-xid")
+			}
+			t.Latest = true // replaced by the block's own target below
+		}
+	}
+	if t.Server == "" || t.Path == "" {
+		return hclspec.Recovery{}, usage("name a recovery block, or --server and --into")
+	}
+	if block == nil && o.repository == "" {
+		s, err := server(spec, t.Server)
+		if err != nil {
+			return hclspec.Recovery{}, err
+		}
+		t.Server = s.Name
+	}
+	if err := o.readTablespaces(&t); err != nil {
+		return hclspec.Recovery{}, err
+	}
+	full, err := filepath.Abs(t.Path)
+	if err != nil {
+		return hclspec.Recovery{}, fmt.Errorf("find %s: %w", t.Path, err)
+	}
+	t.Path = full
+	r, err := hclspec.NewRecovery(t, time.Local)
+	if err != nil {
+		return r, usage("%s", err)
+	}
+	r.Name, r.Address = "by-hand", "recover"
+	if block != nil {
+		r.Name, r.Address, r.Where, r.Destination.Host = block.Name, block.Address, block.Where, block.Destination.Host
+		if !o.targeted() {
+			action, timeline := r.Target.Action, r.Target.Timeline
+			r.Target = block.Target
+			if o.text.Action != "" {
+				r.Target.Action = action
+			}
+			if o.text.Timeline != "" {
+				r.Target.Timeline = timeline
+			}
+		}
+	}
+	return r, nil
+}
+
+// fill takes what the flags leave open from the block.
+func fill(t *hclspec.RecoveryText, block *hclspec.Recovery) {
+	d := block.Destination
+	t.Server = block.Server
+	for _, f := range []struct {
+		flag  *string
+		block string
+	}{
+		{&t.Path, d.Path}, {&t.Owner, d.Owner}, {&t.BinDir, d.BinDir}, {&t.WAL, d.WAL}, {&t.Action, block.Target.Action},
+		{&t.WALWait, hclspec.FormatDuration(block.WALWait)},
+	} {
+		if *f.flag == "" {
+			*f.flag = f.block
+		}
+	}
+	if t.Timeline == "" && block.Target.Timeline != 0 {
+		t.Timeline = fmt.Sprint(block.Target.Timeline)
+	}
+	if t.Port == 0 {
+		t.Port = d.Port
+	}
+	t.Tablespaces = d.Tablespaces
+}
+
+func (o *recoverFlags) readTablespaces(t *hclspec.RecoveryText) error {
+	if len(o.tablespaces) == 0 {
+		return nil
+	}
+	t.Tablespaces = map[string]string{}
+	for _, v := range o.tablespaces {
+		name, dir, ok := strings.Cut(v, "=")
+		if !ok || name == "" {
+			return usage("--tablespace wants NAME=DIR")
+		}
+		t.Tablespaces[name] = dir
+	}
+	return nil
+}
+
+// afterRestore says how to start what was restored.
+func (a *app) afterRestore(r hclspec.Recovery) {
+	program := "pg_ctl"
+	if r.Destination.BinDir != "" {
+		program = filepath.Join(r.Destination.BinDir, "pg_ctl")
+	}
+	owner := ""
+	if r.Destination.Owner != "" {
+		owner = " as " + r.Destination.Owner
+	}
+	fmt.Fprintf(a.out, "\nRestored into %s. Start it%s, and it recovers to the target:\n→ %s -D %s start\n", r.Destination.Path, owner, program, r.Destination.Path)
+}

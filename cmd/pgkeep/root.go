@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/pgkeep/pgkeep/state"
+)
+
+// app is what commands get of the process: files, environment, clock and the flags that all share.
+type app struct {
+	in                                   io.Reader
+	out, err                             io.Writer
+	inTerminal, outTerminal, errTerminal bool
+	width                                int
+	env                                  map[string]string
+	now                                  func() time.Time
+	version                              string
+
+	dir      string
+	vars     []string
+	varFiles []string
+	noColor  bool
+	logLevel string
+}
+
+// commands is every command, in the order of the help.
+func commands(a *app) []*cobra.Command {
+	return []*cobra.Command{
+		initCommand(a), validateCommand(a), fmtCommand(a), planCommand(a), applyCommand(a), statusCommand(a), checkCommand(a),
+		backupCommand(a), backupsCommand(a), recoverCommand(a), receiverCommand(a), walCommand(a), agentCommand(a),
+		walGetCommand(a), versionCommand(a),
+	}
+}
+
+const rootHelp = `pgkeep keeps PostgreSQL recoverable.
+
+You write down in *.hcl files which servers there are, where their WAL and backups go, and how long they are kept.
+pgkeep looks at the servers and repositories, plans what is missing, shows it with reasons, and applies it.`
+
+const rootExample = `  pgkeep validate                     is the configuration right?
+  pgkeep plan                         what would be done, and why
+  pgkeep apply                        do it, after asking
+  pgkeep status                       what can be restored, and what would be lost now
+  pgkeep check                        is everything in order? exit code 8 when not
+  pgkeep recover before_drop          restore what recovery "before_drop" says`
+
+func rootCommand(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use: "pgkeep", Short: "Keeps PostgreSQL recoverable", Long: rootHelp, Example: rootExample,
+		SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	f := root.PersistentFlags()
+	f.StringVarP(&a.dir, "dir", "C", ".", "directory of the configuration")
+	f.StringArrayVar(&a.vars, "var", nil, "value of a variable, NAME=VALUE; can be repeated")
+	f.StringArrayVar(&a.varFiles, "var-file", nil, "file of values, NAME = VALUE a line; can be repeated")
+	f.BoolVar(&a.noColor, "no-color", false, "no colours on a terminal (as NO_COLOR)")
+	f.StringVar(&a.logLevel, "log-level", "info", "debug, info, warn or error")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%s", err) })
+	root.SetGlobalNormalizationFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		return pflag.NormalizedName(strings.Replace(name, "target-", "to-", 1)) // PostgreSQL says recovery_target_time
+	})
+	root.AddCommand(commands(a)...)
+	root.AddCommand(exitCodesTopic())
+	return root
+}
+
+// exitCodesTopic is shown by `pgkeep help exit-codes`.
+func exitCodesTopic() *cobra.Command {
+	return &cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: "Every command but wal-get ends with one of these:\n\n" + exitHelp}
+}
+
+// run is the whole program but for the process's exit.
+func run(ctx context.Context, a *app, args []string) int {
+	root := rootCommand(a)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err != nil && isUsage(err) {
+		err = usage("%s", err)
+	}
+	a.say(err)
+	return codeOf(ctx, err)
+}
+
+// isUsage tells the errors that cobra itself makes; everything else that this program returns is wrapped.
+func isUsage(err error) bool {
+	text := err.Error()
+	for _, begin := range []string{"unknown command", "unknown flag", "unknown shorthand", "accepts ", "requires ", "required flag", "invalid argument", "if any flags", "none of the others", "at least one of the flags"} {
+		if strings.HasPrefix(text, begin) {
+			return !errors.As(err, new(exit))
+		}
+	}
+	return false
+}
+
+// say prints an error, its code, and, last, what to do next.
+func (a *app) say(err error) {
+	var e exit
+	if err == nil || errors.As(err, &e) && e.err == nil {
+		return
+	}
+	code := ""
+	if c := state.CodeOf(err); c != "" {
+		code = " [" + string(c) + "]"
+	}
+	fmt.Fprintf(a.err, "%s %s\n", a.paint(a.errTerminal, "1;31", "Error"+code+":"), err)
+	if hint := state.HintOf(err); hint != "" {
+		fmt.Fprintf(a.err, "→ %s\n", hint)
+	}
+}
+
+func (a *app) paint(terminal bool, code, s string) string {
+	if !a.color(terminal) {
+		return s
+	}
+	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}
+
+// color says whether colours are drawn: only on a terminal, and not when NO_COLOR is set.
+func (a *app) color(terminal bool) bool {
+	return terminal && !a.noColor && a.env["NO_COLOR"] == "" && a.env["TERM"] != "dumb"
+}
+
+func environment(pairs []string) map[string]string {
+	out := map[string]string{}
+	for _, p := range pairs {
+		k, v, _ := strings.Cut(p, "=")
+		out[k] = v
+	}
+	return out
+}
+
+func workingDirectory() string {
+	d, err := os.Getwd()
+	if err != nil {
+		return "."
+	}
+	return d
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"github.com/pgkeep/pgkeep/plan"
+	"github.com/pgkeep/pgkeep/state"
+)
+
+func walCommand(a *app) *cobra.Command {
+	c := &cobra.Command{Use: "wal", Short: "Look at archived WAL, switch to the next segment", Args: cobra.NoArgs}
+	c.AddCommand(walSwitchCommand(a), walListCommand(a), walGapsCommand(a))
+	return c
+}
+
+func walSwitchCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use: "switch SERVER...", Short: "Let the server finish its current WAL segment", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.servers(),
+		Long: `Runs pg_switch_wal(), so that the current segment ends and is archived whole. The role needs
+GRANT EXECUTE ON FUNCTION pg_switch_wal().`,
+		Example: "  pgkeep wal switch orders.eu",
+		RunE: func(c *cobra.Command, names []string) error {
+			spec, err := a.load()
+			if err != nil {
+				return err
+			}
+			var o plan.Options
+			for _, n := range names {
+				s, err := server(spec, n)
+				if err != nil {
+					return err
+				}
+				o.Switch = append(o.Switch, s.Name)
+			}
+			p, err := a.plan(c.Context(), spec, a.look(c.Context(), spec, nil), o)
+			if err != nil {
+				return err
+			}
+			return a.carryOut(c.Context(), spec, order{plan: p, consent: consent{yes: true}, parallel: 4, byHand: true})
+		},
+	}
+}
+
+func walListCommand(a *app) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "list [SERVER]", Short: "List the stretches of WAL that are archived", Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.servers(),
+		Long:    "One line is a stretch without a hole. PARTIAL is where the unfinished segment that was pushed ends.",
+		Example: "  pgkeep wal list\n  pgkeep wal list orders.eu --json",
+		RunE: func(c *cobra.Command, names []string) error {
+			held, err := a.clusters(c.Context(), names)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(a.out, held)
+			}
+			t := a.newTable()
+			t.AppendHeader(table.Row{"server", "repository", "timeline", "from", "to", "partial", "size", "last commit"})
+			for _, h := range held {
+				for _, r := range h.Cluster.WAL {
+					partial := ""
+					if r.Partial != 0 {
+						partial = r.Partial.String()
+					}
+					t.AppendRow(table.Row{h.Cluster.Name, h.Repository, r.Timeline, r.From, r.To, partial, plan.Size(r.Bytes), plan.Moment(r.LastCommit)})
+				}
+			}
+			fmt.Fprintln(a.out, t.Render())
+			return nil
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
+	return c
+}
+
+func walGapsCommand(a *app) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use: "gaps [SERVER]", Short: "List the WAL that is recorded as lost; exit code 8 when there is any", Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.servers(),
+		Long:    "A gap is WAL that no server and no repository has. No recovery can cross it; backups after it are not concerned.",
+		Example: "  pgkeep wal gaps\n  pgkeep wal gaps orders.eu --json",
+		RunE: func(c *cobra.Command, names []string) error {
+			held, err := a.clusters(c.Context(), names)
+			if err != nil {
+				return err
+			}
+			var found []gapJSON
+			for _, h := range held {
+				for _, g := range h.Cluster.Gaps {
+					found = append(found, gapJSON{Server: h.Cluster.Name, Repository: h.Repository, Gap: g})
+				}
+			}
+			if asJSON {
+				err = writeJSON(a.out, found)
+			} else {
+				a.showGaps(found)
+			}
+			if err == nil && len(found) > 0 {
+				return exit{code: exitCheck}
+			}
+			return err
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
+	return c
+}
+
+type gapJSON struct {
+	Server     string    `json:"server"`
+	Repository string    `json:"repository"`
+	Gap        state.Gap `json:"gap"`
+}
+
+func (a *app) showGaps(found []gapJSON) {
+	if len(found) == 0 {
+		fmt.Fprintln(a.out, "No gap is recorded.")
+		return
+	}
+	t := a.newTable()
+	t.AppendHeader(table.Row{"server", "repository", "timeline", "from", "to", "recorded", "why"})
+	for _, g := range found {
+		t.AppendRow(table.Row{g.Server, g.Repository, g.Gap.Timeline, g.Gap.From, g.Gap.To, plan.Moment(g.Gap.Recorded), g.Gap.Reason})
+	}
+	fmt.Fprintln(a.out, t.Render())
+}
