@@ -2,7 +2,6 @@ package recovery
 
 import (
 	"context"
-	"errors"
 	"iter"
 	"time"
 
@@ -22,18 +21,27 @@ type Backup interface {
 	Pieces(ctx context.Context, o repository.PieceOptions, write func(repository.Piece) error) error
 }
 
+// Holder keeps a backup and its WAL from being deleted while they are read; *repository.Cluster is one.
+type Holder interface {
+	Hold(ctx context.Context, id string, h state.Hold, now time.Time) error
+}
+
 // Place is where a repository is.
 type Place struct {
 	Label string `json:"label"`
 	Path  string `json:"path,omitempty"`
 	URL   string `json:"url,omitempty"`
+	// ID of the repository. Restore fills it in; another repository found at the same place is then refused.
+	ID string `json:"id,omitempty"`
 }
 
 // Options say what to restore and with what.
 type Options struct {
 	Route    plan.Route
 	Backup   Backup
+	Holder   Holder       // nil: nothing is held; expiry leaves 24 hours all the same
 	Places   []Place      // repositories that wal-get may ask, the route's own first
+	Spool    string       // directory of the receiver's spool on this machine, for WAL that no repository has yet; empty: none
 	Program  string       // absolute path of the pgkeep that restore_command runs
 	Settings wal.Settings // the largest that the route's WAL asks for; zero: pg_control alone decides
 	Workers  int          // 0: one for each CPU
@@ -41,13 +49,17 @@ type Options struct {
 	Report   func(done, total int64) // bytes; nil: nobody listens
 }
 
-// Evidence is what a restore did, kept in the repository.
+// Evidence is what a restore did, kept in the repository. Measured rates are taken from it.
 type Evidence struct {
 	Recovery string    `json:"recovery,omitempty"`
 	Server   string    `json:"server"`
+	SystemID string    `json:"system_id"`
 	Backup   string    `json:"backup"`
 	Path     string    `json:"path"`
+	Target   string    `json:"target"`
+	Resumed  bool      `json:"resumed,omitempty"`
 	Began    time.Time `json:"began"`
+	Ended    time.Time `json:"ended"`
 	Phases   []Phase   `json:"phases"`
 	Notes    []string  `json:"notes,omitempty"` // what an operator should know of the copy
 }
@@ -59,29 +71,53 @@ type Phase struct {
 	Bytes   int64   `json:"bytes,omitempty"`
 }
 
-var errNotBuilt = errors.New("not built yet")
+// holdFor is how long the backup and its WAL are kept from expiry, from the start of a restore: the recovery that follows
+// reads WAL too, and nobody tells when it ends.
+const holdFor = 48 * time.Hour
 
-// Restore writes the backup of the route into its destination and prepares it so that PostgreSQL recovers to the target.
-func Restore(ctx context.Context, o Options) (Evidence, error) { return Evidence{}, errNotBuilt }
+// Restore writes the backup of the route into its destination and prepares it so that PostgreSQL, once started there,
+// recovers to the target. It refuses a destination that is not empty, in which a server runs, that is a symbolic link, or
+// that cannot be given to its owner. A restore of the same backup that was cut short is completed. When it returns nil
+// everything is durable.
+func Restore(ctx context.Context, o Options) (Evidence, error) {
+	r := &restore{Options: o, evidence: Evidence{
+		Server: o.Route.Server, SystemID: o.Route.SystemID, Backup: o.Route.Backup, Path: o.Route.Destination.Path,
+		Target: targetText(o.Route), Began: o.Now().UTC(),
+	}}
+	defer r.close()
+	phases := []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{"look", r.look},
+		{"claim", r.claim},
+		{"files", r.files},
+		{"wal", r.copyWAL},
+		{"configure", r.configure},
+		{"sync", r.sync},
+		{"finish", r.finish},
+	}
+	for _, p := range phases {
+		began, before := o.Now(), r.written.Load()
+		err := p.run(ctx)
+		r.evidence.Phases = append(r.evidence.Phases, Phase{
+			Name: p.name, Seconds: o.Now().Sub(began).Seconds(), Bytes: r.written.Load() - before,
+		})
+		if err != nil {
+			return r.evidence, err
+		}
+	}
+	r.evidence.Ended = o.Now().UTC()
+	return r.evidence, nil
+}
 
 // Restored tells whether the route's destination holds this very recovery, complete.
-func Restored(r plan.Route) (bool, error) { return false, errNotBuilt }
-
-// The exit codes of wal-get.
-const (
-	ExitGot    = 0
-	ExitAbsent = 10
-	ExitFailed = 255
-)
-
-// WALGetOptions are the arguments of wal-get.
-type WALGetOptions struct {
-	Route string // the route file
-	Name  string // %f
-	Into  string // %p
+func Restored(route plan.Route) (bool, error) {
+	m, err := readMarker(stateDir(route.Destination.Path))
+	if err != nil || m == nil {
+		return false, err
+	}
+	return m.Complete && m.Route == routeDigest(route), nil
 }
 
-// WALGet hands PostgreSQL one file of its WAL archive and gives the exit code. It never panics.
-func WALGet(ctx context.Context, o WALGetOptions) (exit int, err error) {
-	return ExitFailed, errNotBuilt
-}
+func (r *restore) note(text string) { r.evidence.Notes = append(r.evidence.Notes, text) }

@@ -1,0 +1,340 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/host"
+	"github.com/pgkeep/pgkeep/state/postgres"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// restore is one restore on its way.
+type restore struct {
+	Options
+	evidence Evidence
+	owner    host.Owner
+	places   map[uint32]string   // directory by folder: 0 is the data directory
+	roots    map[uint32]*os.Root // likewise
+	beside   *os.Root            // the state directory
+	unlock   func()
+	resuming bool
+	captured captured
+	label    []byte // backup_label as it is written
+	control  []byte // global/pg_control, written last
+	settings wal.Settings
+	written  atomic.Int64
+	done     atomic.Int64 // bytes of files that are in place
+	total    int64
+}
+
+func (r *restore) close() {
+	for _, root := range r.roots {
+		_ = root.Close()
+	}
+	if r.beside != nil {
+		_ = r.beside.Close()
+	}
+	if r.unlock != nil {
+		r.unlock()
+	}
+}
+
+func refuse(hint, text string, args ...any) error {
+	return &state.Error{Code: state.CodeDestination, Text: fmt.Sprintf(text, args...), Hint: hint}
+}
+
+// look checks everything that can be known before the first write.
+func (r *restore) look(ctx context.Context) error {
+	if err := r.checkRoute(); err != nil {
+		return err
+	}
+	owner, err := host.LookupOwner(r.Route.Destination.Owner)
+	if err != nil {
+		return refuse("create the user, or name another with owner", "the owner of the restored files: %s", err)
+	}
+	if !host.CanGiveTo(owner) {
+		return refuse("run as root or as that user", "files cannot be given to %q by this user", r.Route.Destination.Owner)
+	}
+	r.owner = owner
+	if r.captured, err = readCaptured(ctx, r.Backup); err != nil {
+		return err
+	}
+	if err := r.placeFolders(); err != nil {
+		return err
+	}
+	if err := r.checkMarker(); err != nil {
+		return err
+	}
+	for _, folder := range r.folderIDs() {
+		if err := r.checkDirectory(r.places[folder], folder == 0); err != nil {
+			return err
+		}
+	}
+	if err := r.checkLabel(ctx); err != nil {
+		return err
+	}
+	if r.resuming {
+		return nil // what is missing is not known before the files were compared
+	}
+	return r.checkSpace()
+}
+
+// checkRoute refuses a route that does not fit its backup or cannot be written down.
+func (r *restore) checkRoute() error {
+	route, info := &r.Route, r.Backup.Info()
+	path := route.Destination.Path
+	switch {
+	case !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/" || hasControl(path):
+		return refuse("give an absolute path", "%q is no directory to restore into", path)
+	case !filepath.IsAbs(r.Program) || hasControl(r.Program):
+		return refuse("", "the path of pgkeep, %q, cannot stand in restore_command", r.Program)
+	case info.ID != route.Backup:
+		return fmt.Errorf("restore backup %s: backup %s was opened", route.Backup, info.ID)
+	case len(route.Path) == 0 || route.TargetTimeline == 0 || route.SegmentSize.Check() != nil:
+		return &state.Error{Code: state.CodeTarget, Text: "the route says neither which WAL is needed nor on which timeline it ends", Hint: "plan the recovery again"}
+	case !route.Target.Latest && !route.Target.Immediate && !route.AtEnd && route.End < info.Stop:
+		return &state.Error{
+			Code: state.CodeTarget, Hint: "choose an earlier backup or a later target",
+			Text: fmt.Sprintf("the target lies at %s, before backup %s is consistent at %s", route.End, info.ID, info.Stop),
+		}
+	}
+	return nil
+}
+
+func hasControl(s string) bool {
+	return strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c == 0x7f })
+}
+
+// placeFolders gives every folder of the backup a directory. A tablespace goes where the destination maps it, by name,
+// number or original location; where the server had it is never taken for granted, because a live server may be there.
+func (r *restore) placeFolders() error {
+	names := r.captured.tablespaceNames()
+	r.places = map[uint32]string{0: r.Route.Destination.Path}
+	var unmapped []string
+	for _, f := range r.Backup.Folders() {
+		if f.OID == 0 {
+			continue
+		}
+		name := names[f.OID]
+		dir, ok := r.mapped(f.OID, name, f.Location)
+		if !ok {
+			unmapped = append(unmapped, fmt.Sprintf("%s (number %d, on the server in %s)", orNumber(name, f.OID), f.OID, f.Location))
+			continue
+		}
+		if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir || dir == "/" || hasControl(dir) {
+			return refuse("give an absolute path", "%q is no directory for tablespace %s", dir, orNumber(name, f.OID))
+		}
+		r.places[f.OID] = dir
+	}
+	if len(unmapped) > 0 {
+		return refuse("pgkeep recover … --tablespace NAME=DIRECTORY, or `tablespaces` in the destination block",
+			"the backup has tablespaces that have no place in the destination: %s", strings.Join(unmapped, ", "))
+	}
+	return r.checkNesting()
+}
+
+// mapped finds the directory of a tablespace. A backup whose role could not see the name is asked for by number, by where
+// the server had it, or by the last part of that.
+func (r *restore) mapped(oid uint32, name, location string) (string, bool) {
+	keys := []string{name, strconv.FormatUint(uint64(oid), 10), location}
+	if name == "" {
+		keys = append(keys, filepath.Base(location))
+	}
+	for _, key := range keys {
+		if dir, ok := r.Route.Destination.Tablespaces[key]; ok && key != "" {
+			return dir, true
+		}
+	}
+	return "", false
+}
+
+func orNumber(name string, oid uint32) string {
+	if name != "" {
+		return name
+	}
+	return strconv.FormatUint(uint64(oid), 10)
+}
+
+// checkNesting refuses directories that lie in one another: files of one would look like the other's.
+func (r *restore) checkNesting() error {
+	ids := r.folderIDs()
+	for i, a := range ids {
+		for _, b := range ids[i+1:] {
+			x, y := r.places[a]+"/", r.places[b]+"/"
+			if strings.HasPrefix(x, y) || strings.HasPrefix(y, x) {
+				return refuse("give each tablespace a directory of its own, outside the data directory", "%s and %s lie in one another", r.places[a], r.places[b])
+			}
+		}
+	}
+	return nil
+}
+
+func (r *restore) folderIDs() []uint32 {
+	var ids []uint32
+	for id := range r.places {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// checkDirectory refuses what is not an absent or empty directory of our own.
+func (r *restore) checkDirectory(path string, data bool) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at %s: %w", path, err)
+	}
+	switch {
+	case info.Mode()&fs.ModeSymlink != 0:
+		return refuse("name the directory itself", "%s is a symbolic link, and a restore follows none", path)
+	case !info.IsDir():
+		return refuse("choose another path", "%s is not a directory", path)
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() != 0 && int(st.Uid) != os.Geteuid() {
+		return refuse("choose a directory of your own, or run as root", "%s belongs to user %d", path, st.Uid)
+	}
+	if data {
+		pid, err := host.Postmaster(path)
+		if err != nil {
+			return err
+		}
+		if pid != 0 {
+			return refuse("choose another directory, or stop that server first", "a PostgreSQL server runs in %s, process %d", path, pid)
+		}
+	}
+	d, err := host.LookAt(path)
+	if err != nil {
+		return err
+	}
+	if !d.Empty && !r.resuming {
+		return refuse("choose an empty directory; nothing is restored over data", "%s is not empty", path)
+	}
+	return nil
+}
+
+// checkMarker tells whether a restore of the same backup into the same directories was cut short here.
+func (r *restore) checkMarker() error {
+	path := r.places[0]
+	m, err := readMarker(stateDir(path))
+	if err != nil || m == nil {
+		return err
+	}
+	d, err := host.LookAt(path)
+	if err != nil {
+		return err
+	}
+	switch {
+	case !d.Exists || d.Empty:
+		return nil // somebody removed the data: begin anew
+	case m.Complete:
+		return refuse("start the server there, or choose another directory", "%s holds a complete restore of backup %s", path, m.Backup)
+	case m.Files != r.filesDigest():
+		return refuse(fmt.Sprintf("remove %s and %s, or choose another directory", path, stateDir(path)),
+			"%s holds a part of a restore of backup %s, not of this one", path, m.Backup)
+	}
+	r.resuming, r.evidence.Resumed = true, true
+	return nil
+}
+
+// checkLabel reads backup_label and compares it with what the backup says of itself.
+func (r *restore) checkLabel(ctx context.Context) error {
+	content, err := r.Backup.BackupLabel(ctx)
+	if err != nil {
+		return fmt.Errorf("read backup_label of backup %s: %w", r.Route.Backup, err)
+	}
+	l, err := postgres.ParseBackupLabel(content)
+	if err != nil {
+		return &state.Error{Code: state.CodeCorrupt, Text: "backup " + r.Route.Backup + " has no good backup_label", Hint: "pgkeep backups list", Err: err}
+	}
+	info := r.Backup.Info()
+	if l.Timeline != info.Timeline || l.Start != info.Redo {
+		return &state.Error{
+			Code: state.CodeCorrupt, Hint: "choose another backup: pgkeep backups list",
+			Text: fmt.Sprintf("backup_label of backup %s begins at %s of timeline %d, the backup at %s of timeline %d", info.ID, l.Start, l.Timeline, info.Redo, info.Timeline),
+		}
+	}
+	r.label = withoutIncremental(content)
+	return nil
+}
+
+// withoutIncremental drops the lines that make PostgreSQL refuse to start from a backup_label of an incremental backup:
+// every restore is a whole cluster.
+func withoutIncremental(label []byte) []byte {
+	var out []string
+	for _, line := range strings.SplitAfter(string(label), "\n") {
+		if !strings.HasPrefix(line, "INCREMENTAL FROM ") {
+			out = append(out, line)
+		}
+	}
+	return []byte(strings.Join(out, ""))
+}
+
+// checkSpace compares the bytes to come with the room on each file system.
+func (r *restore) checkSpace() error {
+	type need struct {
+		bytes int64
+		path  string
+		free  int64
+	}
+	byDevice := map[uint64]*need{}
+	for _, f := range r.Backup.Folders() {
+		path := r.places[f.OID]
+		space, err := host.SpaceAt(path)
+		if err != nil {
+			return err
+		}
+		device, err := deviceOf(path)
+		if err != nil {
+			return err
+		}
+		n := byDevice[device]
+		if n == nil {
+			n = &need{path: path, free: space.Free}
+			byDevice[device] = n
+		}
+		n.bytes += f.Bytes
+		if f.OID == 0 && r.Route.Destination.WAL == "copy" {
+			n.bytes += r.Route.WALBytes
+		}
+	}
+	for _, n := range byDevice {
+		if n.free < n.bytes {
+			return &state.Error{
+				Code: state.CodeDiskFull, Hint: "choose a larger disk, or map a tablespace elsewhere",
+				Text: fmt.Sprintf("the file system of %s has %d MiB free, and %d MiB are restored to it", n.path, n.free>>20, n.bytes>>20),
+			}
+		}
+	}
+	return nil
+}
+
+// deviceOf gives the device of the nearest ancestor that exists.
+func deviceOf(path string) (uint64, error) {
+	for {
+		info, err := os.Stat(path)
+		if err == nil {
+			if st, ok := info.Sys().(*syscall.Stat_t); ok {
+				return uint64(st.Dev), nil
+			}
+			return 0, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) || path == filepath.Dir(path) {
+			return 0, fmt.Errorf("look at %s: %w", path, err)
+		}
+		path = filepath.Dir(path)
+	}
+}

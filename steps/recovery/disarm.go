@@ -1,0 +1,186 @@
+package recovery
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pgkeep/pgkeep/plan"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// disarmed are settings that would let a copy act on the world as if it were the origin: archive into the origin's
+// archive, follow the origin's primary, wait for its standbys, consume its logical slots, or answer its clients.
+func disarmed(major int) []setting {
+	out := []setting{
+		{"archive_mode", "off"},
+		{"archive_command", ""},
+		{"archive_cleanup_command", ""},
+		{"recovery_end_command", ""},
+		{"recovery_min_apply_delay", "0"},
+		{"primary_conninfo", ""},
+		{"primary_slot_name", ""},
+		{"synchronous_standby_names", ""},
+		{"cluster_name", ""},
+		{"max_logical_replication_workers", "0"},
+		{"listen_addresses", "localhost"},
+		{"hot_standby", "on"},
+	}
+	if major <= 15 {
+		out = append(out, setting{"promote_trigger_file", ""})
+	}
+	if major >= 15 {
+		out = append(out, setting{"archive_library", ""})
+	}
+	if major >= 17 {
+		out = append(out, setting{"synchronized_standby_slots", ""}, setting{"sync_replication_slots", "off"})
+	}
+	return out
+}
+
+// targetSettings are the settings that make PostgreSQL stop at the target. All of them are written, so that none of the
+// origin's own survives.
+func targetSettings(r plan.Route) []setting {
+	t := r.Target
+	values := map[string]string{"recovery_target_inclusive": "on", "recovery_target_action": "promote"}
+	switch {
+	case r.AtEnd || t.Latest: // to the end of the route's WAL
+	case t.Immediate:
+		values["recovery_target"] = "immediate"
+	case !t.Time.IsZero():
+		values["recovery_target_time"] = t.Time.UTC().Format("2006-01-02 15:04:05.999999+00")
+	case t.XID != 0:
+		values["recovery_target_xid"] = strconv.FormatUint(uint64(t.XID), 10)
+	case t.LSN != 0:
+		values["recovery_target_lsn"] = t.LSN.String()
+	case t.Restore != "":
+		values["recovery_target_name"] = t.Restore
+	}
+	if !r.AtEnd && !t.Latest {
+		if t.Action != "" {
+			values["recovery_target_action"] = t.Action
+		}
+		if !t.Inclusive && !t.Immediate && t.Restore == "" {
+			values["recovery_target_inclusive"] = "off"
+		}
+	}
+	values["recovery_target_timeline"] = strconv.FormatUint(uint64(r.TargetTimeline), 10)
+	var out []setting
+	for _, name := range []string{
+		"recovery_target", "recovery_target_time", "recovery_target_xid", "recovery_target_lsn", "recovery_target_name",
+		"recovery_target_inclusive", "recovery_target_action", "recovery_target_timeline",
+	} {
+		out = append(out, setting{name, values[name]})
+	}
+	return out
+}
+
+// targetText names the target for people and evidence.
+func targetText(r plan.Route) string {
+	t := r.Target
+	switch {
+	case t.Latest:
+		return "latest"
+	case t.Immediate:
+		return "immediate"
+	case !t.Time.IsZero():
+		return "time " + t.Time.UTC().Format(time.RFC3339Nano)
+	case t.XID != 0:
+		return fmt.Sprintf("transaction %d", t.XID)
+	case t.LSN != 0:
+		return "position " + t.LSN.String()
+	}
+	return fmt.Sprintf("restore point %q", t.Restore)
+}
+
+// restoreCommand is the shell line that PostgreSQL runs for each file. It turns 10 into "there is no such file" and every
+// other failure into 255: PostgreSQL takes any code up to 125 as the former and would end recovery early.
+func restoreCommand(program, route string) string {
+	percent := func(s string) string { return strings.ReplaceAll(quoteShell(s), "%", "%%") }
+	return percent(program) + " wal-get --route " + percent(route) + " %f %p; s=$?; [ $s -eq 0 ] && exit 0; [ $s -eq 10 ] && exit 1; exit 255"
+}
+
+// raised are the settings that recovery demands to be at least the origin's.
+func raised(need wal.Settings, configured map[string]string) []setting {
+	var out []setting
+	for _, x := range []struct {
+		name string
+		need int
+	}{
+		{"max_connections", need.MaxConnections},
+		{"max_worker_processes", need.MaxWorkers},
+		{"max_wal_senders", need.MaxSenders},
+		{"max_prepared_transactions", need.MaxPrepared},
+		{"max_locks_per_transaction", need.MaxLocks},
+	} {
+		n := x.need
+		if c, err := strconv.Atoi(configured[x.name]); err == nil {
+			n = max(n, c)
+		}
+		out = append(out, setting{x.name, strconv.Itoa(n)})
+	}
+	return out
+}
+
+// paths resets settings that name places outside the data directory: they are the origin's, or not there at all.
+func (r *restore) paths(major int, configured map[string]string) []setting {
+	data := r.places[0]
+	out := []setting{
+		{"hba_file", filepath.Join(data, "pg_hba.conf")},
+		{"ident_file", filepath.Join(data, "pg_ident.conf")},
+	}
+	if configured["external_pid_file"] != "" {
+		out = append(out, setting{"external_pid_file", ""})
+	}
+	if filepath.IsAbs(configured["log_directory"]) {
+		out = append(out, setting{"log_directory", "log"})
+	}
+	if major <= 14 && filepath.IsAbs(configured["stats_temp_directory"]) {
+		out = append(out, setting{"stats_temp_directory", "pg_stat_tmp"})
+	}
+	if isOn(configured["ssl"]) && r.tlsOutside(configured) {
+		out = append(out, setting{"ssl", "off"})
+		r.note("ssl is off in the copy: its certificate or key is not in the data directory")
+	}
+	if isOn(configured["huge_pages"]) {
+		out = append(out, setting{"huge_pages", "try"})
+	}
+	if dirs := configured["unix_socket_directories"]; dirs != "" && !allExist(dirs) {
+		out = append(out, setting{"unix_socket_directories", "/tmp"})
+		r.note("unix_socket_directories is /tmp in the copy: " + dirs + " is not there")
+	}
+	if r.Route.Destination.Port != 0 {
+		out = append(out, setting{"port", strconv.Itoa(r.Route.Destination.Port)})
+	}
+	return out
+}
+
+func isOn(value string) bool {
+	switch strings.ToLower(value) {
+	case "on", "true", "yes", "1", "t", "y":
+		return true
+	}
+	return false
+}
+
+// tlsOutside tells whether a file of the server's TLS lies outside the data directory or is not there.
+func (r *restore) tlsOutside(configured map[string]string) bool {
+	for name, standard := range map[string]string{"ssl_cert_file": "server.crt", "ssl_key_file": "server.key", "ssl_ca_file": "", "ssl_crl_file": ""} {
+		file := standard
+		if v, ok := configured[name]; ok {
+			file = v
+		}
+		if file == "" {
+			continue
+		}
+		if filepath.IsAbs(file) {
+			return true
+		}
+		if _, err := r.roots[0].Stat(file); err != nil {
+			return true
+		}
+	}
+	return false
+}

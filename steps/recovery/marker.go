@@ -1,0 +1,217 @@
+package recovery
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/pgkeep/pgkeep/plan"
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/host"
+)
+
+// Names in the state directory.
+const (
+	markerName   = "restore.json"
+	routeName    = "route.json"
+	lockName     = "lock"
+	originalsDir = "originals"
+	walDir       = "wal"
+)
+
+// stateDir gives the directory beside the data directory that holds what is ours: PostgreSQL's own contains nothing but
+// PostgreSQL's files, so that pg_verifybackup agrees with it.
+func stateDir(dataDir string) string { return dataDir + ".pgkeep" }
+
+// RouteFile gives the path of the route file of a restored data directory.
+func RouteFile(dataDir string) string { return filepath.Join(stateDir(dataDir), routeName) }
+
+// marker is restore.json: what is being restored beside it.
+type marker struct {
+	Version  int       `json:"version"`
+	Backup   string    `json:"backup"`
+	Files    string    `json:"files"` // digest of what decides every file: backup and directories
+	Route    string    `json:"route"` // digest of the whole route
+	Began    time.Time `json:"began"`
+	Complete bool      `json:"complete"`
+}
+
+// readMarker gives nil when there is none.
+func readMarker(dir string) (*marker, error) {
+	info, err := os.Lstat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look at %s: %w", dir, err)
+	}
+	if !info.IsDir() {
+		return nil, refuse("remove it", "%s is not a directory", dir)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, markerName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", markerName, err)
+	}
+	var m marker
+	if err := json.Unmarshal(b, &m); err != nil || m.Version != 1 {
+		return nil, refuse("remove "+dir+" and the data directory, and restore again", "%s in %s cannot be read", markerName, dir)
+	}
+	return &m, nil
+}
+
+// routeDigest tells two recoveries apart. Sizes and neighbouring commits say nothing about what is restored.
+func routeDigest(r plan.Route) string {
+	r.DataBytes, r.WALBytes, r.Before, r.After = 0, 0, nil, nil
+	return digest(r)
+}
+
+// filesDigest tells whether files on disk are of the same backup in the same places.
+func (r *restore) filesDigest() string {
+	places := map[string]string{}
+	for id, dir := range r.places {
+		places[strconv.FormatUint(uint64(id), 10)] = dir
+	}
+	return digest([]any{r.Route.SystemID, r.Route.Backup, places, r.owner.UID})
+}
+
+func digest(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil { // plain values only: cannot be
+		b = fmt.Appendf(nil, "%+v", v)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// claim makes the directories, takes the lock of the state directory and writes the marker: from here on a restore that
+// is cut short is known as one.
+func (r *restore) claim(ctx context.Context) error {
+	var err error
+	if r.beside, err = r.directory(stateDir(r.places[0])); err != nil {
+		return fmt.Errorf("make the directory beside the data directory: %w", err)
+	}
+	lock := filepath.Join(stateDir(r.places[0]), lockName)
+	if r.unlock, err = host.Lock(lock, host.Holder{PID: os.Getpid(), Who: host.Who(), What: "restore of " + r.Route.Server, Since: r.Now()}); err != nil {
+		return err
+	}
+	if err := r.writeMarker(false); err != nil {
+		return err
+	}
+	r.roots = map[uint32]*os.Root{}
+	for _, id := range r.folderIDs() {
+		if r.roots[id], err = r.directory(r.places[id]); err != nil {
+			return fmt.Errorf("make the directory to restore into: %w", err)
+		}
+	}
+	return r.hold(ctx)
+}
+
+// hold keeps expiry away; a repository that cannot be written to gives 24 hours by itself.
+func (r *restore) hold(ctx context.Context) error {
+	if r.Holder == nil {
+		return nil
+	}
+	h := state.Hold{Holder: "restore", Reason: "restored to " + r.places[0], Expires: r.Now().Add(holdFor).UTC()}
+	err := r.Holder.Hold(ctx, r.Route.Backup, h, r.Now())
+	if err == nil {
+		return nil
+	}
+	r.note(fmt.Sprintf("backup %s could not be held against deletion (%s); it stays for 24 hours after it was chosen for deletion", r.Route.Backup, err))
+	return nil
+}
+
+// directory makes a directory of mode 0700 that belongs to the owner, and opens it.
+func (r *restore) directory(path string) (*os.Root, error) {
+	err := os.Mkdir(path, 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(filepath.Dir(path), 0o755); err == nil { // #nosec: above what is ours, as mkdir -p would
+			err = os.Mkdir(path, 0o700)
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	if info, err := os.Lstat(path); err != nil || !info.IsDir() {
+		return nil, refuse("name the directory itself", "%s is not a directory", path)
+	}
+	root, err := os.OpenRoot(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := root.Chmod(".", 0o700); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	if err := r.own(root, "."); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return root, nil
+}
+
+// own gives a file to the owner, when that is not this user.
+func (r *restore) own(root *os.Root, name string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	return root.Lchown(name, r.owner.UID, r.owner.GID)
+}
+
+func (r *restore) writeMarker(complete bool) error {
+	b, err := json.MarshalIndent(marker{
+		Version: 1, Backup: r.Route.Backup, Files: r.filesDigest(), Route: routeDigest(r.Route), Began: r.evidence.Began, Complete: complete,
+	}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return r.replace(r.beside, markerName, append(b, '\n'))
+}
+
+// replace puts a small file in one durable act.
+func (r *restore) replace(root *os.Root, name string, content []byte) error {
+	temporary := name + ".new"
+	if err := r.write(root, temporary, content); err != nil {
+		return err
+	}
+	if err := root.Rename(temporary, name); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return syncName(root, filepath.Dir(name))
+}
+
+// write writes a small file of mode 0600 and fsyncs it.
+func (r *restore) write(root *os.Root, name string, content []byte) error {
+	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return writeError(filepath.Join(root.Name(), name), err)
+	}
+	return r.own(root, name)
+}
+
+// syncName fsyncs a file or directory.
+func syncName(root *os.Root, name string) error {
+	f, err := root.Open(name)
+	if err != nil {
+		return fmt.Errorf("fsync %s: %w", name, err)
+	}
+	if err = errors.Join(f.Sync(), f.Close()); err != nil {
+		return writeError(filepath.Join(root.Name(), name), err)
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/repository"
+	"github.com/pgkeep/pgkeep/state/repository/store"
+	"github.com/pgkeep/pgkeep/state/repository/store/file"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// source gives WAL. Its errors wrap store.ErrNotExist only where the source has answered that it has no such thing.
+type source interface {
+	segment(ctx context.Context, seg wal.Segment) (io.ReadCloser, error)
+	// partial gives the longest beginning of a segment and where it ends.
+	partial(ctx context.Context, seg wal.Segment) (io.ReadCloser, wal.LSN, error)
+	history(ctx context.Context, t wal.Timeline) ([]byte, error)
+}
+
+// openPlace opens the repository of a place and gives its identity. Another repository at the same path is refused: its
+// "absent" would end a recovery early.
+func openPlace(ctx context.Context, p Place, server, systemID string) (source, string, error) {
+	if p.Path == "" {
+		return nil, "", &state.Error{Code: state.CodeIO, Text: fmt.Sprintf("repository %q has no path, and this pgkeep reads no other kind", p.Label)}
+	}
+	st, err := file.Open(p.Path, file.Options{})
+	if err != nil {
+		return nil, "", fmt.Errorf("open repository %q: %w", p.Label, err)
+	}
+	r, err := repository.Open(ctx, st)
+	if err != nil {
+		return nil, "", fmt.Errorf("open repository %q: %w", p.Label, err)
+	}
+	if p.ID != "" && r.ID() != p.ID {
+		return nil, "", &state.Error{
+			Code: state.CodeIdentity, Text: fmt.Sprintf("%s holds repository %s, and the route was made from %s", p.Path, r.ID(), p.ID),
+			Hint: "mount the right one",
+		}
+	}
+	return archived{r.Cluster(server, systemID)}, r.ID(), nil
+}
+
+// archived is a cluster's WAL in a repository.
+type archived struct{ c *repository.Cluster }
+
+func (a archived) segment(ctx context.Context, seg wal.Segment) (io.ReadCloser, error) {
+	w, err := a.c.OpenSegment(ctx, seg)
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+func (a archived) partial(ctx context.Context, seg wal.Segment) (io.ReadCloser, wal.LSN, error) {
+	w, upTo, err := a.c.OpenPartial(ctx, seg)
+	if err != nil {
+		return nil, 0, err
+	}
+	return w, upTo, nil
+}
+
+func (a archived) history(ctx context.Context, t wal.Timeline) ([]byte, error) {
+	return a.c.History(ctx, t)
+}
+
+// local is a directory of plain segments: WAL that was copied beforehand, or a receiver's spool.
+type local struct {
+	dir  string
+	size wal.SegmentSize
+}
+
+func (l local) open(name string) (*os.File, error) {
+	f, err := os.Open(filepath.Join(l.dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open %s: %w", name, store.ErrNotExist)
+	}
+	return f, err
+}
+
+func (l local) segment(_ context.Context, seg wal.Segment) (io.ReadCloser, error) {
+	f, err := l.open(seg.Name(l.size))
+	if errors.Is(err, store.ErrNotExist) {
+		f, err = l.open(seg.Name(l.size) + ".done")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (l local) partial(_ context.Context, seg wal.Segment) (io.ReadCloser, wal.LSN, error) {
+	f, err := l.open(seg.Name(l.size) + ".partial")
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return f, seg.Start(l.size) + wal.LSN(min(info.Size(), l.size.Bytes())), nil
+}
+
+func (l local) history(_ context.Context, t wal.Timeline) ([]byte, error) {
+	f, err := l.open(t.HistoryName())
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 1<<20))
+}
