@@ -5,10 +5,10 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
 
@@ -126,7 +126,7 @@ func (m *memoryArchive) OpenSegment(ctx context.Context, seg wal.Segment) (io.Re
 	if b, ok := m.whole[seg]; ok {
 		return io.NopCloser(bytes.NewReader(b)), nil
 	}
-	return nil, fmt.Errorf("open segment: %w", os.ErrNotExist)
+	return nil, fmt.Errorf("open segment: %w", store.ErrNotExist)
 }
 
 func (m *memoryArchive) OpenPartial(ctx context.Context, seg wal.Segment) (io.ReadCloser, wal.LSN, error) {
@@ -135,7 +135,7 @@ func (m *memoryArchive) OpenPartial(ctx context.Context, seg wal.Segment) (io.Re
 	if b, ok := m.partial[seg]; ok {
 		return io.NopCloser(bytes.NewReader(b)), seg.Start(m.z) + wal.LSN(len(b)), nil
 	}
-	return nil, 0, fmt.Errorf("open partial: %w", os.ErrNotExist)
+	return nil, 0, fmt.Errorf("open partial: %w", store.ErrNotExist)
 }
 
 func (m *memoryArchive) PutHistory(ctx context.Context, t wal.Timeline, content []byte) error {

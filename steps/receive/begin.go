@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/postgres"
+	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/spool"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
@@ -291,7 +291,7 @@ func (s *session) seed(ctx context.Context, a answer) error {
 			defer r.Close()
 			return s.spool.Seed(seg, a.newest.To, r)
 		}
-		if !errors.Is(err, os.ErrNotExist) {
+		if !errors.Is(err, store.ErrNotExist) {
 			return fmt.Errorf("read segment %s from a repository: %w", seg.Name(z), err)
 		}
 	}

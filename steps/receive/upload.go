@@ -15,6 +15,10 @@ import (
 // indexEvery is how long new WAL may stay out of an archive's index.
 const indexEvery = time.Hour
 
+// errPush marks what went wrong with an unfinished segment. Other bytes in the archive are no fork yet: they may have been
+// damaged here. The check of the whole segment, and its put, decide.
+var errPush = errors.New("the segment is unfinished")
+
 // uploader brings the queue, and between its jobs the unfinished segment, into one archive. It waits for nobody and
 // nobody waits for it.
 type uploader struct {
@@ -58,7 +62,7 @@ func (u *uploader) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if state.CodeOf(err) == state.CodeFork {
+		if state.CodeOf(err) == state.CodeFork && !errors.Is(err, errPush) {
 			return err
 		}
 		u.s.report.problem(aboutArchive(u.archive.Name), err)
@@ -231,7 +235,7 @@ func (u *uploader) push(ctx context.Context, c Cluster, seg wal.Segment, upTo wa
 	defer f.Close()
 	name := fmt.Sprintf("push segment %s up to %s", seg.Name(u.s.cluster.SegmentSize), upTo)
 	if err := u.named(name, c.PutPartial(ctx, seg, upTo, f)); err != nil {
-		return err
+		return errors.Join(err, errPush)
 	}
 	u.pushedSeg, u.pushed, u.pushedAt = seg, upTo, time.Now()
 	return nil
