@@ -252,6 +252,7 @@ func TestTLS(t *testing.T) {
 		} {
 			refusal(t, at+bad, files, want)
 		}
+		testStreamOverTLS(t, s, at+"host=localhost sslmode=verify-full sslrootcert=/ca", files)
 		if v >= 17 {
 			refusal(t, at+"host=localhost sslmode=verify-full sslrootcert=/ca sslnegotiation=direct", files, "")
 		}
@@ -262,4 +263,30 @@ func TestTLS(t *testing.T) {
 	expired, expiredKey := ca.issue(t, "localhost", time.Now().Add(-time.Hour))
 	s := tlsServer(t, versions[0], expired, expiredKey, ca.pem())
 	refusal(t, fmt.Sprintf("host=localhost port=%d user=postgres sslmode=verify-full sslrootcert=/ca", s.Port), files, state.CodeTLS)
+}
+
+// testStreamOverTLS lets deadlines pass and goes on: a deadline must not spoil the TLS session.
+func testStreamOverTLS(t *testing.T, s *pgtest.Server, conninfo string, files memory) {
+	t.Helper()
+	info, err := postgres.ParseConninfo(conninfo, nil, files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := postgres.ConnectReplication(t.Context(), info, postgres.ConnectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	got := collected{start: flushed(t, s)}
+	stream, err := r.Stream(t.Context(), postgres.StreamOptions{Timeline: 1, From: got.start})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		testIdle(t, stream)
+		s.Exec(t, "create table x as select g, md5(g::text) from generate_series(1, 20000) g; drop table x")
+		if err := got.until(t, stream, flushed(t, s)); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

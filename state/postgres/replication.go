@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -24,6 +25,8 @@ type Replication struct {
 	version int
 	pid     uint32
 	broken  error // why the connection can no longer be used
+	closing sync.Once
+	closed  error // of closing
 }
 
 // ConnectReplication opens a walsender session for physical replication with the first host that fits.
@@ -63,15 +66,11 @@ func (r *Replication) Version() int { return r.version }
 // PID gives the walsender's process id on the server.
 func (r *Replication) PID() int { return int(r.pid) }
 
-// Close ends the session without waiting for the server.
+// Close ends the session without waiting for the server. It may be called while another call is running, which then
+// fails, and more than once.
 func (r *Replication) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if r.broken == nil {
-		_ = r.wire.send(ctx, 'X', nil)
-	}
-	r.broken = net.ErrClosed
-	return r.wire.conn.Close()
+	r.closing.Do(func() { r.closed = r.wire.close() })
+	return r.closed
 }
 
 // System is what IDENTIFY_SYSTEM says.

@@ -105,6 +105,14 @@ func testFacts(t *testing.T, s *pgtest.Server) {
 	if len(f.Tablespaces) != 1 || f.Tablespaces[0].Name != "fast" || f.Tablespaces[0].Location != space || f.Tablespaces[0].Size < 8192 {
 		t.Errorf("tablespaces: %+v", f.Tablespaces)
 	}
+	patroni, err := postgres.Connect(t.Context(), parse(t, s.Conninfo()), postgres.ConnectOptions{ApplicationName: "Patroni heartbeat"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer patroni.Close()
+	if seen, err := patroni.Facts(t.Context()); err != nil || !seen.Patroni {
+		t.Errorf("Patroni was not seen: %v", err)
+	}
 	if f.SizeBytes < 10<<20 || f.Patroni || f.Host != fmt.Sprintf("127.0.0.1:%d", s.Port) {
 		t.Errorf("size %d, Patroni %t, host %s", f.SizeBytes, f.Patroni, f.Host)
 	}

@@ -331,5 +331,5 @@ func (s *Stream) SendStatus(ctx context.Context, status Status) error {
 	return nil
 }
 
-// Close ends the session, and so frees the slot, without waiting for the server.
+// Close ends the session, and so frees the slot, without waiting for the server. It may be called while Next waits.
 func (s *Stream) Close() error { return s.r.Close() }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/postgres"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
 	"github.com/pgkeep/pgkeep/state/wal"
@@ -184,6 +185,12 @@ func TestStreamFollowsAPromotion(t *testing.T) {
 			if err := got.until(t, stream, flushed(t, s)); err != nil {
 				t.Fatal(err)
 			}
+			if err := connect(t, b.Conninfo()).CreateSlot(t.Context(), "ours"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := connect(t, b.Conninfo()).SwitchWAL(t.Context()); state.CodeOf(err) != state.CodeSettings {
+				t.Fatalf("switch on a standby: %v", err)
+			}
 			b.Promote(t)
 			var end *postgres.EndOfTimeline
 			if err := got.until(t, stream, 1<<62); !errors.As(err, &end) || end.Next != 2 || end.Switch != got.end() {
@@ -220,6 +227,23 @@ func testSecondTimeline(t *testing.T, b *pgtest.Server, r *postgres.Replication,
 	f, err := connect(t, b.Conninfo()).Facts(t.Context())
 	if err != nil || f.InRecovery || f.Timeline != 2 {
 		t.Fatalf("promoted: %+v, %v", f, err)
+	}
+}
+
+func TestCloseEndsAWait(t *testing.T) {
+	s := pgtest.Start(t, pgtest.Options{})
+	r := walsender(t, s.Conninfo())
+	end := flushed(t, s)
+	stream, err := r.Stream(t.Context(), postgres.StreamOptions{Timeline: 1, From: end})
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(50*time.Millisecond, func() { _ = stream.Close() })
+	for err == nil {
+		_, err = stream.Next(t.Context(), time.Now().Add(time.Minute))
+	}
+	if state.CodeOf(err) != state.CodeUnreachable {
+		t.Fatal(err)
 	}
 }
 

@@ -134,7 +134,7 @@ func (r *resolver) tlsClient(c *Conninfo) error {
 	return nil
 }
 
-// configs gives the TLS configurations to try with a host, in order; nil in the list means none of TLS.
+// tlsConfigs gives the TLS configurations to try with a host, in order; nil in the list means none of TLS.
 func (c Conninfo) tlsConfigs(h host) []*tls.Config {
 	if c.sslmode == "disable" || len(h.name) > 0 && h.name[0] == '/' {
 		return []*tls.Config{nil}

@@ -184,15 +184,27 @@ func (w *wire) send(ctx context.Context, kind byte, body []byte) error {
 	w.out = append(w.out[:0], kind)
 	w.out = binary.BigEndian.AppendUint32(w.out, uint32(len(body)+4))
 	w.out = append(w.out, body...)
-	deadline := time.Now().Add(writeTimeout) //nolint:forbidigo // a socket's deadline is about this machine's clock
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
-	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	deadline, _ := ctx.Deadline()
 	if err := w.conn.SetWriteDeadline(deadline); err != nil {
 		return err
 	}
 	_, err := w.conn.Write(w.out)
 	return err
+}
+
+// close says goodbye, when nobody is in the middle of a word, and closes the connection.
+func (w *wire) close() error {
+	if w.writes.TryLock() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if deadline, ok := ctx.Deadline(); ok && w.conn.SetWriteDeadline(deadline) == nil {
+			_, _ = w.conn.Write([]byte{'X', 0, 0, 0, 4})
+		}
+		w.writes.Unlock()
+	}
+	return w.conn.Close()
 }
 
 func (w *wire) sendQuery(ctx context.Context, q string) error {

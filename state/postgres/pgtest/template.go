@@ -3,6 +3,7 @@ package pgtest
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io/fs"
@@ -77,15 +78,22 @@ func templateCache(bin string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(base, "clusters", strconv.Itoa(os.Geteuid()), fmt.Sprintf("%x-%x", info.Size(), info.ModTime().Unix()))
-	if err := os.MkdirAll(dir, 0o755); err != nil { // #nosec: the server is another user
-		return "", err
+	release := fmt.Sprintf("%x-%x", info.Size(), info.ModTime().Unix())
+	dir := filepath.Join(base, "clusters", strconv.Itoa(os.Geteuid()), release)
+	err = os.MkdirAll(dir, 0o755) // #nosec: the server is another user
+	switch {
+	case os.Geteuid() == 0 && (err != nil || !reachable(dir)):
+		dir = filepath.Join("/var/cache/pgkeep/clusters", release)
+	case errors.Is(err, fs.ErrPermission): // a folder that another user filled
+		own, cerr := os.UserCacheDir()
+		if cerr != nil {
+			return "", err
+		}
+		dir = filepath.Join(own, "pgkeep", "clusters", release)
+	default:
+		return dir, err
 	}
-	if os.Geteuid() == 0 && !reachable(dir) {
-		dir = "/var/cache/pgkeep/clusters"
-		return dir, os.MkdirAll(dir, 0o755) // #nosec: as above
-	}
-	return dir, nil
+	return dir, os.MkdirAll(dir, 0o755) // #nosec: as above
 }
 
 // reachable tells whether others may pass every folder down to dir.
