@@ -36,6 +36,7 @@ type stage struct {
 	tried    map[string][]time.Time
 	notified []string
 	watchdog time.Duration
+	reload   chan os.Signal
 	looks    int
 }
 
@@ -151,6 +152,8 @@ func play(t *testing.T, s *stage, o Options, script func()) {
 			o.Log = slog.New(slog.DiscardHandler)
 		}
 		s.tried = map[string][]time.Time{}
+		s.reload = make(chan os.Signal) // made in the bubble, so that waiting for it lets time go on
+		o.Reload = s.reload
 		a := newAgent(o, spec, s)
 		a.world, a.build, s.agent = s, s.plan, a
 		ctx, end := context.WithCancel(t.Context())
@@ -290,11 +293,10 @@ func TestDestructiveStepsWait(t *testing.T) {
 }
 
 func TestBadConfigurationLeavesTheOneBefore(t *testing.T) {
-	reload := make(chan os.Signal)
 	bad := true
 	loads := 0
 	var log strings.Builder
-	o := Options{Reload: reload, Log: slog.New(slog.NewTextHandler(&log, nil)), Load: func() (*hclspec.Spec, hcl.Diagnostics) {
+	o := Options{Log: slog.New(slog.NewTextHandler(&log, nil)), Load: func() (*hclspec.Spec, hcl.Diagnostics) {
 		loads++
 		if bad {
 			return nil, hcl.Diagnostics{{Severity: hcl.DiagError, Summary: "Unsupported argument"}}
@@ -304,14 +306,14 @@ func TestBadConfigurationLeavesTheOneBefore(t *testing.T) {
 	s := &stage{}
 	play(t, s, o, func() {
 		time.Sleep(time.Minute)
-		reload <- syscall.SIGHUP
+		s.reload <- syscall.SIGHUP
 		time.Sleep(time.Minute)
 		if got := s.agent.receivers.servers(); !slices.Equal(got, []string{"orders"}) {
 			t.Errorf("after the bad configuration these receive: %v", got)
 		}
 		bad, s.receive = false, func(ctx context.Context, _ int) error { <-ctx.Done(); return ctx.Err() }
 		starts := len(s.starts)
-		reload <- syscall.SIGHUP
+		s.reload <- syscall.SIGHUP
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if len(s.starts) == starts && len(s.agent.receivers.servers()) != 0 {
