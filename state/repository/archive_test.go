@@ -376,7 +376,9 @@ func damageClasses(c *Cluster, segs []wal.Segment) []damageClass {
 			_, err := c.Histories(ctx)
 			return err
 		}},
-		{"gap", each(func(s wal.Segment) string { return k.gapFile(wal.Range{Timeline: 1, From: 1, To: wal.LSN(s.Number + 5)}) }), func(ctx context.Context, c *Cluster, i int) error {
+		{"gap", each(func(s wal.Segment) string {
+			return k.gapFile(wal.Range{Timeline: 1, From: 1, To: wal.LSN(s.Number + 5)})
+		}), func(ctx context.Context, c *Cluster, i int) error {
 			_, err := c.Gaps(ctx)
 			return err
 		}},

@@ -15,7 +15,8 @@ const deleteStep = 500
 // gives the stored bytes that it freed. Whether anybody needs that WAL is for the caller to know.
 //
 // The index never promises what is gone: an index that does not count the doomed segments is put before they are deleted, and names them, so
-// that a deletion that was cut short is seen and its rest becomes visible again. Running it again finishes the work.
+// that a deletion that was cut short is seen and its rest becomes visible again. Running it again finishes the work. Only where the disk is too
+// full for that index is it left out: room must come from somewhere, and the index is put right once there is some.
 func (c *Cluster) DeleteWAL(ctx context.Context, r []wal.Range) (freed int64, err error) {
 	z, err := c.segmentSize(ctx)
 	if err != nil {
@@ -37,7 +38,7 @@ func (c *Cluster) DeleteWAL(ctx context.Context, r []wal.Range) (freed int64, er
 }
 
 func (c *Cluster) deleteTimeline(ctx context.Context, t wal.Timeline, z wal.SegmentSize, doomed []wal.Range) (freed int64, err error) {
-	if err := c.WriteIndex(ctx, t); err != nil { // what an earlier deletion left becomes visible
+	if err := c.WriteIndex(ctx, t); err != nil && !isFull(err) { // what an earlier deletion left becomes visible
 		return 0, err
 	}
 	views, err := c.survey(ctx, t, z)
@@ -99,7 +100,7 @@ func (c *Cluster) deleteInLog(ctx context.Context, t wal.Timeline, l log, z wal.
 			gone[inLog(o.Segment, z)] = true
 		}
 	}
-	if err := c.announceRemoval(ctx, t, l, z, gone); err != nil {
+	if err := c.announceRemoval(ctx, t, l, z, gone); err != nil && !isFull(err) {
 		return 0, err
 	}
 	for step := range slices.Chunk(keys, deleteStep) {

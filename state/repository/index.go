@@ -298,4 +298,5 @@ func (c *Cluster) RebuildIndex(ctx context.Context, t wal.Timeline) error {
 }
 
 func isCorrupt(err error) bool { return state.CodeOf(err) == state.CodeCorrupt }
+func isFull(err error) bool    { return state.CodeOf(err) == state.CodeDiskFull }
 func isFork(err error) bool    { return state.CodeOf(err) == state.CodeFork }

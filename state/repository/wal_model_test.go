@@ -183,7 +183,9 @@ func TestArchiveModel(t *testing.T) {
 				}
 			},
 			"put after a gap": func(rt *rapid.T) { a.put(t, timeline.Draw(rt, "timeline"), rapid.Uint64Range(1, 5).Draw(rt, "skip")) },
-			"part":            func(rt *rapid.T) { a.part(t, timeline.Draw(rt, "timeline"), 8192*rapid.Int64Range(1, 127).Draw(rt, "pages")) },
+			"part": func(rt *rapid.T) {
+				a.part(t, timeline.Draw(rt, "timeline"), 8192*rapid.Int64Range(1, 127).Draw(rt, "pages"))
+			},
 			"index": func(rt *rapid.T) {
 				if err := a.c.WriteIndex(t.Context(), timeline.Draw(rt, "timeline")); err != nil {
 					rt.Fatal(err)
