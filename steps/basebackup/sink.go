@@ -162,13 +162,17 @@ func (t *taking) Manifest(r io.Reader) error {
 		return t.each(func(g *group) error { return g.stream.WriteManifest(p) })
 	})
 	tee := io.TeeReader(r, keep)
-	if _, err := postgres.WalkManifest(tee, t.members.listed); err != nil {
+	_, err := postgres.WalkManifest(tee, t.members.listed)
+	if err == nil {
+		err = t.members.allListed()
+	}
+	if err != nil {
 		return &state.Error{Code: state.CodeCorrupt, Text: "the server's backup manifest and its data disagree", Hint: "take the backup again", Err: err}
 	}
 	if _, err := io.Copy(io.Discard, tee); err != nil {
 		return fmt.Errorf("read backup manifest: %w", err)
 	}
-	return t.members.allListed()
+	return nil
 }
 
 func (t *taking) endData() error {

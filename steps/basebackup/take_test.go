@@ -2,7 +2,6 @@ package basebackup
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -337,5 +336,3 @@ func TestTakeFromStandby(t *testing.T) {
 	_, err = Take(t.Context(), walsender(t, standby), []*repository.Cluster{c}, o)
 	check(t, err)
 }
-
-var _ = errors.Is
