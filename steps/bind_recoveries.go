@@ -19,14 +19,17 @@ func (r realRecoveries) Restore(ctx context.Context, name string, route plan.Rou
 	if err != nil {
 		return fmt.Errorf("open repository %q: %w", route.Repository, err)
 	}
-	backup, err := repo.Cluster(route.Server, route.SystemID).OpenBackup(ctx, route.Backup)
+	cluster := repo.Cluster(route.Server, route.SystemID)
+	backup, err := cluster.OpenBackup(ctx, route.Backup)
 	if err != nil {
 		return fmt.Errorf("open backup %s: %w", route.Backup, err)
 	}
 	evidence, err := recovery.Restore(ctx, recovery.Options{
 		Route:   route,
 		Backup:  backup,
+		Holder:  cluster,
 		Places:  r.places(route),
+		Spool:   r.spoolHere(route.Server),
 		Program: r.o.Program,
 		Now:     r.o.Now,
 		Report:  report,
@@ -35,7 +38,20 @@ func (r realRecoveries) Restore(ctx context.Context, name string, route plan.Rou
 		return err
 	}
 	evidence.Recovery = name
+	if err := cluster.PutEvidence(ctx, evidence.Ended, evidence); err != nil {
+		return fmt.Errorf("keep the evidence of the recovery: %w", err)
+	}
 	return nil
+}
+
+// spoolHere gives the directory of the server's spool, when it is on this machine; WAL that no repository has yet is
+// read from there.
+func (r realRecoveries) spoolHere(server string) string {
+	dir, err := r.spoolOf(server)
+	if err != nil {
+		return ""
+	}
+	return dir
 }
 
 // places gives the route's repository first, then the server's others that are on this machine.

@@ -2,7 +2,6 @@ package steps
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/pgkeep/pgkeep/hclspec"
@@ -107,19 +106,4 @@ func (c liveCluster) Backups(ctx context.Context) ([]state.Backup, error) {
 		}
 	}
 	return backups, err
-}
-
-// eachRepository does f in every repository named; a failure in one does not keep it from the others.
-func (r real) eachRepository(ctx context.Context, labels []string, f func(*repository.Repository) error) error {
-	var all error
-	for _, label := range labels {
-		repo, err := r.openRepository(ctx, label)
-		if err == nil {
-			err = f(repo)
-		}
-		if err != nil {
-			all = errors.Join(all, fmt.Errorf("repository %q: %w", label, err))
-		}
-	}
-	return all
 }

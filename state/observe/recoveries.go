@@ -16,8 +16,10 @@ func (l *look) recoveries(ctx context.Context) {
 		return
 	}
 	l.seen.Recoveries = map[string]state.Destination{}
+	l.seen.Targets = map[string]state.TargetFact{}
 	for _, r := range l.o.Recoveries {
 		l.destination(ctx, r)
+		l.target(ctx, r)
 	}
 	l.all.Wait()
 }

@@ -1,0 +1,113 @@
+package observe
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/pgkeep/pgkeep/hclspec"
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/host"
+	"github.com/pgkeep/pgkeep/state/repository"
+	"github.com/pgkeep/pgkeep/state/repository/store/file"
+)
+
+// target asks the repositories of a recovery's server, one after the other, until one proves that the target can be
+// reached. When none does, the last answer stands.
+func (l *look) target(ctx context.Context, r hclspec.Recovery) {
+	limit := l.o.RepositoryTimeout
+	late := func(err error) state.TargetFact {
+		return state.TargetFact{Unknown: &state.Unknown{
+			Code:    state.CodeIO,
+			Because: fmt.Sprintf("finding the target of %s took longer than %s: %v", r.Name, limit, err),
+			Hint:    "look whether the repository's file system hangs",
+		}}
+	}
+	sources := l.sources(r.Server)
+	receiver := l.receiverOf(r.Server)
+	ask(ctx, l, limit, func(ctx context.Context) state.TargetFact {
+		fact := state.TargetFact{Unknown: &state.Unknown{
+			Code:    state.CodeTarget,
+			Because: "no repository that was seen holds anything of " + r.Server,
+			Hint:    "pgkeep status",
+		}}
+		for _, s := range sources {
+			if fact = s.ask(ctx, r, receiver); fact.Reachable {
+				break
+			}
+		}
+		return fact
+	}, late, func(fact state.TargetFact) { l.seen.Targets[r.Name] = fact })
+}
+
+// source is one repository's cluster in which a target is looked for.
+type source struct {
+	path    string
+	cluster state.Cluster
+}
+
+// sources gives what was seen of a server: in its own repositories, or in all of them when the configuration no longer
+// knows it.
+func (l *look) sources(server string) []source {
+	i := slices.IndexFunc(l.spec.Servers, func(s hclspec.Server) bool { return s.Name == server })
+	var out []source
+	for _, x := range l.spec.Repositories {
+		if i >= 0 && !slices.Contains(l.spec.Servers[i].Repositories, x.Name) || !host.IsHere(x.Host, l.o.Host) {
+			continue
+		}
+		seen := l.seen.Repositories[x.Name]
+		if c, ok := l.clusterOf(seen, server); ok && seen.Unknown == nil {
+			out = append(out, source{path: x.Path, cluster: c})
+		}
+	}
+	return out
+}
+
+// clusterOf gives the cluster of the system identifier that the server has now; of a server that did not answer, the one
+// whose newest backup is the newest.
+func (l *look) clusterOf(r state.Repository, server string) (state.Cluster, bool) {
+	var best state.Cluster
+	found := false
+	for _, c := range r.Clusters[server] {
+		if c.SystemID == l.seen.Servers[server].SystemID {
+			return c, true
+		}
+		if !found || newestID(c) > newestID(best) {
+			best, found = c, true
+		}
+	}
+	return best, found
+}
+
+// newestID gives the id of the newest backup; ids begin with their time.
+func newestID(c state.Cluster) string {
+	if len(c.Backups) == 0 {
+		return ""
+	}
+	return c.Backups[len(c.Backups)-1].ID
+}
+
+// receiverOf gives the server's receiver when it was seen: it proves that a server was silent.
+func (l *look) receiverOf(server string) *state.Receiver {
+	r, ok := l.seen.Receivers[server]
+	if !ok || r.Unknown != nil {
+		return nil
+	}
+	return &r
+}
+
+func (s source) ask(ctx context.Context, r hclspec.Recovery, receiver *state.Receiver) state.TargetFact {
+	st, err := file.Open(s.path, file.Options{})
+	if err != nil {
+		return state.TargetFact{Unknown: unknown(err)}
+	}
+	defer st.Close()
+	repo, err := repository.Open(ctx, st)
+	if err != nil {
+		return state.TargetFact{Unknown: unknown(err)}
+	}
+	cluster := repo.Cluster(s.cluster.Name, s.cluster.SystemID)
+	return Target(ctx, TargetOptions{
+		Target: r.Target, Cluster: s.cluster, Archive: ArchiveOf(cluster, s.cluster.SegmentSize), Receiver: receiver,
+	})
+}
