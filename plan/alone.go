@@ -63,14 +63,26 @@ func (b *builder) serverNamed(name string) *hclspec.Server {
 func (b *builder) asked(name string) *server {
 	spec := b.serverNamed(name)
 	if spec == nil {
-		known := make([]string, 0, len(b.spec.Servers))
-		for _, s := range b.spec.Servers[:min(20, len(b.spec.Servers))] {
+		var known []string
+		for _, s := range b.spec.Servers {
 			known = append(known, s.Name)
 		}
-		b.refuseAsked("No such server", fmt.Sprintf("The configuration has no server %q. It has: %s.", name, strings.Join(known, ", ")), nil)
+		b.refuseAsked("No such server", fmt.Sprintf("The configuration has no server %q. It has %s.", name, names(known)), nil)
 		return nil
 	}
 	return b.gather(spec)
+}
+
+// names lists up to twenty names, or says that there are none.
+func names(list []string) string {
+	const most = 20
+	switch {
+	case len(list) == 0:
+		return "none"
+	case len(list) > most:
+		return strings.Join(list[:most], ", ") + fmt.Sprintf(" and %d more", len(list)-most)
+	}
+	return strings.Join(list, ", ")
 }
 
 func (b *builder) backupNow(name string, now BackupNow) {
@@ -194,7 +206,7 @@ func (b *builder) deleteFrom(s *server, h *home, c *state.Cluster, d DeleteBacku
 	}
 	step.Action = action
 	step.Effect = fmt.Sprintf("what only %s could recover is lost after a day", strings.Join(action.Backups, " or "))
-	step.Requires = []Condition{{Code: "still-needless", Text: "none of them is held, referred to or needed meanwhile"}}
+	step.Requires = []Condition{{Code: NeedStillNeedless, Text: "none of them is held, referred to or needed meanwhile"}}
 	b.step(step)
 }
 

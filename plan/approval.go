@@ -61,9 +61,26 @@ func (p *Plan) Count() (add, change, destroy int) {
 	return add, change, destroy
 }
 
-// Summary gives the line that CI tools parse, in the words that they know.
+// hindered tells whether something that the configuration asks for now could not be planned: then nothing matches.
+func (p *Plan) hindered() bool {
+	for _, n := range p.NotDone {
+		if n.Why.Code != notYet && n.Why.Code != stillRunning {
+			return true
+		}
+	}
+	return false
+}
+
+// The codes of reasons for which waiting is all that is needed.
+const (
+	notYet       = "schedule-not-now"
+	stillRunning = "backup-running"
+)
+
+// Summary gives the line that CI tools parse, in the words that they know. That nothing is to be done is said only when
+// everything could be looked at.
 func (p *Plan) Summary() string {
-	if len(p.Steps) == 0 {
+	if len(p.Steps) == 0 && !p.hindered() {
 		return "No changes. Your infrastructure matches the configuration."
 	}
 	add, change, destroy := p.Count()

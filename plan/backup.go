@@ -27,7 +27,7 @@ func (b *builder) backup(s *server) {
 	if running := s.running(); running != nil {
 		b.notDone(NotDone{
 			What: "take-backup of " + s.Name,
-			Why:  because("backup-running", fmt.Sprintf("%s is being written since %s by %s", running.ID, Moment(running.Began), orUnknown(running.Host)), s.Where.Of("backup")),
+			Why:  because(stillRunning, fmt.Sprintf("%s is being written since %s by %s", running.ID, Moment(running.Began), orUnknown(running.Host)), s.Where.Of("backup")),
 		})
 		return
 	}
@@ -86,9 +86,9 @@ func (b *builder) takeBackup(s *server, action TakeBackup, why []Reason) {
 	}
 	requires := []Condition{{Code: NeedSystem, Value: s.systemID, Text: s.Name + " is system identifier " + s.systemID}}
 	if action.Schedule != "" {
-		requires = append(requires, Condition{Code: "no-backup-since", Text: "no backup began at or after " + Moment(action.Due)})
+		requires = append(requires, Condition{Code: NeedNoBackupSince, Text: "no backup began at or after " + Moment(action.Due)})
 	}
-	b.step(Step{
+	s.retry = b.step(Step{
 		ID: "server." + s.Name + "/backup", Action: action, Change: Add, Impact: Safe, Host: host,
 		Because: why, Effect: effect, After: slices.Clone(s.after), Requires: requires,
 	})
@@ -193,13 +193,16 @@ func (b *builder) scheduled(s *server) (*due, *Reason) {
 		if b.opt.IgnoreDue {
 			continue
 		}
-		isDue, why := d.verdict(s.allBackups(), b.now)
+		isDue, why, again := d.verdict(s.allBackups(), b.now)
 		if isDue {
 			r := because("schedule-due", d.spec.Address+": "+why, at)
 			return d, &r
 		}
 		if why != "" {
-			b.notDone(NotDone{What: "take-backup of " + s.Name, Why: because("schedule-not-now", why, at)})
+			b.notDone(NotDone{What: "take-backup of " + s.Name, Why: because(notYet, why, at)})
+		}
+		if !again.IsZero() {
+			b.plan.NextDue = append(b.plan.NextDue, Due{At: again, What: "take-backup (again)", Subject: s.Name})
 		}
 	}
 	return nil, nil

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,14 +29,21 @@ func (b *builder) clean(s *server) {
 	}
 }
 
-// incomplete removes backups whose writer is dead, and what is left of those decided aborted.
+// incomplete removes backups whose writer is dead, and what is left of those decided aborted. Tries that failed since a
+// schedule's tick are what its back-off is told by: they go only after a backup that succeeds.
 func (b *builder) incomplete(s *server, h *home, c *state.Cluster) []string {
-	var ids, texts []string
+	var ids, texts, after []string
 	var bytes int64
 	for i := range c.Backups {
 		k := &c.Backups[i]
 		if k.State != state.BackupAbandoned && k.State != state.BackupAborted {
 			continue
+		}
+		if b.tells(s, k) {
+			if s.retry == "" {
+				continue
+			}
+			after = []string{s.retry}
 		}
 		ids = append(ids, k.ID)
 		bytes += k.StoredBytes
@@ -52,10 +60,10 @@ func (b *builder) incomplete(s *server, h *home, c *state.Cluster) []string {
 		return nil
 	}
 	step := Step{
-		ID: b.cleanID(s, "incomplete", h, c), Change: Destroy, Impact: Safe, Host: h.spec.Host,
+		ID: b.cleanID(s, "incomplete", h, c), Change: Destroy, Impact: Safe, Host: h.spec.Host, After: after,
 		Action:   RemoveIncomplete{Server: s.Name, SystemID: c.SystemID, Repository: h.spec.Name, Backups: ids},
 		Effect:   "no restore point is lost: none of them was ever complete",
-		Requires: []Condition{{Code: "undecided", Text: "none of them was committed meanwhile"}},
+		Requires: []Condition{{Code: NeedUndecided, Text: "none of them was committed meanwhile"}},
 	}
 	if bytes > 0 {
 		step.Effect += "; frees up to " + Size(bytes)
@@ -64,6 +72,24 @@ func (b *builder) incomplete(s *server, h *home, c *state.Cluster) []string {
 		step.Because = append(step.Because, because("incomplete", t, h.spec.Where.Block))
 	}
 	return []string{b.step(step)}
+}
+
+// tells tells whether a failed try is one that a schedule without a backup since its tick is told by.
+func (b *builder) tells(s *server, k *state.Backup) bool {
+	for _, d := range b.schedules[s.Name] {
+		if d.last.IsZero() || begunAt(k, b.now).Before(d.last) {
+			continue
+		}
+		served := false
+		for _, o := range s.allBackups() {
+			failed := o.State == state.BackupAborted || o.State == state.BackupAbandoned
+			served = served || !failed && !begunAt(o, b.now).Before(d.last)
+		}
+		if !served {
+			return true
+		}
+	}
+	return false
 }
 
 // cleanID names a step on one cluster of one repository; only clusters of former system identifiers are told apart.
@@ -152,7 +178,10 @@ func (b *builder) prune(s *server, h *home, r Retained, rules Rules) {
 	at := rules.Blocks[0].Where
 	step := Step{
 		ID: b.cleanID(s, "prune", h, h.archive.Cluster), Change: Destroy, Impact: Declared, Host: h.spec.Host,
-		Requires: []Condition{{Code: "still-needless", Text: "none of them is held, referred to or needed meanwhile"}},
+		Requires: []Condition{
+			{Code: NeedStillNeedless, Text: "none of them is held, referred to or needed meanwhile"},
+			{Code: NeedUsableLeft, Value: strconv.Itoa(min(rules.Minimum, r.Usable)), Text: "usable backups that stay: at least " + strconv.Itoa(min(rules.Minimum, r.Usable))},
+		},
 	}
 	action := Prune{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name}
 	var bytes int64
@@ -221,7 +250,7 @@ func (b *builder) pruneEffect(s *server, r Retained, bytes int64) string {
 func (b *builder) sweep(s *server, h *home, r Retained) {
 	step := Step{
 		ID: b.cleanID(s, "sweep", h, h.archive.Cluster), Change: Destroy, Impact: Safe, Host: h.spec.Host,
-		Effect: "no restore point is lost: these are deleted already", Requires: []Condition{{Code: "tombed", Text: "each has its TOMB for a day and no unexpired hold"}},
+		Effect: "no restore point is lost: these are deleted already", Requires: []Condition{{Code: NeedTombed, Text: "each has its TOMB for a day and no unexpired hold"}},
 	}
 	action := Prune{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, Sweep: true}
 	for _, f := range r.Fates {
@@ -254,17 +283,14 @@ func (r Retained) referrer(k *state.Backup) string {
 // pruneWAL deletes the WAL of the ranges.
 func (b *builder) pruneWAL(s *server, h *home, r Retained, free []wal.Range, after []string) {
 	var total int64
-	var names []string
 	for _, f := range free {
 		total += f.Bytes()
-		names = append(names, f.String())
 	}
 	b.step(Step{
 		ID: b.cleanID(s, "wal", h, h.archive.Cluster), Change: Destroy, Impact: Safe, Host: h.spec.Host, After: after,
-		Action: PruneWAL{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, Ranges: free},
-		Because: []Reason{because("needless-wal", "no backup that counts stands before it on a line of history that stays: "+strings.Join(names, "; "),
-			r.rules.Blocks[0].Where.Block)},
+		Action:   PruneWAL{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, Ranges: free},
+		Because:  []Reason{because("needless-wal", "no backup that counts stands before it on a line of history that stays", r.rules.Blocks[0].Where.Block)},
 		Effect:   fmt.Sprintf("no restore point is lost; frees %s of WAL (before compression)", Size(total)),
-		Requires: []Condition{{Code: "still-needless", Text: "no backup that counts begins at or before it meanwhile"}},
+		Requires: []Condition{{Code: NeedStillNeedless, Text: "no backup that counts begins at or before it meanwhile"}},
 	})
 }

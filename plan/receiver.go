@@ -47,7 +47,7 @@ func (b *builder) receiver(s *server) {
 		ID: "server." + s.Name + "/receiver", Action: StartReceiver{Server: s.Name}, Change: Add, Impact: Safe, Host: s.Receiver.Host,
 		Because: []Reason{because("no-receiver", b.whyReceiver(s, r, slot), s.Where.Of("receiver"))},
 		Effect:  b.receiverEffect(s), After: s.after,
-		Requires: []Condition{{Code: "slot-present", Text: "the slot " + s.Slot.Name + " exists and is not lost"}, {Code: "receiver-absent", Text: "no receiver of " + s.Name + " runs"}},
+		Requires: []Condition{{Code: NeedSlotPresent, Text: "the slot " + s.Slot.Name + " exists and is not lost"}, {Code: NeedNoReceiver, Text: "no receiver of " + s.Name + " runs"}},
 	}))
 }
 
@@ -68,7 +68,7 @@ func runOn(host string) string {
 func (b *builder) whyReceiver(s *server, r state.Receiver, slot *state.Slot) string {
 	text := "no receiver of " + s.Name + " runs"
 	if !r.Reported.IsZero() {
-		text += ", since " + Moment(r.Reported)
+		text = "no receiver of " + s.Name + " has run since " + Moment(r.Reported)
 	}
 	if slot != nil && slot.RestartLSN != 0 {
 		text += fmt.Sprintf("; the slot holds back %s of WAL", Size(slot.Retained))
@@ -79,7 +79,10 @@ func (b *builder) whyReceiver(s *server, r state.Receiver, slot *state.Slot) str
 func (b *builder) receiverEffect(s *server) string {
 	t, end, _ := b.durable(s)
 	text := "WAL is archived as it is written"
-	if end != 0 {
+	switch {
+	case s.lost != nil:
+		text = fmt.Sprintf("WAL is archived again, from %s of timeline %d on", s.lost.To, s.lost.Timeline)
+	case end != 0:
 		text = fmt.Sprintf("WAL is archived again, from %s of timeline %d on", end, t)
 	}
 	if s.Receiver.Synchronous {
@@ -164,27 +167,33 @@ func (b *builder) spool(s *server) {
 	}
 }
 
+// lineage refuses a server whose timeline does not go on from what is archived.
+func (b *builder) lineage(s *server) bool {
+	ours, end, _ := b.durable(s)
+	at := s.Where.Of("conninfo")
+	refuse := func(text, hint string) bool {
+		b.notDone(NotDone{What: "everything on " + s.Name, Why: because("other-history", text, at), Hint: hint})
+		b.finding(Finding{Severity: Error, Code: state.CodeFork, Subject: s.Address, Text: text, Hint: hint, Range: rangeOf(at)})
+		return false
+	}
+	if ours == 0 || s.seen.Timeline == 0 || s.seen.Timeline == ours {
+		return true
+	}
+	if s.seen.Timeline < ours {
+		return refuse(fmt.Sprintf("%s answers on timeline %d, and timeline %d of the same cluster is archived: this is a server that was left behind", s.Name, s.seen.Timeline, ours),
+			"point conninfo at the server that was promoted")
+	}
+	if h := s.seen.History; h != nil && !(line{timeline: h.Timeline, parents: h.Parents}).holds(ours, end) && !cutBack(*h, ours) {
+		return refuse(fmt.Sprintf("timeline %d of %s does not descend from timeline %d, which is archived", s.seen.Timeline, s.Name, ours),
+			"find out which server this is before anything is archived from it")
+	}
+	return true
+}
+
 // follow plans the step onto a new timeline of the server, unless a living receiver takes it by itself.
 func (b *builder) follow(s *server) {
 	ours, end, _ := b.durable(s)
-	if ours == 0 || s.seen.Timeline == ours || s.seen.Timeline == 0 {
-		return
-	}
-	at := s.Where.Of("conninfo")
-	if s.seen.Timeline < ours {
-		b.finding(Finding{
-			Severity: Error, Code: state.CodeFork, Subject: s.Address, Range: rangeOf(at),
-			Text: fmt.Sprintf("%s answers on timeline %d, and timeline %d of the same cluster is archived: this is a server that was left behind", s.Name, s.seen.Timeline, ours),
-			Hint: "point conninfo at the server that was promoted",
-		})
-		return
-	}
-	if h := s.seen.History; h != nil && !(line{timeline: h.Timeline, parents: h.Parents}).holds(ours, end) && !b.cutBack(s, *h, ours) {
-		b.finding(Finding{
-			Severity: Error, Code: state.CodeFork, Subject: s.Address, Range: rangeOf(at),
-			Text: fmt.Sprintf("timeline %d of %s does not descend from timeline %d, which is archived", s.seen.Timeline, s.Name, ours),
-			Hint: "find out which server this is before anything is archived from it",
-		})
+	if ours == 0 || s.seen.Timeline <= ours {
 		return
 	}
 	if r, ok := b.seen.Receivers[s.Name]; ok && (r.Unknown != nil || r.Running) {
@@ -192,14 +201,14 @@ func (b *builder) follow(s *server) {
 	}
 	s.after = append(s.after, b.step(Step{
 		ID: "server." + s.Name + "/timeline", Action: FollowTimeline{Server: s.Name, Timeline: s.seen.Timeline}, Change: Modify, Impact: Safe,
-		Because: []Reason{because("new-timeline", fmt.Sprintf("%s is on timeline %d and WAL is archived up to %s of timeline %d", s.Name, s.seen.Timeline, end, ours), at)},
+		Because: []Reason{because("new-timeline", fmt.Sprintf("%s is on timeline %d and WAL is archived up to %s of timeline %d", s.Name, s.seen.Timeline, end, ours), s.Where.Of("conninfo"))},
 		Effect:  fmt.Sprintf("archives %s; recovery goes across the promotion", s.seen.Timeline.HistoryName()), After: s.after,
-		Requires: []Condition{{Code: "descends", Text: fmt.Sprintf("timeline %d descends from timeline %d", s.seen.Timeline, ours)}},
+		Requires: []Condition{{Code: NeedDescent, Text: fmt.Sprintf("timeline %d descends from timeline %d", s.seen.Timeline, ours)}},
 	}))
 }
 
 // cutBack tells whether the new timeline left ours before the end of what we hold: then ours goes back to the switch.
-func (b *builder) cutBack(s *server, h state.History, ours wal.Timeline) bool {
+func cutBack(h state.History, ours wal.Timeline) bool {
 	_, was := (line{timeline: h.Timeline, parents: h.Parents}).left(ours)
 	return was
 }
@@ -228,7 +237,7 @@ func (b *builder) gap(s *server) {
 		Because:  []Reason{because("gap", fmt.Sprintf("we hold WAL up to %s, of %s, and the server's begins at %s: %s", hole.From, since, hole.To, r.Problem.Text), s.Where.Of("slot"))},
 		Effect:   fmt.Sprintf("%s of WAL cannot be had again: moments from %s until the next backup ends cannot be recovered; nothing can close this", Size(hole.Bytes()), since),
 		After:    s.after,
-		Requires: []Condition{{Code: "wal-gone", Text: "the server no longer serves " + hole.From.String()}},
+		Requires: []Condition{{Code: NeedLoss, Text: "the server no longer serves " + hole.From.String()}},
 	}))
 }
 

@@ -14,7 +14,7 @@ func (b *builder) removed(r *hclspec.Removed) {
 			ID: "removed." + r.Name + "/receiver", Action: StopReceiver{Server: r.Name}, Change: Modify, Impact: Disruptive,
 			Because:  []Reason{because("removed", r.From+" is removed from the configuration and its receiver still runs", r.Where.Block)},
 			Effect:   "WAL of " + r.Name + " is no longer archived; its backups stay",
-			Requires: []Condition{{Code: "receiver-present", Text: "the receiver of " + r.Name + " runs"}},
+			Requires: []Condition{{Code: NeedReceiver, Text: "the receiver of " + r.Name + " runs"}},
 		}))
 	}
 	if r.Slot != "drop" {
@@ -43,6 +43,6 @@ func (b *builder) removed(r *hclspec.Removed) {
 		ID: "removed." + r.Name + "/slot", Action: DropSlot{Server: r.Name, Slot: r.SlotName}, Change: Destroy, Impact: Destructive, After: after,
 		Because:  []Reason{because("removed", fmt.Sprintf("%s is removed from the configuration, and its slot %s holds back %s of WAL", r.From, slot.Name, Size(slot.Retained)), r.Where.Of("slot"))},
 		Effect:   "the server no longer keeps WAL for " + r.Name + "; its backups stay and can be recovered up to the end of the archived WAL",
-		Requires: []Condition{{Code: "slot-inactive", Text: "nobody streams from " + slot.Name}},
+		Requires: []Condition{{Code: NeedSlotInactive, Text: "nobody streams from " + slot.Name}},
 	})
 }

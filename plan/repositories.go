@@ -53,7 +53,7 @@ func (b *builder) createRepository(p *place, what string) {
 		ID: r.Address + "/create", Action: CreateRepository{Repository: r.Name}, Change: Add, Impact: Safe, Host: r.Host,
 		Because:  []Reason{because("no-repository", r.Path+" is absent or empty, and nothing shows that a repository was there before", r.Where.Of("path"))},
 		Effect:   "writes REPOSITORY.json and README.txt; backups and WAL can be stored from then on",
-		Requires: []Condition{{Code: "repository-absent", Text: r.Path + " is absent or empty"}},
+		Requires: []Condition{{Code: NeedNoRepository, Text: r.Path + " is absent or empty"}},
 	})
 }
 
@@ -63,8 +63,8 @@ func (b *builder) refuseRepository(p *place, what string, code state.Code, why, 
 	b.finding(Finding{Severity: Error, Code: code, Subject: p.spec.Address, Text: why, Hint: hint, Range: rangeOf(at)})
 }
 
-// earlier looks for proof that a repository existed at this place: a server keeps it in no other repository that is
-// here, and has a slot of ours or received WAL already.
+// earlier looks for proof that a repository existed at this place: a server has a slot of ours or received WAL
+// already, and no other repository of its is here that these could come from.
 func (b *builder) earlier(r *hclspec.Repository) string {
 	for i := range b.spec.Servers {
 		s := &b.spec.Servers[i]
@@ -72,7 +72,7 @@ func (b *builder) earlier(r *hclspec.Repository) string {
 		for _, name := range s.Repositories {
 			uses = uses || name == r.Name
 			if o := b.repositories[name]; name != r.Name && o != nil && o.known && o.create == "" {
-				elsewhere = elsewhere || len(o.seen.Clusters[s.Name]) > 0
+				elsewhere = true
 			}
 		}
 		if !uses || elsewhere {

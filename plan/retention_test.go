@@ -299,7 +299,8 @@ func (h *history) walJustified(c state.Cluster, t wal.Timeline, end wal.LSN) boo
 				continue
 			}
 			nothing = false
-			if b.Redo < end && (h.stays(x, h.now.Add(-h.rules.Window)) || b.Timeline == x.timeline) {
+			young := b.Ended.IsZero() || h.now.Sub(b.Ended) < 24*time.Hour
+			if (b.Redo < end || young) && (h.stays(x, h.now.Add(-h.rules.Window)) || b.Timeline == x.timeline) {
 				return true
 			}
 		}

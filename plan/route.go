@@ -25,11 +25,11 @@ func (b *builder) recoverBlock(name string) {
 			return
 		}
 	}
-	var names []string
+	var known []string
 	for _, r := range b.spec.Recoveries {
-		names = append(names, r.Name)
+		known = append(known, r.Name)
 	}
-	b.refuseAsked("No such recovery", fmt.Sprintf("The configuration has no recovery %q. It has: %s.", name, strings.Join(names, ", ")), nil)
+	b.refuseAsked("No such recovery", fmt.Sprintf("The configuration has no recovery %q. It has %s.", name, names(known)), nil)
 }
 
 // recover plans one recovery: destination, backup, path, and the proof that PostgreSQL can stop at the target.
@@ -58,8 +58,8 @@ func (b *builder) recover(rec hclspec.Recovery) {
 		Because: []Reason{because("asked", "asked for: "+targetText(rec.Target), at), because("route", routeText(route), at)},
 		Effect:  recoverEffect(route),
 		Requires: []Condition{
-			{Code: "destination-empty", Text: rec.Destination.Path + " is absent or empty, and no server runs in it"},
-			{Code: "backup-committed", Text: "backup " + route.Backup + " is still there"},
+			{Code: NeedDestination, Text: rec.Destination.Path + " is absent or empty, and no server runs in it"},
+			{Code: NeedBackup, Text: "backup " + route.Backup + " is still there"},
 		},
 	})
 }
@@ -80,6 +80,9 @@ func (b *builder) route(rec hclspec.Recovery) (*Route, *refusal) {
 	}
 	fact, observed := b.seen.Targets[rec.Name]
 	if why := b.factRefusal(rec, fact, observed); why != nil {
+		return nil, why
+	}
+	if why := b.spoolRefusal(rec, homes); why != nil {
 		return nil, why
 	}
 	var best *candidate
@@ -304,7 +307,7 @@ func (b *builder) reaches(rec hclspec.Recovery, c *candidate, fact state.TargetF
 		return fmt.Sprintf("WAL is needed up to %s and is contiguous from backup %s only up to %s (%s)", c.end, c.backup.ID, reach, Moment(a.lastCommit(reach)))
 	}
 	if t.Latest {
-		return b.latest(rec, c)
+		b.takeSpool(rec, c)
 	}
 	return ""
 }
@@ -320,26 +323,38 @@ func (a *archive) endOf(x line) wal.LSN {
 	return end
 }
 
-// latest takes what the spool has beyond the archive into the route, and refuses when the receiver's machine could not
-// be asked and nobody accepted the loss.
-func (b *builder) latest(rec hclspec.Recovery, c *candidate) string {
+// spoolRefusal refuses `latest` when the receiver's machine could not be asked for what it holds beyond the archive,
+// and nobody accepted that loss.
+func (b *builder) spoolRefusal(rec hclspec.Recovery, homes []*home) *refusal {
 	spec := b.serverNamed(rec.Server)
-	if spec == nil || b.opt.AcceptLoss {
-		return ""
-	}
 	sp, ok := b.seen.Spools[rec.Server]
-	if !ok || sp.Unknown != nil && sp.Unknown.Code != state.CodeAbsent {
-		where := spec.Receiver.Host
-		if where == "" {
-			where = "this machine"
-		}
-		return fmt.Sprintf("the receiver's spool on %s could not be asked for WAL after %s (%s): accept that with --accept-loss, or run where the spool is",
-			where, c.end, Moment(c.home.archive.lastCommit(c.end)))
+	if !rec.Target.Latest || spec == nil || b.opt.AcceptLoss || ok && (sp.Unknown == nil || sp.Unknown.Code == state.CodeAbsent) {
+		return nil
 	}
-	if sp.Unknown == nil && sp.Timeline == c.line.timeline && sp.SystemID == c.home.archive.SystemID && sp.Durable > c.end {
+	where := spec.Receiver.Host
+	if where == "" {
+		where = "this machine"
+	}
+	var end wal.LSN
+	var at time.Time
+	for _, h := range homes {
+		if l := h.archive.endOf(h.archive.current); l > end {
+			end, at = l, h.archive.lastCommit(l)
+		}
+	}
+	return &refusal{
+		state.CodeTarget,
+		fmt.Sprintf("the spool of %s on %s could not be asked for WAL after %s (%s), the last that is archived", rec.Server, where, end, Moment(at)),
+		"run where the spool is, or accept the loss of what comes after with --accept-loss",
+	}
+}
+
+// takeSpool takes what the spool has beyond the archive into the route.
+func (b *builder) takeSpool(rec hclspec.Recovery, c *candidate) {
+	sp, ok := b.seen.Spools[rec.Server]
+	if ok && sp.Unknown == nil && sp.Timeline == c.line.timeline && sp.SystemID == c.home.archive.SystemID && sp.Durable > c.end {
 		c.end = sp.Durable
 	}
-	return ""
 }
 
 // destination refuses a directory that must not be written, or that cannot hold what is restored.

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/netresearch/go-cron"
@@ -36,8 +37,8 @@ func newDue(s *hclspec.Schedule, now time.Time) *due {
 }
 
 // Ticks gives the newest moment at or before now at which a cron expression of five fields fires, and the first after
-// it; zero where there is none within five years. In the hour that spring skips, a tick happens at the skip; in the
-// hour that autumn repeats, it happens once.
+// it; zero where there is none within five years. A tick in the hour that spring skips happens an hour later by the
+// clock on the wall; one in the hour that autumn repeats happens at its first pass, unless the cron fires every hour.
 func Ticks(expression string, zone *time.Location, now time.Time) (last, next time.Time, err error) {
 	parser := cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor | cron.DowOrDom | cron.Hash)
 	schedule, err := parser.Parse(expression)
@@ -45,10 +46,18 @@ func Ticks(expression string, zone *time.Location, now time.Time) (last, next ti
 		return last, next, fmt.Errorf("read cron %q: %w", expression, err)
 	}
 	now = now.In(zone)
-	next = schedule.Next(now)
+	once := firesOnce(expression)
+	after := func(t time.Time) time.Time {
+		n := schedule.Next(t)
+		if once && !n.IsZero() && sameWall(n, n.Add(-time.Hour)) {
+			n = schedule.Next(n)
+		}
+		return n
+	}
+	next = after(now)
 	const longest = 5 * 366 * 24 * time.Hour
 	for back := 2 * time.Hour; back < 2*longest; back *= 4 {
-		for t := schedule.Next(now.Add(-back)); !t.IsZero() && !t.After(now); t = schedule.Next(t) {
+		for t := after(now.Add(-back)); !t.IsZero() && !t.After(now); t = after(t) {
 			last = t
 		}
 		if !last.IsZero() {
@@ -58,10 +67,22 @@ func Ticks(expression string, zone *time.Location, now time.Time) (last, next ti
 	return last, next, nil
 }
 
-// verdict says whether a schedule asks for a backup now, seeing the tries since its last tick.
-func (d *due) verdict(backups []*state.Backup, now time.Time) (isDue bool, why string) {
+// firesOnce tells whether a cron names its hours, so that a repeated hour is meant once.
+func firesOnce(expression string) bool {
+	fields := strings.Fields(expression)
+	return len(fields) == 5 && !strings.Contains(fields[1], "*")
+}
+
+// sameWall tells whether clocks on the wall show the same at both moments.
+func sameWall(a, b time.Time) bool {
+	return a.Hour() == b.Hour() && a.Minute() == b.Minute() && a.Day() == b.Day()
+}
+
+// verdict says whether a schedule asks for a backup now, seeing the tries since its last tick. When a failed one is to
+// be repeated later, again says when.
+func (d *due) verdict(backups []*state.Backup, now time.Time) (isDue bool, why string, again time.Time) {
 	if d.last.IsZero() {
-		return false, ""
+		return false, "", again
 	}
 	failed, newest := 0, time.Time{}
 	for _, b := range backups {
@@ -71,7 +92,7 @@ func (d *due) verdict(backups []*state.Backup, now time.Time) (isDue bool, why s
 		}
 		switch b.State {
 		case state.BackupRunning, state.BackupCommitted, state.BackupDamaged, state.BackupDeleted:
-			return false, ""
+			return false, "", again
 		case state.BackupAborted, state.BackupAbandoned:
 			failed++
 			newest = later(newest, began)
@@ -83,16 +104,16 @@ func (d *due) verdict(backups []*state.Backup, now time.Time) (isDue bool, why s
 		retry := newest.Add(backoff(failed))
 		switch {
 		case now.After(until):
-			return false, fmt.Sprintf("%s of the backup due at %s failed, and its start_within of %s is over", count(failed, "try"), tick, Span(d.spec.StartWithin))
+			return false, fmt.Sprintf("%s of the backup due at %s failed, and its start_within of %s is over", count(failed, "try"), tick, Span(d.spec.StartWithin)), again
 		case now.Before(retry):
-			return false, fmt.Sprintf("the backup due at %s failed and is tried again at %s", tick, Moment(retry))
+			return false, fmt.Sprintf("the backup due at %s failed and is tried again at %s", tick, Moment(retry)), retry
 		}
-		return true, fmt.Sprintf("the schedule's tick of %s has no backup; %s failed", tick, count(failed, "try"))
+		return true, fmt.Sprintf("the schedule's tick of %s has no backup; %s failed", tick, count(failed, "try")), again
 	}
 	if now.After(until) && d.spec.IfMissed == "skip" {
-		return false, fmt.Sprintf("the tick of %s was missed by more than %s, and if_missed = \"skip\"", tick, Span(d.spec.StartWithin))
+		return false, fmt.Sprintf("the tick of %s was missed by more than %s, and if_missed = \"skip\"", tick, Span(d.spec.StartWithin)), again
 	}
-	return true, "no backup began at or after the schedule's tick of " + tick
+	return true, "no backup began at or after the schedule's tick of " + tick, again
 }
 
 // backoff gives the pause after the n-th failure: 1, 2, 4 … minutes, at most an hour.

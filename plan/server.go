@@ -22,6 +22,7 @@ type server struct {
 
 	after []string   // ids of steps that everything later on this server comes after
 	lost  *wal.Range // a gap that this plan records
+	retry string     // id of the step that takes a backup; empty: none is planned
 }
 
 // home is what one repository holds of a server.
@@ -40,7 +41,7 @@ func (b *builder) server(spec *hclspec.Server) {
 	if s.usable {
 		b.unclaimed(s)
 		b.synchronous(s)
-		if b.slot(s) {
+		if b.lineage(s) && b.slot(s) {
 			b.follow(s)
 			b.gap(s)
 			b.receiver(s)

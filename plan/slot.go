@@ -67,7 +67,7 @@ func (b *builder) createSlot(s *server) bool {
 		Because: []Reason{because("no-slot", fmt.Sprintf(
 			"pg_replication_slots has no %s; without it PostgreSQL may remove WAL before it is archived", s.Slot.Name), s.Where.Of("slot.name"))},
 		Effect: effect, After: s.after,
-		Requires: []Condition{{Code: NeedSystem, Value: s.systemID, Text: s.Name + " is system identifier " + s.systemID}, {Code: "slot-absent", Text: "no slot is named " + s.Slot.Name}},
+		Requires: []Condition{{Code: NeedSystem, Value: s.systemID, Text: s.Name + " is system identifier " + s.systemID}, {Code: NeedSlotAbsent, Text: "no slot is named " + s.Slot.Name}},
 	}))
 	return true
 }
@@ -101,7 +101,7 @@ func (b *builder) lostSlot(s *server, slot *state.Slot) bool {
 	s.after = append(s.after, b.step(Step{
 		ID: "server." + s.Name + "/slot", Action: ReplaceSlot{Server: s.Name, Slot: slot.Name}, Change: Modify, Impact: Declared,
 		Because: []Reason{because("slot-lost", text, s.Where.Of("slot.on_lost"))}, Effect: effect, After: s.after,
-		Requires: []Condition{{Code: "slot-lost", Text: slot.Name + " is still lost"}, {Code: NeedSystem, Value: s.systemID, Text: s.Name + " is system identifier " + s.systemID}},
+		Requires: []Condition{{Code: NeedSlotLost, Text: slot.Name + " is still lost"}, {Code: NeedSystem, Value: s.systemID, Text: s.Name + " is system identifier " + s.systemID}},
 	}))
 	return true
 }

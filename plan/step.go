@@ -206,6 +206,7 @@ type Finding struct {
 // Window says what can be recovered of a server from one repository.
 type Window struct {
 	Server, Repository string
+	SystemID           string     `json:",omitempty"` // of a former cluster of this name; empty: the server's own
 	Unknown            string     // why nothing is known; empty: known
 	Intervals          []Interval // oldest first
 	Loss               string     // "now you would lose 3 s" as a sentence

@@ -11,6 +11,9 @@ import (
 // until a day after their TOMB, while held, and while they are being written. The line that the server writes stays; a
 // branch that was left stays while it has moments inside the window (without a window: as long as a backup reaches it),
 // and from any backup on, that lies on the branch itself. History files are never among the answer.
+//
+// WAL before a line's oldest backup goes a day after that backup ended: what a first backup makes needless is not worth
+// a second plan right after the first, and a day is what deleted backups have too.
 func (r Retained) NeedlessWAL() []wal.Range {
 	if r.Stopped != "" {
 		return nil
@@ -62,7 +65,7 @@ func (r Retained) neededOn(x line) []wal.Range {
 	a := r.archive
 	current := x.timeline == a.current.timeline
 	stays := current || r.rules.Window == 0 || !a.branchEnd(x).Before(r.Start)
-	floor, found := ^wal.LSN(0), false
+	floor, found, young := ^wal.LSN(0), false, false
 	for _, f := range r.Fates {
 		b := f.Backup
 		if !counts(f, r) || !x.holds(b.Timeline, b.Redo) {
@@ -70,7 +73,10 @@ func (r Retained) neededOn(x line) []wal.Range {
 		}
 		own := b.Timeline == x.timeline && !a.current.holds(b.Timeline, max(b.Redo, b.Stop))
 		if stays || own {
-			floor, found = min(floor, b.Redo), true
+			if b.Redo <= floor {
+				floor, young = b.Redo, b.Ended.IsZero() || r.clock.Before(b.Ended.Add(dayAfterTomb))
+			}
+			found = true
 		}
 	}
 	if !found {
@@ -78,6 +84,9 @@ func (r Retained) neededOn(x line) []wal.Range {
 			return nil
 		}
 		floor = 0 // nothing on this line can be recovered yet; what will be, is not known
+	}
+	if young {
+		floor = 0
 	}
 	var out []wal.Range
 	for _, s := range x.stretches() {

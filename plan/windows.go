@@ -21,15 +21,22 @@ func (b *builder) windows(s *server) {
 	for _, h := range s.homes {
 		w := Window{Server: s.Name, Repository: h.spec.Name}
 		if h.archive != nil {
-			w.Intervals = b.intervals(s, h.archive)
+			w.Intervals = h.archive.intervals()
+			b.caughtUp(s, w.Intervals)
 		}
 		w.Loss = b.loss(s, h)
 		b.plan.Windows = append(b.plan.Windows, w)
+		for i := range h.others {
+			former := newArchive(&h.others[i], 0)
+			if spans := former.intervals(); len(spans) > 0 {
+				b.plan.Windows = append(b.plan.Windows, Window{Server: s.Name, Repository: h.spec.Name, SystemID: former.SystemID, Intervals: spans})
+			}
+		}
 	}
 }
 
-// intervals joins the usable backups of the server's line of history into stretches without a hole.
-func (b *builder) intervals(s *server, a *archive) []Interval {
+// intervals joins the usable backups of the current line of history into stretches without a hole.
+func (a *archive) intervals() []Interval {
 	var on []*state.Backup
 	for i := range a.Backups {
 		k := &a.Backups[i]
@@ -46,12 +53,21 @@ func (b *builder) intervals(s *server, a *archive) []Interval {
 		i := Interval{From: k.Ended, FromLSN: k.Stop, Backup: k.ID, ToLSN: max(a.reach(a.current, k), k.Stop)}
 		i.To, i.Timeline = a.momentAt(i.ToLSN)
 		i.To = later(i.To, k.Ended)
-		if r, ok := b.seen.Receivers[s.Name]; ok && r.Unknown == nil && r.Archived != 0 && r.Archived >= r.ServerEnd && i.ToLSN >= r.Archived {
-			i.To = later(i.To, r.CaughtUpAt)
-		}
 		out = append(out, i)
 	}
 	return out
+}
+
+// caughtUp moves the end of the newest interval to the last moment at which the receiver had archived all there was: a
+// server that writes nothing is recovered to now.
+func (b *builder) caughtUp(s *server, spans []Interval) {
+	if len(spans) == 0 {
+		return
+	}
+	i := &spans[len(spans)-1]
+	if r, ok := b.seen.Receivers[s.Name]; ok && r.Unknown == nil && r.Archived != 0 && r.Archived >= r.ServerEnd && i.ToLSN >= r.Archived {
+		i.To = later(i.To, r.CaughtUpAt)
+	}
 }
 
 // momentAt gives the newest commit archived before position l of the current line, and the timeline there.

@@ -1,0 +1,83 @@
+package render
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/pgkeep/pgkeep/plan"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// table draws the summary: one line a step.
+func (t *text) table(steps []plan.Step) {
+	rows := [][]string{{"", "ACTION", "STEP", "IMPACT"}}
+	widths := []int{1, len("ACTION"), len("STEP")}
+	for _, s := range steps {
+		mark, _ := sign(s.Change)
+		row := []string{mark, plan.Verb(s.Action), s.ID, string(s.Impact)}
+		rows = append(rows, row)
+		for i := range widths {
+			widths[i] = max(widths[i], visible(row[i]))
+		}
+	}
+	for i, row := range rows {
+		line := row[0] + strings.Repeat(" ", 2-visible(row[0])) + pad(row[1], widths[1]+2) + pad(row[2], widths[2]+2) + row[3]
+		line = strings.TrimRight(line, " ")
+		if i == 0 {
+			line = t.paint(faint, line)
+		} else if _, color := sign(steps[i-1].Change); color != "" {
+			line = t.paint(color, line)
+		}
+		t.line(0, line)
+	}
+}
+
+// detail is one line of a step's particulars.
+type detail struct{ name, value string }
+
+// details gives what a step does beyond its name: the objects of destructive steps are named one by one.
+func details(a plan.Action) []detail {
+	switch a := a.(type) {
+	case plan.CreateSlot:
+		return []detail{{"slot", a.Slot}}
+	case plan.ReplaceSlot:
+		return []detail{{"slot", a.Slot + ", dropped and created anew"}}
+	case plan.DropSlot:
+		return []detail{{"slot", a.Slot}}
+	case plan.RecordGap:
+		return []detail{{"gap", a.Range.String() + ", " + plan.Size(a.Range.Bytes())}}
+	case plan.TakeBackup:
+		kind := a.Kind
+		if a.Schedule != "" {
+			kind += ", schedule " + a.Schedule
+		}
+		if a.Fast {
+			kind += ", fast checkpoint"
+		}
+		return []detail{{"backup", kind + ", into " + strings.Join(a.Repositories, ", ")}}
+	case plan.RemoveIncomplete:
+		return []detail{{"removes", strings.Join(a.Backups, ", ")}}
+	case plan.Prune:
+		if a.Sweep {
+			return []detail{{"removes", "what is left of " + strings.Join(a.Backups, ", ")}}
+		}
+		return []detail{{"deletes", strings.Join(a.Backups, ", ")}}
+	case plan.PruneWAL:
+		return []detail{{"deletes", ranges(a.Ranges)}}
+	case plan.RecoverTo:
+		return []detail{
+			{"backup", a.Route.Backup + " in repository " + a.Route.Repository},
+			{"into", a.Route.Destination.Path},
+			{"wal", ranges(a.Route.Path) + fmt.Sprintf("; recovery ends on timeline %d", a.Route.TargetTimeline)},
+		}
+	}
+	return nil
+}
+
+func ranges(list []wal.Range) string {
+	out := make([]string, len(list))
+	for i, r := range list {
+		out[i] = r.String()
+	}
+	return strings.Join(out, "; ")
+}
