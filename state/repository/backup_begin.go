@@ -130,6 +130,9 @@ func (c *Cluster) namesOf(ctx context.Context, parent string) ([]string, error) 
 		return nil, err
 	}
 	d, err := c.readDecision(ctx, parent)
+	if errors.Is(err, store.ErrNotExist) {
+		return nil, parentGone(parent, "is gone")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read parent %s: %w", parent, err)
 	}
@@ -148,21 +151,23 @@ func (c *Cluster) checkParent(ctx context.Context, parent string) error {
 		return err
 	}
 	if !stands {
-		return &state.Error{
-			Code: state.CodeStale, Text: fmt.Sprintf("parent %s is being deleted", parent),
-			Hint: "plan again: another parent or a full backup is chosen",
-		}
+		return parentGone(parent, "is being deleted")
 	}
 	d, err := c.readDecision(ctx, parent)
 	if err != nil {
 		return err
 	}
 	if d.state() != state.BackupCommitted {
-		return &state.Error{
-			Code: state.CodeStale, Text: fmt.Sprintf("parent %s is %s", parent, d.state()), Hint: "take a full backup",
-		}
+		return parentGone(parent, "is "+string(d.state()))
 	}
 	return nil
+}
+
+func parentGone(parent, why string) error {
+	return &state.Error{
+		Code: state.CodeStale, Text: fmt.Sprintf("parent %s %s", parent, why),
+		Hint: "plan again: another parent or a full backup is chosen",
+	}
 }
 
 // stands tells whether a committed backup has START and no TOMB. TOMB is looked for first: a removal takes START first
