@@ -36,7 +36,7 @@ number, and the WAL between them, and says what is wrong and what to run next. W
 				names = []string{"repository." + repository, repository}
 			}
 			findings := slices.DeleteFunc(slices.Clone(p.Findings), func(f plan.Finding) bool { return !concerns(f, names) })
-			findings = append(findings, unseen(seen, names)...)
+			findings = append(findings, unseen(seen, names, findings)...)
 			if asJSON {
 				err = writeJSON(a.out, findings)
 			} else {
@@ -71,7 +71,7 @@ func checked(spec *hclspec.Spec, names []string, repository string) ([]string, e
 
 // unseen makes an error of everything that could not be looked at and that the plan does not speak of: what was not
 // verified is not reported as good.
-func unseen(seen state.Observation, names []string) []plan.Finding {
+func unseen(seen state.Observation, names []string, said []plan.Finding) []plan.Finding {
 	var out []plan.Finding
 	add := func(subject string, u *state.Unknown) {
 		f := plan.Finding{Severity: plan.Error, Subject: subject}
@@ -79,7 +79,8 @@ func unseen(seen state.Observation, names []string) []plan.Finding {
 			return
 		}
 		f.Code, f.Text, f.Hint = u.Code, u.Because, u.Hint
-		if concerns(f, names) {
+		known := slices.ContainsFunc(said, func(s plan.Finding) bool { return s.Code == f.Code && s.Text == f.Text })
+		if !known && concerns(f, names) {
 			out = append(out, f)
 		}
 	}

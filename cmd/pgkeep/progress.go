@@ -166,6 +166,11 @@ func (a *app) newTable() table.Writer {
 	s.Box.PaddingLeft, s.Box.PaddingRight = "", "  "
 	s.Format.Header = text.FormatUpper
 	t.SetStyle(s)
+	var columns []table.ColumnConfig
+	for n := range 12 {
+		columns = append(columns, table.ColumnConfig{Number: n + 1, WidthMax: max(40, a.width/3), WidthMaxEnforcer: text.WrapSoft})
+	}
+	t.SetColumnConfigs(columns)
 	t.SuppressTrailingSpaces()
 	return t
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -32,12 +31,20 @@ type app struct {
 	logLevel string
 }
 
-// commands is every command, in the order of the help.
-func commands(a *app) []*cobra.Command {
-	return []*cobra.Command{
-		initCommand(a), validateCommand(a), fmtCommand(a), planCommand(a), applyCommand(a), statusCommand(a), checkCommand(a),
-		backupCommand(a), backupsCommand(a), recoverCommand(a), receiverCommand(a), walCommand(a), agentCommand(a),
-		walGetCommand(a), versionCommand(a),
+// group is some commands under one heading of the help.
+type group struct {
+	id, title string
+	commands  []*cobra.Command
+}
+
+// commands is every command.
+func commands(a *app) []group {
+	return []group{
+		{"write", "Say what must be true:", []*cobra.Command{initCommand(a), validateCommand(a), fmtCommand(a)}},
+		{"do", "Make it so:", []*cobra.Command{planCommand(a), applyCommand(a), agentCommand(a), receiverCommand(a), backupCommand(a)}},
+		{"look", "Look:", []*cobra.Command{statusCommand(a), checkCommand(a), backupsCommand(a), walCommand(a)}},
+		{"restore", "Get it back:", []*cobra.Command{recoverCommand(a), walGetCommand(a)}},
+		{"rest", "Others:", []*cobra.Command{versionCommand(a)}},
 	}
 }
 
@@ -72,7 +79,15 @@ func rootCommand(a *app) *cobra.Command {
 	root.SetGlobalNormalizationFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 		return pflag.NormalizedName(strings.Replace(name, "target-", "to-", 1)) // PostgreSQL says recovery_target_time
 	})
-	root.AddCommand(commands(a)...)
+	for _, g := range commands(a) {
+		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
+		for _, c := range g.commands {
+			c.GroupID = g.id
+			root.AddCommand(c)
+		}
+	}
+	root.SetHelpCommandGroupID("rest")
+	root.SetCompletionCommandGroupID("rest")
 	root.AddCommand(exitCodesTopic())
 	return root
 }
@@ -140,12 +155,4 @@ func environment(pairs []string) map[string]string {
 		out[k] = v
 	}
 	return out
-}
-
-func workingDirectory() string {
-	d, err := os.Getwd()
-	if err != nil {
-		return "."
-	}
-	return d
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/plan/render"
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/wal"
 )
 
 func statusCommand(a *app) *cobra.Command {
@@ -85,12 +86,20 @@ func (a *app) showReceivers(seen state.Observation, names []string) {
 			continue
 		}
 		r := seen.Receivers[name]
-		t.AppendRow(table.Row{name, serverState(seen.Servers[name]), receiverState(r), r.Flushed, r.Archived, spoolState(seen.Spools[name])})
+		t.AppendRow(table.Row{name, serverState(seen.Servers[name]), receiverState(r), position(r.Flushed), position(r.Archived), spoolState(seen.Spools[name])})
 		rows++
 	}
 	if rows > 0 {
 		fmt.Fprintf(a.out, "\n%s\n", t.Render())
 	}
+}
+
+// position writes an LSN, and nothing for none.
+func position(l wal.LSN) string {
+	if l == 0 {
+		return ""
+	}
+	return l.String()
 }
 
 func serverState(s state.Server) string {

@@ -62,11 +62,7 @@ func walListCommand(a *app) *cobra.Command {
 			t.AppendHeader(table.Row{"server", "repository", "timeline", "from", "to", "partial", "size", "last commit"})
 			for _, h := range held {
 				for _, r := range h.Cluster.WAL {
-					partial := ""
-					if r.Partial != 0 {
-						partial = r.Partial.String()
-					}
-					t.AppendRow(table.Row{h.Cluster.Name, h.Repository, r.Timeline, r.From, r.To, partial, plan.Size(r.Bytes), plan.Moment(r.LastCommit)})
+					t.AppendRow(table.Row{h.Cluster.Name, h.Repository, r.Timeline, r.From, r.To, position(r.Partial), plan.Size(r.Bytes), plan.Moment(r.LastCommit)})
 				}
 			}
 			fmt.Fprintln(a.out, t.Render())

@@ -54,7 +54,7 @@ func walGet(ctx context.Context, args []string, errs io.Writer) (code int) {
 	}()
 	f := flag.NewFlagSet("wal-get", flag.ContinueOnError)
 	f.SetOutput(errs)
-	f.Usage = func() { fmt.Fprintln(errs, walGetHelp) }
+	f.Usage = func() { _, _ = io.WriteString(errs, walGetHelp+"\n") }
 	var o recovery.WALGetOptions
 	f.StringVar(&o.Route, "route", "", "")
 	if err := f.Parse(args); err != nil {
