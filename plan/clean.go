@@ -115,6 +115,9 @@ func (b *builder) retain(s *server, h *home, after []string) {
 			Text: fmt.Sprintf("no retention block covers %s in %s: nothing is ever deleted there", s.Name, h.spec.Address),
 			Hint: "add a retention block with recovery_window or redundancy",
 		})
+		if h.archive != nil {
+			b.health(s, h, Retain(h.archive.Cluster, Rules{}, time.Time{}, s.seen.Timeline))
+		}
 		return
 	}
 	if h.archive == nil {
@@ -124,6 +127,7 @@ func (b *builder) retain(s *server, h *home, after []string) {
 	clock := b.deletionClock(s, h)
 	r := Retain(h.archive.Cluster, rules, clock, s.seen.Timeline)
 	b.redundancy(s, h, r, rules)
+	b.health(s, h, r)
 	b.prune(s, h, r, rules)
 	b.sweep(s, h, r)
 	if free := r.NeedlessWAL(); len(free) > 0 {
