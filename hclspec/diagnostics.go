@@ -263,7 +263,7 @@ func suspicious(name string, src []byte) []hcl.Range {
 	var out []hcl.Range
 	offset := 0
 	for line := range strings.SplitAfterSeq(string(src), "\n") {
-		if at := announces(strings.ToLower(line)); at >= 0 {
+		if at := announces(lower(line)); at >= 0 {
 			out = append(out, hcl.Range{Filename: name, Start: hcl.Pos{Byte: offset + at}, End: hcl.Pos{Byte: offset + endOfText(line, at)}})
 		}
 		offset += len(line)
@@ -280,6 +280,17 @@ func endOfText(line string, at int) int {
 		}
 	}
 	return len(strings.TrimRight(line, "\r\n"))
+}
+
+// lower changes ASCII only: strings.ToLower would change the length of text that is not UTF-8.
+func lower(line string) string {
+	b := []byte(line)
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
 }
 
 func announces(line string) int {

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/hashicorp/hcl/v2"
 )
 
 func (l *loader) buildServers() []Server {
@@ -105,14 +103,14 @@ func (l *loader) checkShared(all []Server) {
 	names, slots := map[string]Server{}, map[string]Server{}
 	for _, s := range all {
 		if o, ok := names[s.Name]; ok {
-			l.shared("stored name", s.Name, "Set stored_as on one of them.", s, o, s.Where.Of("stored_as"))
+			l.shared("stored name", s.Name, "stored_as", s, o)
 		} else if o, ok := slots[s.Slot.Name]; ok {
-			l.shared("slot name", s.Slot.Name, "Set slot.name on one of them.", s, o, s.Where.Of("slot.name"))
+			l.shared("slot name", s.Slot.Name, "slot.name", s, o)
 		}
 		names[s.Name], slots[s.Slot.Name] = s, s
 	}
 }
 
-func (l *loader) shared(what, name, hint string, s, o Server, at hcl.Range) {
-	l.refuse("Two servers share a "+what, mistake{fmt.Sprintf("%s and %s both have the %s %s.", o.Address, s.Address, what, quote(name)), hint}, at)
+func (l *loader) shared(what, name, attr string, s, o Server) {
+	l.refuse("Two servers share a "+what, mistake{fmt.Sprintf("%s and %s both have the %s %s.", o.Address, s.Address, what, quote(name)), "Set " + attr + " on one of them."}, s.Where.Of(attr))
 }
