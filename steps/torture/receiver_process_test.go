@@ -357,11 +357,9 @@ func (x *site) commits(id string) map[uint32]bool {
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	from := wal.LSN(0)
+	from := x.firstSpooled(id)
 	if len(ranges) > 0 {
 		from = ranges[0].From
-	} else {
-		from = x.firstSpooled(id)
 	}
 	sc := wal.NewScanner(x.z, system, 1)
 	found := map[uint32]bool{}
@@ -401,13 +399,20 @@ func (x *site) openAnywhere(ctx context.Context, c *repository.Cluster, id strin
 			return f, nil
 		}
 	}
-	return nil, fmt.Errorf("segment %s: %w", seg.Name(x.z), os.ErrNotExist)
+	p, _, err := c.OpenPartial(ctx, seg)
+	if errors.Is(err, store.ErrNotExist) {
+		err = os.ErrNotExist
+	}
+	if err != nil {
+		return nil, fmt.Errorf("segment %s: %w", seg.Name(x.z), err)
+	}
+	return p, nil
 }
 
 func (x *site) firstSpooled(id string) wal.LSN {
 	x.t.Helper()
 	entries, err := os.ReadDir(filepath.Join(x.o.Spool, "orders", id))
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		x.t.Fatal(err)
 	}
 	for _, e := range entries {
