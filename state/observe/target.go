@@ -2,12 +2,16 @@ package observe
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"iter"
+	"strconv"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository"
+	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
 
@@ -29,10 +33,128 @@ type TargetOptions struct {
 	Receiver *state.Receiver // proves that the server was silent after its last commit; nil: nothing proves it
 }
 
-// Target tells what the archived WAL proves about a recovery target.
+// Target tells what the archived WAL proves about a recovery target: whether PostgreSQL, started from a usable backup and
+// walking the line of history that leads to the target's timeline, stops there, and between which commits. It looks at
+// the index and decodes only the segments in question.
+//
+// PostgreSQL stops at the first commit or abort in LSN order that is past a time, whatever the times of later ones; it
+// fails when it meets no such record, and when it meets one before the backup is consistent. A time after the last commit
+// is therefore reachable, by recovering to the end of the archive, only where the archive proves that the server committed
+// nothing until then: a later record carries a clock that is not before it, or the receiver had caught up with the server
+// at a later time and all it received is archived.
 func Target(ctx context.Context, o TargetOptions) state.TargetFact {
-	return state.TargetFact{Unknown: &state.Unknown{Code: state.CodeTarget, Because: "not built yet"}}
+	t, err := newTargeting(ctx, o)
+	if err == nil && t.refused == nil {
+		err = t.find()
+	}
+	switch {
+	case err != nil:
+		code := state.CodeOf(err)
+		if code == "" {
+			code = state.CodeIO
+		}
+		return state.TargetFact{Unknown: &state.Unknown{Code: code, Because: "the archived WAL cannot be searched: " + err.Error(), Hint: state.HintOf(err)}}
+	case t.refused != nil:
+		return *t.refused
+	}
+	return t.fact
 }
 
-// ArchiveOf reads the WAL of a repository's cluster.
-func ArchiveOf(c *repository.Cluster, z wal.SegmentSize) WALArchive { return nil }
+// targeting is one search.
+type targeting struct {
+	TargetOptions
+	ctx     context.Context // of the one call of Target that this value lives for
+	size    wal.SegmentSize
+	system  uint64
+	history wal.History
+	held    []wal.Range // archived WAL, partials included, merged
+	backups []state.Backup
+	fact    state.TargetFact
+	refused *state.TargetFact
+}
+
+func newTargeting(ctx context.Context, o TargetOptions) (*targeting, error) {
+	t := &targeting{TargetOptions: o, ctx: ctx, size: o.Cluster.SegmentSize}
+	if err := t.size.Check(); err != nil {
+		return nil, err
+	}
+	var err error
+	if t.system, err = strconv.ParseUint(o.Cluster.SystemID, 10, 64); err != nil {
+		return nil, fmt.Errorf("read system identifier %q: %w", o.Cluster.SystemID, err)
+	}
+	for _, r := range o.Cluster.WAL {
+		h := r.Range
+		h.To = max(h.To, r.Partial)
+		t.held = append(t.held, h)
+	}
+	t.held = wal.Merge(t.held)
+	if !t.chooseHistory() {
+		return t, nil
+	}
+	t.chooseBackups()
+	return t, nil
+}
+
+// chooseHistory finds the line of history that leads to the target's timeline, by default the newest that is archived.
+func (t *targeting) chooseHistory() bool {
+	want := t.Target.Timeline
+	if want == 0 {
+		for _, r := range t.held {
+			want = max(want, r.Timeline)
+		}
+		for _, h := range t.Cluster.Histories {
+			want = max(want, h.Timeline)
+		}
+	}
+	t.history = wal.History{Timeline: want}
+	if want <= 1 {
+		return t.notWithout(want == 1, "nothing is archived")
+	}
+	for _, h := range t.Cluster.Histories {
+		if h.Timeline != want {
+			continue
+		}
+		for _, p := range h.Parents {
+			t.history.Parents = append(t.history.Parents, wal.HistoryLine{Timeline: p.Timeline, Switch: p.Switch, Reason: p.Reason})
+		}
+		return true
+	}
+	return t.notWithout(false, fmt.Sprintf("the history file of timeline %d is not archived", want))
+}
+
+// notWithout refuses the target unless ok.
+func (t *targeting) notWithout(ok bool, why string) bool {
+	if !ok {
+		t.refuse(why)
+	}
+	return ok
+}
+
+// refuse notes that the target cannot be reached, with the reachable moments around it.
+func (t *targeting) refuse(why string, nearest ...state.Nearest) {
+	t.refused = &state.TargetFact{Timeline: t.history.Timeline, Why: why, Nearest: nearest}
+}
+
+// ArchiveOf reads the WAL of a cluster in a repository.
+func ArchiveOf(c *repository.Cluster) WALArchive { return clusterArchive{c} }
+
+type clusterArchive struct{ c *repository.Cluster }
+
+func (a clusterArchive) Segment(ctx context.Context, seg wal.Segment) (io.ReadCloser, error) {
+	w, err := a.c.OpenSegment(ctx, seg)
+	if errors.Is(err, store.ErrNotExist) {
+		w, _, err = a.c.OpenPartial(ctx, seg)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+func (a clusterArchive) Summary(ctx context.Context, seg wal.Segment) (wal.Summary, error) {
+	return a.c.SegmentSummary(ctx, seg)
+}
+
+func (a clusterArchive) Summaries(ctx context.Context, r wal.Range) iter.Seq2[wal.Segment, wal.Summary] {
+	return a.c.Summaries(ctx, r)
+}

@@ -1,0 +1,206 @@
+package observe
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pgkeep/pgkeep/hclspec"
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// probeFor gives the rule by which PostgreSQL stops, from recoveryStopsBefore and recoveryStopsAfter in xlogrecovery.c.
+func probeFor(x hclspec.Target) probe {
+	end := func(e *wal.Event) bool { return e.Kind == wal.Commit || e.Kind == wal.Abort }
+	switch {
+	case !x.Time.IsZero():
+		past := func(at time.Time) bool { return at.After(x.Time) || !x.Inclusive && at.Equal(x.Time) }
+		return probe{
+			maybe: func(s *wal.Summary) bool { return !s.MaxEnd.IsZero() && past(s.MaxEnd) },
+			stop:  func(e *wal.Event) bool { return end(e) && past(e.Time) },
+		}
+	case x.XID != 0:
+		return probe{
+			maybe: func(s *wal.Summary) bool { return s.MinXID <= x.XID && x.XID <= s.MaxXID },
+			stop:  func(e *wal.Event) bool { return end(e) && e.XID == x.XID },
+			after: x.Inclusive,
+		}
+	case x.Restore != "":
+		return probe{
+			maybe: func(s *wal.Summary) bool { return hasPoint(s.RestorePoints, x.Restore) },
+			stop:  func(e *wal.Event) bool { return e.Kind == wal.RestorePointRecord && e.Name == x.Restore },
+			after: true,
+		}
+	}
+	return probeAt(x.LSN, x.Inclusive)
+}
+
+func probeAt(l wal.LSN, after bool) probe {
+	return probe{
+		maybe: func(s *wal.Summary) bool { return s.LastStart >= l },
+		stop:  func(e *wal.Event) bool { return e.Start >= l },
+		after: after,
+		every: true,
+	}
+}
+
+func hasPoint(points []wal.RestorePoint, name string) bool {
+	for _, p := range points {
+		if p.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// find fills the fact, or refuses.
+func (t *targeting) find() error {
+	if len(t.backups) == 0 {
+		t.refuse(fmt.Sprintf("there is no usable backup on the way to timeline %d", t.history.Timeline))
+		return nil
+	}
+	switch x := t.Target; {
+	case x.Latest:
+		return t.latest()
+	case x.Immediate:
+		return t.immediate()
+	}
+	p := probeFor(t.Target)
+	var later *state.Backup // the oldest backup that is too new
+	for i := range t.backups {
+		b := &t.backups[i]
+		if t.Target.LSN != 0 && t.Target.LSN < b.Redo {
+			later = b
+			continue
+		}
+		f, err := t.search(b.Redo, t.reach(b.Redo), p)
+		if err != nil {
+			return err
+		}
+		switch {
+		case f.hit == nil && t.ends():
+			return t.afterLast(b, later, f)
+		case f.hit == nil: // a name or a transaction: perhaps older
+			continue
+		case f.hit.Start >= b.Stop || p.after && f.hit.End >= b.Stop:
+			t.reached(f)
+			return nil
+		}
+		later = b
+	}
+	return t.nowhere(later)
+}
+
+// ends tells whether a target that no record of a newer backup's WAL reaches lies after all of it.
+func (t *targeting) ends() bool { return !t.Target.Time.IsZero() || t.Target.LSN != 0 }
+
+func (t *targeting) reached(f found) {
+	t.fact = state.TargetFact{
+		Reachable: true, Timeline: t.history.Timeline, End: f.hit.End, Before: f.before, After: f.after,
+	}
+}
+
+// latest goes to the end of what is archived without a hole from the newest backup on.
+func (t *targeting) latest() error {
+	b := &t.backups[0]
+	end := t.reach(b.Redo)
+	f, err := t.search(b.Redo, end, never())
+	if err != nil {
+		return err
+	}
+	t.fact = state.TargetFact{Reachable: true, Timeline: t.history.Timeline, End: end, Before: f.before, AtEnd: true}
+	return nil
+}
+
+// immediate stops where the newest backup is consistent.
+func (t *targeting) immediate() error {
+	b := &t.backups[0]
+	f, err := t.search(b.Redo, t.reach(b.Redo), probeAt(b.Stop, false))
+	if err != nil {
+		return err
+	}
+	t.fact = state.TargetFact{Reachable: true, Timeline: t.history.Timeline, End: b.Stop, Before: f.before, After: f.after}
+	return nil
+}
+
+// afterLast handles a time or position after everything that is archived without a hole from b on.
+func (t *targeting) afterLast(b, later *state.Backup, f found) error {
+	end := t.reach(b.Redo)
+	x := t.Target
+	silent := x.LSN != 0 && x.LSN <= end || !x.Time.IsZero() && t.silentUntil(x.Time, f.clock, end)
+	if silent {
+		t.fact = state.TargetFact{Reachable: true, Timeline: t.history.Timeline, End: end, Before: f.before, AtEnd: true}
+		return nil
+	}
+	low := state.Nearest{LSN: end, Note: "end of the archived WAL"}
+	if f.before != nil {
+		low = state.Nearest{Time: f.before.Time, LSN: f.before.LSN, Note: "the last commit before it"}
+	}
+	near := []state.Nearest{low}
+	if later != nil {
+		near = append(near, consistent(later))
+	}
+	t.refuse(t.whyNotAfter(end), near...)
+	return nil
+}
+
+// whyNotAfter says what is behind the end of contiguous WAL.
+func (t *targeting) whyNotAfter(end wal.LSN) string {
+	what := "it is after the last archived commit, and nothing proves that the server committed nothing in between"
+	if t.Target.LSN != 0 {
+		what = fmt.Sprintf("the archived WAL ends at %s", end)
+	}
+	if end >= t.archiveEnd() {
+		return what
+	}
+	for _, g := range t.Cluster.Gaps {
+		if g.From <= end && end < g.To {
+			return fmt.Sprintf("WAL from %s to %s is recorded as lost: %s", g.From, g.To, g.Reason)
+		}
+	}
+	seg := t.size.SegmentAt(t.history.TimelineAt(end), end)
+	return fmt.Sprintf("WAL is missing after %s: segment %s is not archived", end, seg.Name(t.size))
+}
+
+// silentUntil tells whether it is proven that nothing was committed after the archived WAL that ends at end and up to at.
+func (t *targeting) silentUntil(at, clock time.Time, end wal.LSN) bool {
+	if !clock.Before(at) {
+		return true
+	}
+	r := t.Receiver
+	if r == nil || r.Unknown != nil || end < t.archiveEnd() {
+		return false
+	}
+	return r.Timeline == t.history.Timeline && !r.CaughtUpAt.Before(at) && r.Flushed > 0 && r.Archived >= r.Flushed && end >= r.Archived
+}
+
+func consistent(b *state.Backup) state.Nearest {
+	return state.Nearest{Time: b.Ended, LSN: b.Stop, Note: "backup " + b.ID + " is consistent"}
+}
+
+// nowhere refuses a target that lies before every backup, or that no record has.
+func (t *targeting) nowhere(later *state.Backup) error {
+	oldest, newest := &t.backups[len(t.backups)-1], &t.backups[0]
+	if later == oldest {
+		t.refuse(fmt.Sprintf("it is before the first usable backup, %s, is consistent", later.ID), consistent(later))
+		return nil
+	}
+	f, err := t.search(newest.Redo, t.reach(newest.Redo), never())
+	if err != nil {
+		return err
+	}
+	near := []state.Nearest{consistent(oldest)}
+	if f.before != nil {
+		near = append(near, state.Nearest{Time: f.before.Time, LSN: f.before.LSN, Note: "the last archived commit"})
+	}
+	what := fmt.Sprintf("transaction %d ended nowhere in the archived WAL that can be reached", t.Target.XID)
+	if t.Target.Restore != "" {
+		what = fmt.Sprintf("no restore point %q is in the archived WAL that can be reached", t.Target.Restore)
+	}
+	if later != nil {
+		what += fmt.Sprintf("; what is before %s needs WAL that is missing", later.Stop)
+		near = append(near, consistent(later))
+	}
+	t.refuse(what, near...)
+	return nil
+}
