@@ -288,19 +288,9 @@ func (b *builder) reaches(rec hclspec.Recovery, c *candidate, fact state.TargetF
 			return fmt.Sprintf("backup %s is consistent only from %s on, after %s", c.backup.ID, first, t.LSN)
 		}
 	default:
-		c.end = fact.End
-		stop := fact.End
-		if fact.Before != nil {
-			stop = fact.Before.LSN
-		}
-		if fact.After != nil {
-			stop = max(stop, fact.After.LSN)
-		}
-		if stop < first {
+		c.end = fact.End // the end of the record at which PostgreSQL stops, which must not come before it is consistent
+		if c.end < first || c.end == first && !t.Inclusive {
 			return fmt.Sprintf("backup %s is consistent only from %s on (%s), after the target", c.backup.ID, first, Moment(c.backup.Ended))
-		}
-		if !t.Time.IsZero() && t.Time.Before(c.backup.Ended) && (fact.Before == nil || fact.Before.LSN < first) {
-			return fmt.Sprintf("backup %s ended at %s, after the target", c.backup.ID, Moment(c.backup.Ended))
 		}
 	}
 	if c.end > reach {

@@ -106,15 +106,23 @@ func (b *builder) lostSlot(s *server, slot *state.Slot) bool {
 	return true
 }
 
-// ours tells whether the client that holds the slot is our own receiver: the one that this machine runs, or, when the
-// receiver lives on a machine that cannot be asked, one with the receiver's application_name.
+// ours tells whether the client that holds the slot is our own receiver: the one that this machine runs; one with its
+// application_name when the receiver's machine cannot be asked; and what the server still has of one that died here a
+// moment ago. A receiver that was turned away from the slot proves that it is somebody else's.
 func (b *builder) ours(s *server, slot *state.Slot) bool {
 	r, ok := b.seen.Receivers[s.Name]
-	if ok && r.Unknown == nil {
-		return r.Running && (r.Streaming || r.Problem == nil || r.Problem.Code != state.CodeSlotInUse)
+	known := ok && r.Unknown == nil
+	if known && !r.Streaming && r.Problem != nil && r.Problem.Code == state.CodeSlotInUse {
+		return false
+	}
+	if known && r.Running {
+		return true
 	}
 	sender := senderOf(s.seen, slot.ActivePID)
-	return sender == nil || sender.Application == s.Receiver.ApplicationName
+	if sender == nil {
+		return !known
+	}
+	return sender.Application == s.Receiver.ApplicationName
 }
 
 func senderOf(s state.Server, pid int) *state.Sender {
