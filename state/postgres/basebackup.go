@@ -112,9 +112,9 @@ func (o BackupOptions) command(major int) (string, error) {
 		return "", errors.New("the label is too long")
 	}
 	if major < 15 {
-		return "BASE_BACKUP " + strings.Join(o.old(), " "), nil
+		return "BASE_BACKUP " + strings.Join(o.words(), " "), nil
 	}
-	return "BASE_BACKUP (" + strings.Join(o.new(), ", ") + ")", nil
+	return "BASE_BACKUP (" + strings.Join(o.list(), ", ") + ")", nil
 }
 
 // maxRateLimit is the highest MAX_RATE of the server, in kB/s; above it there is no limit to set.
@@ -129,7 +129,8 @@ func (o BackupOptions) common() []string {
 	return p
 }
 
-func (o BackupOptions) old() []string {
+// words are the options as 13 and 14 read them.
+func (o BackupOptions) words() []string {
 	p := append(o.common(), "NOWAIT")
 	if o.Checkpoint == "fast" {
 		p = append(p, "FAST")
@@ -140,7 +141,8 @@ func (o BackupOptions) old() []string {
 	return p
 }
 
-func (o BackupOptions) new() []string {
+// list are the options as 15 and later read them.
+func (o BackupOptions) list() []string {
 	p := append(o.common(), "WAIT false")
 	if o.Checkpoint == "fast" {
 		p = append(p, "CHECKPOINT 'fast'")

@@ -190,7 +190,7 @@ func startBackup(t *testing.T, s *pgtest.Server, d *directory) {
 }
 
 func TestBaseBackupFindsDamage(t *testing.T) {
-	for _, v := range pgtest.SomeVersions(t, 13, 15, 18) {
+	for _, v := range pgtest.SomeVersions(t, 13, 18) {
 		t.Run(fmt.Sprint(v), func(t *testing.T) {
 			s := pgtest.Start(t, pgtest.Options{Version: v})
 			s.Exec(t, "create table a as select g, md5(g::text) from generate_series(1, 5000) g")
@@ -232,7 +232,7 @@ func TestBaseBackupGivesTheSinksErrorBack(t *testing.T) {
 }
 
 func TestBaseBackupIncremental(t *testing.T) {
-	for _, v := range pgtest.SomeVersions(t, 17, 18) {
+	for _, v := range pgtest.SomeVersions(t, 17) {
 		if v < 17 {
 			continue
 		}

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"path/filepath"
 	"strings"
@@ -227,5 +226,3 @@ func FuzzWalsender(f *testing.F) {
 		}
 	})
 }
-
-var _ io.Reader = tape{}

@@ -47,7 +47,7 @@ func fake(t *testing.T, version int, s script) *postgres.Replication {
 	}()
 	r := postgres.OnConn(ours, version)
 	t.Cleanup(func() {
-		_ = r.Close()
+		_ = ours.Close()
 		<-done
 	})
 	return r

@@ -89,23 +89,29 @@ func (a *account) reach(path string) error {
 	return nil
 }
 
-// TempDir makes a folder that the server's user may enter and write, removed when the test ends.
+// TempDir makes a folder on disk that the server's user may enter and write, removed when the test ends.
 func TempDir(tb testing.TB) string {
 	tb.Helper()
-	dir, err := os.MkdirTemp("", "pgkeep-test-")
+	dir, err := openDir(os.TempDir(), "pgkeep-test-")
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// openDir makes a folder of the server's user that everybody may enter.
+func openDir(top, prefix string) (string, error) {
+	dir, err := os.MkdirTemp(top, prefix)
+	if err != nil {
+		return "", err
+	}
 	a, err := serverAccount()
 	if err != nil {
-		tb.Fatal(err)
+		return "", err
 	}
 	if err := a.own(dir); err != nil {
-		tb.Fatal(err)
+		return "", err
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { // #nosec: the server is another user
-		tb.Fatal(err)
-	}
-	return dir
+	return dir, os.Chmod(dir, 0o755) // #nosec: the server is another user
 }

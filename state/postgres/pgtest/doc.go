@@ -8,6 +8,9 @@
 // Clusters are copies of an initdb kept beside the servers: the copy's system identifier is changed in pg_control and in
 // the header of its one WAL segment, so two servers of a test never share one unless one is the other's standby.
 //
-// PostgreSQL refuses to run as root: for root the servers run as user postgres (or nobody), in directories under /tmp
-// that this user can reach. Directories made by testing.T.TempDir are closed to others; TempDir here gives open ones.
+// Servers live in /dev/shm where it has room for gigabytes, unless they are Durable or OnDisk, else in the temporary
+// directory; what a killed test leaves is removed by the next one.
+//
+// PostgreSQL refuses to run as root: for root the servers run as user postgres (or nobody), in directories that this user
+// can reach. Directories made by testing.T.TempDir are closed to others; TempDir here gives open ones.
 package pgtest

@@ -17,7 +17,8 @@ type Options struct {
 	NoChecksums bool              // initdb without data checksums
 	HBA         []string          // lines put before the usual pg_hba.conf, which trusts everybody local
 	Files       map[string]string // written into the data directory, mode 0600, before the first start
-	Durable     bool              // fsync on, for tests that crash more than processes
+	Durable     bool              // fsync on and on disk, for tests that crash more than processes
+	OnDisk      bool              // not in memory: for clusters of gigabytes
 }
 
 func (o Options) segmentMB() int {
@@ -93,7 +94,7 @@ func prepare(tb testing.TB, o *Options) *Server {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	s := &Server{Version: o.Version, Bin: Bin(tb, o.Version), account: a, root: TempDir(tb)}
+	s := &Server{Version: o.Version, Bin: Bin(tb, o.Version), account: a, root: room(tb, o.Durable || o.OnDisk)}
 	s.SocketDir = s.Dir(tb, "socket")
 	if s.Port, err = freePort(); err != nil {
 		tb.Fatal(err)

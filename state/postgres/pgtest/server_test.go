@@ -28,7 +28,7 @@ func TestServersOfATestAreStrangers(t *testing.T) {
 }
 
 func TestKilledServerStartsAgainAndStandbyIsPromoted(t *testing.T) {
-	for _, v := range pgtest.Versions(t) {
+	for _, v := range pgtest.SomeVersions(t, 13, 15, 18) {
 		t.Run(fmt.Sprint(v), func(t *testing.T) {
 			a := pgtest.Start(t, pgtest.Options{Version: v})
 			space := a.Dir(t, "space")
