@@ -35,7 +35,7 @@ func long() *plan.Plan {
 func TestWidth(t *testing.T) {
 	for _, width := range []int{40, 60, 80, 200} {
 		for _, line := range strings.Split(draw(t, long(), render.TextOptions{Width: width}), "\n") {
-			if n := utf8.RuneCountInString(line); n > width {
+			if n := utf8.RuneCountInString(line); n > width && !strings.HasPrefix(line, "Plan: ") { // which CI tools parse whole
 				t.Errorf("width %d: %d characters: %q", width, n, line)
 			}
 		}
