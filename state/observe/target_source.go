@@ -108,6 +108,6 @@ func (s source) ask(ctx context.Context, r hclspec.Recovery, receiver *state.Rec
 	}
 	cluster := repo.Cluster(s.cluster.Name, s.cluster.SystemID)
 	return Target(ctx, TargetOptions{
-		Target: r.Target, Cluster: s.cluster, Archive: ArchiveOf(cluster, s.cluster.SegmentSize), Receiver: receiver,
+		Target: r.Target, Cluster: s.cluster, Archive: ArchiveOf(cluster), Receiver: receiver,
 	})
 }
