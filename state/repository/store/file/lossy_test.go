@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/hanwen/go-fuse/v2/fs"
@@ -48,7 +49,7 @@ func live(t *testing.T, dir string) history {
 	defer b.Close()
 	put := func(s *Store, n int) {
 		h.tried[n] = true
-		body := bodyOf(n)[:min(len(bodyOf(n)), 20_000+n)]
+		body := bodyFor(n)
 		err := s.PutIfAbsent(t.Context(), objectKey(n), bytes.NewReader(body), int64(len(body)), store.PutOptions{})
 		if err == nil || errors.Is(err, store.ErrExists) {
 			h.put[n], h.deleted[n] = true, false
@@ -65,11 +66,29 @@ func live(t *testing.T, dir string) history {
 	put(b, 1) // ErrExists: it counts on an object of the other
 	put(a, 8)
 	remove(b, 8) // empties the directory, which goes
-	put(b, 9)    // makes it again
-	put(a, 10)   // into a directory that looks as if it had been durable for long
+	abandon(dir, objectKey(9))
+	put(a, 10) // into a directory whose name was durable, and which is another now
+	put(b, 9)  // ErrExists: its writer was killed between link(2) and fsync
 	remove(a, 2)
 	return h
 }
+
+// abandon leaves an object as a writer does that is killed when it has its name and before its directory was fsynced.
+func abandon(dir, key string) {
+	name, temp := filepath.Join(dir, key), filepath.Join(dir, tempDir, "killed")
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+	if err != nil {
+		return // no power
+	}
+	defer f.Close()
+	if _, err := f.Write(bodyFor(9)); err != nil || f.Sync() != nil || os.MkdirAll(filepath.Dir(name), dirMode) != nil {
+		return
+	}
+	os.Link(temp, name)
+}
+
+// bodyFor gives a body of a size that takes a moment, not a minute.
+func bodyFor(n int) []byte { return bodyOf(n)[:min(len(bodyOf(n)), 20_000+n)] }
 
 // check reads what came back.
 func (h history) check(t *testing.T, dir string) {
@@ -77,7 +96,7 @@ func (h history) check(t *testing.T, dir string) {
 	s := openIn(t, dir)
 	defer s.Close()
 	for n := range h.tried {
-		want := bodyOf(n)[:min(len(bodyOf(n)), 20_000+n)]
+		want := bodyFor(n)
 		r, err := s.Get(t.Context(), objectKey(n), 0, -1)
 		switch {
 		case errors.Is(err, store.ErrNotExist):
