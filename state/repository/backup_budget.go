@@ -18,8 +18,8 @@ const DefaultBudget = 96 << 20
 // NewBudget makes a budget of n bytes.
 func NewBudget(n int64) *Budget { return &Budget{sem: semaphore.NewWeighted(n), total: n} }
 
-// acquire waits until n bytes are free. More than there is counts as all there is, so that nothing waits for ever.
-func (b *Budget) acquire(ctx context.Context, n int64) (release func(), err error) {
+// Acquire waits until n bytes are free. More than there is counts as all there is, so that nothing waits for ever.
+func (b *Budget) Acquire(ctx context.Context, n int64) (release func(), err error) {
 	n = min(n, b.total)
 	if err := b.sem.Acquire(ctx, n); err != nil {
 		return nil, err

@@ -151,7 +151,7 @@ func (b *BackupReader) readJobs(ctx context.Context, jobs <-chan readJob, budget
 	defer d.Close()
 	r := pieceJob{b: b, d: d, write: write}
 	for j := range jobs {
-		release, err := budget.acquire(ctx, j.n+maxFrame)
+		release, err := budget.Acquire(ctx, j.n+maxFrame)
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/postgres"
 	"github.com/pgkeep/pgkeep/state/repository"
 )
@@ -64,6 +65,9 @@ func (f *folder) read(r io.Reader) error {
 		if err == io.EOF {
 			return f.end(rec, padding)
 		}
+		if errors.Is(err, tar.ErrHeader) {
+			return f.refuse(err)
+		}
 		if err != nil {
 			return fmt.Errorf("read tar header: %w", err)
 		}
@@ -72,7 +76,7 @@ func (f *folder) read(r io.Reader) error {
 		}
 		m, err := f.checkMember(h, rec.raw, padding)
 		if err != nil {
-			return err
+			return f.refuse(err)
 		}
 		if err := f.each(func(w *repository.FolderWriter) error { return w.Header(rec.raw, m) }); err != nil {
 			return err
@@ -82,6 +86,14 @@ func (f *folder) read(r io.Reader) error {
 			return fmt.Errorf("%q: %w", m.Path, err)
 		}
 		padding = int(-m.Size & (tarBlock - 1))
+	}
+}
+
+// refuse says that the stream is none that PostgreSQL writes.
+func (f *folder) refuse(err error) error {
+	return &state.Error{
+		Code: state.CodeCorrupt, Text: fmt.Sprintf("the archive of %s is not one that PostgreSQL writes", f.name()),
+		Hint: "make sure that the connection leads to the server you mean, then take the backup again", Err: err,
 	}
 }
 
@@ -138,7 +150,7 @@ func (f *folder) end(rec *recorder, padding int) error {
 	}
 	tail := append(bytes.Clone(rec.raw), rest...)
 	if len(bytes.Trim(tail[min(padding, len(tail)):], "\x00")) > 0 || len(tail) >= maxRaw {
-		return errors.New("data follows the end of the archive")
+		return f.refuse(errors.New("data follows the end of the archive"))
 	}
 	zeros := len(tail) - padding
 	switch {
@@ -146,7 +158,7 @@ func (f *folder) end(rec *recorder, padding int) error {
 	case !f.terminated && zeros == 0:
 		tail = append(tail, make([]byte, 2*tarBlock)...)
 	default:
-		return errors.New("the archive stops without its end: the stream was cut short")
+		return f.refuse(errors.New("the archive stops without its end: it was cut short"))
 	}
 	return f.each(func(w *repository.FolderWriter) error {
 		if err := w.Trailer(tail); err != nil {

@@ -30,8 +30,8 @@ type Options struct {
 	StallTimeout time.Duration // a repository that takes nothing for so long is given up; 0: 5 minutes
 	Now          func() time.Time
 	Random       func() uint32
-	Report       func(Progress) // nil: none; called at most four times a second
-	Budget       *repository.Budget
+	Report       func(Progress)     // nil: none; called at most four times a second
+	Budget       *repository.Budget // of the process; nil: its own memory does not count against others'
 }
 
 // Outcome is what became of the backup in one repository.
@@ -53,8 +53,8 @@ type Result struct {
 	Suspects []repository.DamagedPages // failed only here: to be looked at again; the server did not object
 }
 
-// memory is what one Take needs: frames, volumes, compressors.
-const memory = 96 << 20
+// memory is what one Take holds: frames, volumes and compressors.
+const memory = 64 << 20
 
 // decideTimeout bounds the decision after the caller's context has ended.
 const decideTimeout = 30 * time.Second
@@ -65,6 +65,13 @@ const decideTimeout = 30 * time.Second
 func Take(ctx context.Context, conn *postgres.Replication, dst []*repository.Cluster, o Options) (Result, error) {
 	if err := o.check(dst); err != nil {
 		return Result{}, err
+	}
+	if o.Budget != nil {
+		release, err := o.Budget.Acquire(ctx, memory)
+		if err != nil {
+			return Result{}, fmt.Errorf("wait for memory: %w", err)
+		}
+		defer release()
 	}
 	id := repository.NewBackupID(o.Now(), repository.KindFull, o.Random())
 	t := &taking{ctx: ctx, o: o, id: id, version: conn.Version(), began: o.Now(), outcomes: make([]Outcome, len(dst)), members: newMembers()}

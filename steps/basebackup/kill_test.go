@@ -1,0 +1,167 @@
+package basebackup
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/postgres"
+	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
+	"github.com/pgkeep/pgkeep/state/repository"
+	"github.com/pgkeep/pgkeep/state/repository/seal"
+	"github.com/pgkeep/pgkeep/state/repository/store/file"
+)
+
+// childVar makes this test program take one backup and end: the process that the kill rounds kill.
+const childVar = "PGKEEP_TEST_TAKE"
+
+func TestMain(m *testing.M) {
+	if args := os.Getenv(childVar); args != "" {
+		if err := takeAsChild(strings.Split(args, "|")); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// takeAsChild takes a backup of args[0] into the repository args[1] with locks in args[2], telling its progress.
+func takeAsChild(args []string) error {
+	ctx := context.Background()
+	info, err := postgres.ParseConninfo(args[0], nil, nil)
+	if err != nil {
+		return err
+	}
+	conn, err := postgres.ConnectReplication(ctx, info, postgres.ConnectOptions{ApplicationName: "pgkeep test", Timeout: 10 * time.Second})
+	if err != nil {
+		return err
+	}
+	system, err := conn.IdentifySystem(ctx)
+	if err != nil {
+		return err
+	}
+	st, err := file.Open(args[1], file.Options{})
+	if err != nil {
+		return err
+	}
+	repo, err := repository.Open(ctx, st)
+	if err != nil {
+		return err
+	}
+	result, err := Take(ctx, conn, []*repository.Cluster{repo.Cluster("orders.eu", system.ID)}, Options{
+		Server: "orders.eu", Checkpoint: "fast", VerifyPages: true, Host: "backup1", Program: "pgkeep test", LockDir: args[2],
+		Now: stepping(), Random: rand.Uint32, Report: func(p Progress) { fmt.Println("done", p.Done) },
+	})
+	if err != nil {
+		return err
+	}
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(status)) {
+		if kb, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			fmt.Println("peak", strings.Fields(kb)[0])
+		}
+	}
+	fmt.Println("committed", result.ID, result.Bytes)
+	return nil
+}
+
+// child runs one backup in a process of its own and kills it once so many bytes have come; -1: never. It gives what the
+// process printed last about peak and committed.
+func child(t *testing.T, killAt int64, args ...string) map[string]string {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^$")
+	cmd.Env = append(os.Environ(), childVar+"="+strings.Join(args, "|"))
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	check(t, err)
+	check(t, cmd.Start())
+	said := map[string]string{}
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		word, rest, _ := strings.Cut(lines.Text(), " ")
+		said[word] = rest
+		if n, err := strconv.ParseInt(rest, 10, 64); err == nil && word == "done" && killAt >= 0 && n >= killAt {
+			check(t, cmd.Process.Kill())
+		}
+	}
+	if err := cmd.Wait(); killAt < 0 && err != nil {
+		t.Fatalf("%v\n%s", err, stderr.String())
+	}
+	return said
+}
+
+func TestKilledWriterLeavesNothingGood(t *testing.T) {
+	s, _, _ := ordersServer(t, pgtest.SomeVersions(t, 15)[0])
+	s.Exec(t, "create table wide as select i, repeat(md5(i::text), 8) m from generate_series(1, 400000) i")
+	repo, dir := newRepository(t, seal.Codec{})
+	system, err := walsender(t, s).IdentifySystem(t.Context())
+	check(t, err)
+	c := clusterIn(t, repo, s, system.ID)
+	locks := filepath.Join(t.TempDir(), "locks")
+	args := []string{s.Conninfo(), dir, locks}
+	size, err := strconv.ParseInt(s.SQL(t, "select sum(pg_database_size(oid)) from pg_database"), 10, 64)
+	check(t, err)
+	n := 5
+	if v := os.Getenv("PGKEEP_ROUNDS"); v != "" {
+		n, err = strconv.Atoi(v)
+		check(t, err)
+	}
+	alive := repository.LockedWriters(locks, "backup1")
+	killed := 0
+	for round := range n {
+		said := child(t, size*int64(1+rand.IntN(98))/100, args...)
+		backups, err := c.Backups(t.Context())
+		check(t, err)
+		for _, b := range backups {
+			if said["committed"] != "" && strings.HasPrefix(said["committed"], b.ID) {
+				check(t, c.Tomb(t.Context(), b.ID, testClock)) // it was faster than the kill
+				continue
+			}
+			if b.State != state.BackupRunning {
+				t.Errorf("round %d: a killed writer left %+v", round, b)
+			}
+			if a, known := alive(b.Host, c.Key(), b.ID); a || !known {
+				t.Errorf("round %d: the killed writer counts as alive %v, known %v", round, a, known)
+			}
+			killed++
+			got, err := c.AbortBackup(t.Context(), b.ID, "its writer is dead", testClock)
+			check(t, err)
+			if got != state.BackupAborted {
+				t.Errorf("round %d: %s", round, got)
+			}
+			_, err = c.RemoveAborted(t.Context(), b.ID)
+			check(t, err)
+		}
+		_, err = c.Sweep(t.Context(), testClock.Add(1000*time.Hour))
+		check(t, err)
+		if left, err := c.Backups(t.Context()); err != nil || len(left) != 0 {
+			t.Fatalf("round %d: left %+v, %v", round, left, err)
+		}
+	}
+	if killed == 0 {
+		t.Errorf("no writer of %d was killed in time", n)
+	}
+	said := child(t, -1, args...)
+	peak, err := strconv.Atoi(said["peak"])
+	check(t, err)
+	t.Logf("%d of %d killed; then %s, peak %d MiB", killed, n, said["committed"], peak>>10)
+	if peak > 192<<10 {
+		t.Errorf("the backup needed %d MiB", peak>>10)
+	}
+	id, _, _ := strings.Cut(said["committed"], " ")
+	check(t, c.VerifyBackup(t.Context(), id, true, func(f repository.Finding) { t.Errorf("%+v", f) }))
+}
