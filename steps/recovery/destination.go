@@ -29,6 +29,7 @@ type restore struct {
 	beside   *os.Root            // the state directory
 	unlock   func()
 	resuming bool
+	copies   bool // all WAL of the route is brought beside the data directory
 	captured captured
 	label    []byte // backup_label as it is written
 	control  []byte // global/pg_control, written last
@@ -84,6 +85,7 @@ func (r *restore) look(ctx context.Context) error {
 	if err := r.checkLabel(ctx); err != nil {
 		return err
 	}
+	r.chooseCopy(ctx)
 	if r.resuming {
 		return nil // what is missing is not known before the files were compared
 	}
@@ -307,7 +309,7 @@ func (r *restore) checkSpace() error {
 			byDevice[device] = n
 		}
 		n.bytes += f.Bytes
-		if f.OID == 0 && r.Route.Destination.WAL == "copy" {
+		if f.OID == 0 && r.copies {
 			n.bytes += r.Route.WALBytes
 		}
 	}

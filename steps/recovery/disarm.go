@@ -41,40 +41,45 @@ func disarmed(major int) []setting {
 }
 
 // targetSettings are the settings that make PostgreSQL stop at the target. All of them are written, so that none of the
-// origin's own survives.
+// origin's own survives; the one that is set stands behind those that are cleared, because PostgreSQL 13 to 18 take a
+// cleared one behind a set one as "multiple recovery targets specified".
 func targetSettings(r plan.Route) []setting {
 	t := r.Target
-	values := map[string]string{"recovery_target_inclusive": "on", "recovery_target_action": "promote"}
+	inclusive, action := "on", "promote"
+	var stop setting
 	switch {
-	case r.AtEnd || t.Latest: // to the end of the route's WAL
+	case r.AtEnd || t.Latest: // to the end of the route's WAL, where PostgreSQL knows no action but to promote
 	case t.Immediate:
-		values["recovery_target"] = "immediate"
+		stop = setting{"recovery_target", "immediate"}
 	case !t.Time.IsZero():
-		values["recovery_target_time"] = t.Time.UTC().Format("2006-01-02 15:04:05.999999+00")
+		stop = setting{"recovery_target_time", t.Time.UTC().Format("2006-01-02 15:04:05.999999+00")}
 	case t.XID != 0:
-		values["recovery_target_xid"] = strconv.FormatUint(uint64(t.XID), 10)
+		stop = setting{"recovery_target_xid", strconv.FormatUint(uint64(t.XID), 10)}
 	case t.LSN != 0:
-		values["recovery_target_lsn"] = t.LSN.String()
+		stop = setting{"recovery_target_lsn", t.LSN.String()}
 	case t.Restore != "":
-		values["recovery_target_name"] = t.Restore
+		stop = setting{"recovery_target_name", t.Restore}
 	}
-	if !r.AtEnd && !t.Latest {
-		if t.Action != "" {
-			values["recovery_target_action"] = t.Action
-		}
-		if !t.Inclusive && !t.Immediate && t.Restore == "" {
-			values["recovery_target_inclusive"] = "off"
-		}
+	if stop.name != "" && t.Action != "" {
+		action = t.Action
 	}
-	values["recovery_target_timeline"] = strconv.FormatUint(uint64(r.TargetTimeline), 10)
+	if stop.name != "" && !t.Inclusive {
+		inclusive = "off" // of no meaning to immediate and to names
+	}
 	var out []setting
-	for _, name := range []string{
-		"recovery_target", "recovery_target_time", "recovery_target_xid", "recovery_target_lsn", "recovery_target_name",
-		"recovery_target_inclusive", "recovery_target_action", "recovery_target_timeline",
-	} {
-		out = append(out, setting{name, values[name]})
+	for _, name := range []string{"recovery_target", "recovery_target_time", "recovery_target_xid", "recovery_target_lsn", "recovery_target_name"} {
+		if name != stop.name {
+			out = append(out, setting{name, ""})
+		}
 	}
-	return out
+	if stop.name != "" {
+		out = append(out, stop)
+	}
+	return append(out,
+		setting{"recovery_target_inclusive", inclusive},
+		setting{"recovery_target_action", action},
+		setting{"recovery_target_timeline", strconv.FormatUint(uint64(r.TargetTimeline), 10)},
+	)
 }
 
 // targetText names the target for people and evidence.

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"syscall"
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository/store"
@@ -155,8 +157,7 @@ func (r *restore) copyWAL(ctx context.Context) error {
 		Version: 1, Server: r.Route.Server, SystemID: r.Route.SystemID, SegmentSize: r.Route.SegmentSize,
 		Timeline: r.Route.TargetTimeline, Path: r.Route.Path, Repositories: r.Places, Local: dir,
 	}
-	everything := r.Route.Destination.WAL == "copy"
-	if !everything && r.Spool == "" {
+	if !r.copies && r.Spool == "" {
 		return nil
 	}
 	root, err := r.directory(dir)
@@ -165,7 +166,7 @@ func (r *restore) copyWAL(ctx context.Context) error {
 	}
 	defer root.Close()
 	s := route.open(ctx)
-	if everything {
+	if r.copies {
 		if err := r.copyEverything(ctx, s, dir); err != nil {
 			return err
 		}
@@ -210,13 +211,41 @@ func (r *restore) copyEverything(ctx context.Context, s *server, dir string) err
 			return err
 		}
 	}
-	for t := wal.Timeline(2); t <= r.Route.TargetTimeline; t++ {
+	// PostgreSQL asks for higher numbers than the target's, one after another, to find one that nobody used.
+	for t := wal.Timeline(2); ; t++ {
 		err := s.history(ctx, t, filepath.Join(dir, t.HistoryName()))
+		if errors.Is(err, store.ErrNotExist) && t > r.Route.TargetTimeline {
+			break
+		}
 		if err != nil && !errors.Is(err, store.ErrNotExist) {
 			return fmt.Errorf("fetch %s: %w", t.HistoryName(), err)
 		}
 	}
 	return r.ownAll(dir)
+}
+
+// chooseCopy decides whether the WAL is brought beside the data directory: when that was asked for, and when PostgreSQL,
+// which runs as the owner, may not read a repository that this process can.
+func (r *restore) chooseCopy(ctx context.Context) {
+	r.copies = r.Route.Destination.WAL == "copy"
+	if r.copies || os.Geteuid() != 0 || r.owner.UID == 0 {
+		return
+	}
+	for _, p := range r.Places {
+		if p.Path != "" && !r.ownerReads(ctx, filepath.Join(p.Path, "REPOSITORY.json")) {
+			r.copies = true
+			r.note(fmt.Sprintf("user %s may not read repository %q: the WAL of the route was copied to %s", r.owner.Name, p.Label, filepath.Join(stateDir(r.places[0]), walDir)))
+			return
+		}
+	}
+}
+
+// ownerReads tells whether the owner may read a file. Only the kernel knows, so a process of the owner asks it.
+func (r *restore) ownerReads(ctx context.Context, path string) bool {
+	cmd := exec.CommandContext(ctx, "test", "-r", path)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(r.owner.UID), Gid: uint32(r.owner.GID)}}
+	return cmd.Run() == nil
 }
 
 func (r *restore) fetch(ctx context.Context, s *server, seg wal.Segment, dir string) error {
