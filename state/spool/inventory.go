@@ -169,9 +169,14 @@ func compareSegments(a, b wal.Segment) int {
 	return cmp.Or(cmp.Compare(a.Timeline, b.Timeline), cmp.Compare(a.Number, b.Number))
 }
 
-// bytes gives the space that the WAL files take.
+// bytes gives the space that WAL takes which is not in every repository: what a limit is about.
 func (v *inventory) bytes(z wal.SegmentSize) int64 {
-	n := int64(len(v.complete)) * z.Bytes()
+	n := int64(0)
+	for _, done := range v.complete {
+		if !done {
+			n += z.Bytes()
+		}
+	}
 	for seg, x := range v.partial {
 		n += max(0, int64(x.valid-seg.Start(z)))
 	}

@@ -10,7 +10,7 @@ import (
 
 // Limit bounds a server's spool. The zero value is the default: a tenth of the file system stays free.
 type Limit struct {
-	Bytes   int64 // of this server's files; 0: no such bound
+	Bytes   int64 // of this server's WAL that is not yet in every repository; 0: no such bound
 	Percent int   // of the file system that may be in use, by whomever; 0: 90, unless Bytes is set
 }
 
@@ -19,7 +19,7 @@ type Room struct {
 	FileSystem string // "ext4", "tmpfs" …, or its magic number
 	Free       int64  // bytes of the file system that may be written by us
 	Total      int64  // bytes of the file system
-	Used       int64  // bytes of this server's files
+	Used       int64  // bytes of this server's WAL that is not yet in every repository
 	Left       int64  // bytes until the limit; at most 0: it is hit
 	Low        bool   // worth a warning: under a fifth of the file system is free, or a tenth of the limit in bytes is left
 }

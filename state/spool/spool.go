@@ -35,7 +35,6 @@ type Spool struct {
 
 	mu    sync.Mutex
 	files inventory
-	used  int64 // bytes of files that wait or are being written
 }
 
 // Open claims a server's spool and opens it: Take, then Claim.Open.
@@ -94,7 +93,7 @@ func (s *Spool) Dir() string { return s.dir }
 // Room measures what may still be written.
 func (s *Spool) Room() (Room, error) {
 	s.mu.Lock()
-	used := s.used
+	used := s.files.bytes(s.o.SegmentSize)
 	s.mu.Unlock()
 	r, err := measure(s.dir, used, s.o.Limit)
 	if err != nil {

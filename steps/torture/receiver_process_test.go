@@ -114,8 +114,10 @@ type site struct {
 	server *pgtest.Server
 	z      wal.SegmentSize
 	o      orders
-	log    string // file that receiver processes write to
-	wrap   []string
+	log    string   // file that receiver processes write to
+	wrap   []string // command that runs the receiver process
+	// reserved is where the slot began: no acknowledgement of ours.
+	reserved wal.LSN
 }
 
 func newSite(t *testing.T, so pgtest.Options) *site {
@@ -135,6 +137,7 @@ func newSite(t *testing.T, so pgtest.Options) *site {
 	x := &site{t: t, server: s, z: wal.SegmentSize(so.SegmentMB << 20), log: filepath.Join(dir, "receiver.log")}
 	x.o = orders{Conninfo: s.Conninfo(), Spool: filepath.Join(dir, "spool"), Repository: filepath.Join(dir, "repository"), PushEvery: 200 * time.Millisecond}
 	x.createRepository()
+	x.reserved = x.acknowledged()
 	t.Cleanup(func() {
 		if b, err := os.ReadFile(x.log); err == nil && t.Failed() {
 			t.Logf("the receivers said:\n%s", b[max(0, len(b)-8000):])

@@ -1,0 +1,198 @@
+package torture_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
+	"github.com/pgkeep/pgkeep/state/spool"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// tmpfs mounts a small file system of this many MiB.
+func tmpfs(t *testing.T, mib int) string {
+	t.Helper()
+	dir := t.TempDir()
+	err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm,mode=0700", mib))
+	if errors.Is(err, unix.EPERM) {
+		t.Skip("mounting a tmpfs needs root")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	return dir
+}
+
+func grow(t *testing.T, dir string, mib int) {
+	t.Helper()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, fmt.Sprintf("size=%dm", mib)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (x *site) write(rows int) {
+	x.t.Helper()
+	x.server.Exec(x.t, "create table if not exists filler (h text)")
+	x.server.Exec(x.t, fmt.Sprintf("insert into filler select md5(g::text) from generate_series(1, %d) g", rows))
+}
+
+// hasProblem tells whether the receiver reports a problem of this code, with a text that says these words.
+func (x *site) hasProblem(code state.Code, words ...string) bool {
+	p := x.look().Receiver.Problem
+	if p == nil || p.Code != code || p.Hint == "" {
+		return false
+	}
+	for _, w := range words {
+		if !strings.Contains(p.Text, w) {
+			return false
+		}
+	}
+	return true
+}
+
+// Fault A5, at the limit that the configuration sets: the stream stops before the disk is full, nothing that is not
+// durable is acknowledged, and it goes on by itself.
+func TestSpoolAtItsLimit(t *testing.T) {
+	x := newSite(t, pgtest.Options{SegmentMB: 1})
+	x.o.Limit = spool.Limit{Bytes: 4 << 20}
+	dir := tmpfs(t, 1) // the repository is full soon
+	x.o.Repository = filepath.Join(dir, "repository")
+	x.createRepository()
+	spoolFull(t, x, func() func() { return func() { grow(t, dir, 64) } })
+}
+
+// The same when write(2) itself finds no room.
+func TestSpoolDiskFull(t *testing.T) {
+	x := newSite(t, pgtest.Options{SegmentMB: 1})
+	x.o.Spool = filepath.Join(tmpfs(t, 6), "spool") // less than a second of what follows
+	x.o.Limit = spool.Limit{Bytes: 1 << 40, Percent: 100}
+	spoolFull(t, x, func() func() {
+		filler := filepath.Join(filepath.Dir(x.o.Spool), "filler")
+		if err := os.WriteFile(filler, make([]byte, 5<<20), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return func() {
+			if err := os.Remove(filler); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+func spoolFull(t *testing.T, x *site, fill func() (cure func())) {
+	stop := x.run()
+	x.write(100)
+	x.awaitArchived(x.flushed())
+	cure := fill()
+	x.write(150_000)
+	end := x.flushed()
+	await(t, "it says that the spool is full", func() bool { return x.hasProblem(state.CodeDiskFull, x.o.Spool) })
+	time.Sleep(time.Second)
+	if at, have := x.acknowledged(), x.spooled(); at >= end || at > max(have, x.reserved) {
+		t.Errorf("acknowledged %s, the spool's files end at %s, the server's end %s", at, have, end)
+	}
+	cure()
+	began := time.Now()
+	x.awaitArchived(end)
+	took := time.Since(began)
+	t.Logf("went on and caught up %s after the fault ended", took)
+	if took > 20*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	stop()
+	x.compare()
+}
+
+// A full repository is reported, does not stop the stream, and is filled when there is room again.
+func TestRepositoryDiskFull(t *testing.T) {
+	x := newSite(t, pgtest.Options{SegmentMB: 1})
+	dir := tmpfs(t, 1)
+	x.o.Repository = filepath.Join(dir, "repository")
+	x.createRepository()
+	stop := x.run()
+	x.write(100)
+	await(t, "it streams", func() bool { return x.look().Receiver.Streaming })
+	x.write(150_000)
+	end := x.flushed()
+	await(t, "it says that the repository is full", func() bool { return x.hasProblem(state.CodeDiskFull, "main") })
+	await(t, "the stream goes on", func() bool { return x.acknowledged() >= end })
+	grow(t, dir, 64)
+	began := time.Now()
+	x.awaitArchived(end)
+	t.Logf("archived %s after the fault ended", time.Since(began))
+	await(t, "the problem is gone", func() bool { return x.look().Receiver.Problem == nil })
+	stop()
+	x.compare()
+}
+
+// Fault A4: the n-th fsync or write of the receiver fails. It says so, never acknowledges what is not durable, does not
+// fsync the same file again, and goes on by itself.
+func TestFailingSyscalls(t *testing.T) {
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("strace is not installed")
+	}
+	faults := []string{"fdatasync:error=EIO:when=3", "fsync:error=EIO:when=9", "pwrite64:error=ENOSPC:when=5", "renameat:error=ENOSPC:when=4", "fdatasync:error=ENOSPC:when=2+7"}
+	for _, fault := range faults[:min(len(faults), rounds(t, 3))] {
+		t.Run(strings.ReplaceAll(fault, "=", ""), func(t *testing.T) {
+			x := newSite(t, pgtest.Options{SegmentMB: 1})
+			call, _, _ := strings.Cut(fault, ":")
+			trace := filepath.Join(t.TempDir(), "trace")
+			x.wrap = []string{"strace", "-f", "-qq", "-o", trace, "-e", "trace=" + call, "-e", "inject=" + fault}
+			cmd := x.start()
+			for range 6 {
+				x.write(4000)
+				at := x.flushed()
+				await(t, "it goes on", func() bool {
+					acked := x.acknowledged()
+					if have := x.spooled(); acked > max(have, x.reserved) {
+						t.Fatalf("acknowledged %s, the spool's files end at %s", acked, have)
+					}
+					return acked >= at
+				})
+			}
+			x.awaitArchived(x.flushed())
+			if err := syscall.Kill(x.look().Receiver.PID, syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			_ = cmd.Wait()
+			if b, err := os.ReadFile(trace); err != nil || !strings.Contains(string(b), "INJECTED") {
+				t.Errorf("no fault was injected (%v)", err)
+			}
+			x.wrap = nil
+			stop := x.run()
+			x.awaitArchived(x.flushed())
+			stop()
+			x.compare()
+		})
+	}
+}
+
+// spooled gives where the newest file of the spool ends.
+func (x *site) spooled() wal.LSN {
+	x.t.Helper()
+	found, err := filepath.Glob(filepath.Join(x.o.Spool, "orders", "*", "0*"))
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	var end wal.LSN
+	for _, path := range found {
+		seg, err := wal.ParseSegmentName(filepath.Base(path)[:24], x.z)
+		fi, statErr := os.Stat(path)
+		if err != nil || statErr != nil {
+			continue // renamed meanwhile: the next look sees it
+		}
+		end = max(end, seg.Start(x.z)+wal.LSN(fi.Size()))
+	}
+	return end
+}
