@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"golang.org/x/sys/unix"
 
 	"github.com/pgkeep/pgkeep/state"
 )
@@ -252,6 +251,9 @@ func neutralConfig() (*pgconn.Config, error) {
 	return pgconn.ParseConfig(fmt.Sprintf("%s service=pgkeep servicefile=/proc/self/fd/%d", pin, r.Fd()))
 }
 
+// tcpUserTimeout is Linux's TCP_USER_TIMEOUT, which package syscall lacks.
+const tcpUserTimeout = 18
+
 // open dials a host, looking its name up when the conninfo gives no address.
 func (d dialSettings) open(ctx context.Context, h host) (net.Conn, error) {
 	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
@@ -260,7 +262,7 @@ func (d dialSettings) open(ctx context.Context, h host) (net.Conn, error) {
 	if d.userTimeout > 0 {
 		dialer.Control = func(_, _ string, c syscall.RawConn) (err error) {
 			cerr := c.Control(func(fd uintptr) {
-				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(d.userTimeout.Milliseconds()))
+				err = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(d.userTimeout.Milliseconds()))
 			})
 			return errors.Join(cerr, err)
 		}

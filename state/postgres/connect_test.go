@@ -235,7 +235,7 @@ func TestTLS(t *testing.T) {
 		at := fmt.Sprintf("port=%d user=postgres ", s.Port)
 		for _, good := range []string{
 			"host=localhost sslmode=verify-full sslrootcert=/ca", "host=127.0.0.1 sslmode=verify-ca sslrootcert=/ca", "host=127.0.0.1 sslmode=require",
-			"host=127.0.0.1", "host=127.0.0.1 sslmode=allow", "host=localhost hostaddr=127.0.0.1 sslmode=verify-full sslrootcert=/ca ssl_min_protocol_version=TLSv1.3",
+			"host=127.0.0.1 tcp_user_timeout=5000", "host=127.0.0.1 sslmode=allow", "host=localhost hostaddr=127.0.0.1 sslmode=verify-full sslrootcert=/ca ssl_min_protocol_version=TLSv1.3",
 			"host=localhost user=client sslmode=verify-full sslrootcert=/ca sslcert=/c.crt sslkey=/c.key",
 			"host=localhost user=secret password=p sslmode=verify-full sslrootcert=/ca channel_binding=require",
 		} {
@@ -288,5 +288,6 @@ func testStreamOverTLS(t *testing.T, s *pgtest.Server, conninfo string, files me
 		if err := got.until(t, stream, flushed(t, s)); err != nil {
 			t.Fatal(err)
 		}
+		testBuffered(t, stream, got.end())
 	}
 }

@@ -97,6 +97,7 @@ func TestStream(t *testing.T) {
 			}
 			testIdle(t, stream)
 			testStatus(t, s, stream, got.end())
+			testBuffered(t, stream, got.end())
 			got.same(t, s, 1)
 			testShutdown(t, s, stream, &got)
 		})
@@ -117,6 +118,22 @@ func testIdle(t *testing.T, stream *postgres.Stream) {
 	}
 	if stream.Buffered() {
 		t.Fatal("something waits in silence")
+	}
+}
+
+// testBuffered sees what the kernel holds before it was read.
+func testBuffered(t *testing.T, stream *postgres.Stream, end wal.LSN) {
+	t.Helper()
+	if err := stream.SendStatus(t.Context(), postgres.Status{Written: end, Flushed: end - 100, Now: time.Now(), RequestReply: true}); err != nil {
+		t.Fatal(err)
+	}
+	for limit := time.Now().Add(10 * time.Second); !stream.Buffered(); time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			t.Fatal("the reply is not seen")
+		}
+	}
+	if m, err := stream.Next(t.Context(), time.Now().Add(time.Second)); err != nil || !m.Keepalive {
+		t.Fatalf("%+v, %v", m, err)
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -104,17 +103,21 @@ func (w *wire) waiting() bool {
 	if need <= 0 {
 		need = 5
 	}
-	return w.queued() >= need
+	if w.r == w.w {
+		w.r, w.w = 0, 0
+	}
+	room := w.buf[w.w:min(w.w+need, len(w.buf))]
+	return len(room) > 0 && w.peek(room) == len(room)
 }
 
-// queued gives how many bytes the kernel holds for us.
-func (w *wire) queued() (n int) {
+// peek gives how many bytes the kernel holds for us, up to the length of p, which it overwrites.
+func (w *wire) peek(p []byte) (n int) {
 	if w.raw == nil {
 		return 0
 	}
 	_ = w.raw.Control(func(fd uintptr) {
-		if v, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ); err == nil {
-			n = v
+		if k, _, err := syscall.Recvfrom(int(fd), p, syscall.MSG_PEEK|syscall.MSG_DONTWAIT); err == nil {
+			n = k
 		}
 	})
 	return n
