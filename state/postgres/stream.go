@@ -294,7 +294,7 @@ func (r *Replication) timelineResult() (*EndOfTimeline, error) {
 }
 
 // Buffered tells whether another message is here already, in this process or in the kernel: a receiver fsyncs and
-// reports when none is. With TLS the kernel's part is an estimate.
+// reports when none is. With TLS the kernel's part is an estimate. It belongs to the goroutine of Next.
 func (s *Stream) Buffered() bool { return s.ended == nil && s.r.wire.waiting() }
 
 // Status is what a receiver reports.
