@@ -1,23 +1,29 @@
 package main
 
 import (
+	"time"
+
 	"github.com/spf13/cobra"
 
+	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/plan"
 )
 
 func backupCommand(a *app) *cobra.Command {
-	var agree consent
 	now := plan.BackupNow{}
-	var checkpoint string
+	var checkpoint, wait string
 	c := &cobra.Command{
 		Use: "backup SERVER...", Short: "Take a base backup now", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.servers(),
 		Long: `Takes a full base backup into every repository of the server, over the replication protocol, and returns when it is
-committed. It can be restored as soon as the WAL that was written meanwhile is archived too: see pgkeep status.`,
-		Example: "  pgkeep backup orders.eu\n  pgkeep backup orders.eu --label before-upgrade --checkpoint spread",
+committed. It can be restored as soon as the WAL that was written meanwhile is archived too: --wait waits for that.`,
+		Example: "  pgkeep backup orders.eu\n  pgkeep backup orders.eu --label before-upgrade --wait=10m",
 		RunE: func(c *cobra.Command, names []string) error {
 			if checkpoint != "fast" && checkpoint != "spread" {
 				return usage("--checkpoint is fast or spread")
+			}
+			patience, err := patienceOf(wait)
+			if err != nil {
+				return err
 			}
 			spec, err := a.load()
 			if err != nil {
@@ -35,12 +41,28 @@ committed. It can be restored as soon as the WAL that was written meanwhile is a
 			if err != nil {
 				return err
 			}
-			agree.yes = true // taking a backup is what was typed, and it is safe
-			return a.carryOut(c.Context(), spec, order{plan: p, consent: agree, parallel: 4, byHand: true})
+			// Taking a backup is what was typed, and it is safe: nobody is asked.
+			if err := a.carryOut(c.Context(), spec, order{plan: p, consent: consent{yes: true}, parallel: 4, byHand: true}); err != nil || patience == 0 {
+				return err
+			}
+			return a.awaitUsable(c.Context(), spec, now.Servers, patience)
 		},
 	}
 	f := c.Flags()
 	f.StringVar(&now.Label, "label", "", "kept with the backup")
 	f.StringVar(&checkpoint, "checkpoint", "fast", "fast begins at once; spread waits for the server's own pace")
+	f.StringVar(&wait, "wait", "", "also wait until its WAL is archived, at most so long; exit code 8 when it is not")
+	f.Lookup("wait").NoOptDefVal = "10m"
 	return c
+}
+
+func patienceOf(wait string) (time.Duration, error) {
+	if wait == "" {
+		return 0, nil
+	}
+	d, err := hclspec.ParseDuration(wait)
+	if err != nil {
+		return 0, usage("--wait: %s", err)
+	}
+	return d, nil
 }

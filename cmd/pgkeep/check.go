@@ -33,7 +33,7 @@ number, and the WAL between them, and says what is wrong and what to run next. W
 				return err
 			}
 			if repository != "" {
-				names = []string{"repository." + repository, repository}
+				names = []string{"repository." + repository}
 			}
 			findings := slices.DeleteFunc(slices.Clone(p.Findings), func(f plan.Finding) bool { return !concerns(f, names) })
 			findings = append(findings, unseen(seen, names, findings)...)

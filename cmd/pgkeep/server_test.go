@@ -1,0 +1,63 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
+)
+
+// TestServer runs the stories of testdata/server against a real server, whose conninfo is a sensitive variable.
+func TestServer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a server")
+	}
+	versions := pgtest.Versions(t)
+	s := pgtest.Start(t, pgtest.Options{Version: newest(versions)})
+	// A spool on tmpfs is refused, and /tmp may be one.
+	root, err := os.MkdirTemp("/var/tmp", "pgkeep-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(root) })
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata/server",
+		WorkdirRoot:   root,
+		UpdateScripts: os.Getenv("PGKEEP_UPDATE") != "",
+		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"exit": exitWith},
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("PGKEEP_VAR_conninfo", s.Conninfo()+" password=hunter2")
+			e.Setenv("PGKEEP_VAR_work", e.WorkDir)
+			e.Setenv("PGKEEP_VAR_bindir", s.Bin)
+			e.Setenv("HOME", e.WorkDir)
+			program, err := exec.LookPath("pgkeep")
+			e.Defer(func() { stopReceivers(t, program, err, e) })
+			return nil
+		},
+	})
+}
+
+// stopReceivers leaves no process behind, also when a story broke off.
+func stopReceivers(t *testing.T, program string, err error, e *testscript.Env) {
+	if err != nil {
+		return
+	}
+	stop := exec.Command(program, "-C", e.WorkDir, "receiver", "stop", "shop")
+	stop.Env = e.Vars
+	if out, err := stop.CombinedOutput(); err != nil && !strings.Contains(string(out), "No receiver") {
+		t.Logf("stop the receiver of %s: %v\n%s", filepath.Base(e.WorkDir), err, out)
+	}
+}
+
+func newest(versions []int) int {
+	best := 0
+	for _, v := range versions {
+		best = max(best, v)
+	}
+	return best
+}
