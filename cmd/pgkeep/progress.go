@@ -44,7 +44,16 @@ func (a *app) newProgress(p *plan.Plan) *progressView {
 	v.bars.Style().Visibility.Speed, v.bars.Style().Visibility.ETA = true, true
 	v.bars.Style().Visibility.Percentage = true
 	go v.bars.Render() // end stops it and waits
+	v.awaitRender(true)
 	return v
+}
+
+// awaitRender waits until the drawing has begun or ended: the library tells neither but by this question, and forgets a
+// stop that comes before the beginning.
+func (v *progressView) awaitRender(drawing bool) {
+	for v.bars.IsRenderInProgress() != drawing {
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // tell draws one event. steps.Apply calls it one at a time.
@@ -128,9 +137,7 @@ func (v *progressView) move(e steps.Event) {
 func (v *progressView) end(r steps.Result) {
 	if v.bars != nil {
 		v.bars.Stop()
-		for v.bars.IsRenderInProgress() {
-			time.Sleep(time.Millisecond) // the last frame is being drawn
-		}
+		v.awaitRender(false)
 	}
 	t := v.a.newTable()
 	t.AppendHeader(table.Row{"step", "outcome", "took", ""})
