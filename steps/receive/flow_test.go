@@ -134,7 +134,7 @@ func TestFlowInTime(t *testing.T) {
 			defer cancel()
 			began := time.Now()
 			_ = f.run(ctx)
-			if len(st.sent) != 2 || st.sent[1].Flushed != mib+200 || !st.sentAt[1].Equal(began.Add(time.Second / 2)) {
+			if len(st.sent) != 2 || st.sent[1].Flushed != mib+200 || !st.sentAt[1].Equal(began.Add(time.Second/2)) {
 				t.Errorf("sent %+v at %v, began %v", st.sent, st.sentAt, began)
 			}
 		})
