@@ -258,3 +258,18 @@ func TestJournalAndProgress(t *testing.T) {
 		t.Errorf("%d backups taken", n)
 	}
 }
+
+func TestSlotThatHoldsNoWALIsNotDone(t *testing.T) {
+	for name, slot := range map[string]state.Slot{
+		"lost":         {Physical: true, RestartLSN: 0x3000000, WALStatus: state.SlotLost},
+		"not reserved": {Physical: true},
+		"logical":      {RestartLSN: 0x3000000, WALStatus: state.SlotReserved},
+	} {
+		if holdsWAL(&slot) {
+			t.Errorf("a slot that is %s holds WAL", name)
+		}
+	}
+	if holdsWAL(nil) || !holdsWAL(&state.Slot{Physical: true, RestartLSN: 1, WALStatus: state.SlotUnreserved}) {
+		t.Error("absent or unreserved")
+	}
+}

@@ -39,13 +39,14 @@ func (l *look) destination(ctx context.Context, r hclspec.Recovery) {
 			Code: state.CodeIO, Because: "looking at " + d.Path + " took too long: " + err.Error(), Hint: "look whether its file system hangs",
 		}}
 	}
-	ask(ctx, l, l.o.Timeout, func(ctx context.Context) state.Destination {
+	see := func(ctx context.Context) state.Destination {
 		seen, err := askDestination(ctx, d, major)
 		if err != nil {
 			return state.Destination{Path: d.Path, Unknown: unknown(err)}
 		}
 		return seen
-	}, late, store)
+	}
+	ask(ctx, l, question[state.Destination]{limit: l.o.Timeout, see: see, late: late, store: store})
 }
 
 // majorOf gives the major version of the server's newest cluster in any repository; 0 when none was seen.

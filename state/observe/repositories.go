@@ -35,9 +35,11 @@ func (l *look) repository(ctx context.Context, x hclspec.Repository) {
 			Hint:    "look whether its file system hangs: ls " + x.Path,
 		}}
 	}
-	ask(ctx, l, l.o.RepositoryTimeout,
-		func(ctx context.Context) state.Repository { return l.askRepository(ctx, x) },
-		late, func(r state.Repository) { l.seen.Repositories[x.Name] = r })
+	ask(ctx, l, question[state.Repository]{
+		limit: l.o.RepositoryTimeout, late: late,
+		see:   func(ctx context.Context) state.Repository { return l.askRepository(ctx, x) },
+		store: func(r state.Repository) { l.seen.Repositories[x.Name] = r },
+	})
 }
 
 func (l *look) askRepository(ctx context.Context, x hclspec.Repository) state.Repository {

@@ -33,9 +33,11 @@ func (l *look) server(ctx context.Context, name string, conninfo hclspec.Secret)
 			Hint:    "look whether the server hangs, or the network between",
 		}}
 	}
-	ask(ctx, l, l.o.Timeout,
-		func(ctx context.Context) state.Server { return l.askServer(ctx, conninfo) },
-		late, func(s state.Server) { l.seen.Servers[name] = s })
+	ask(ctx, l, question[state.Server]{
+		limit: l.o.Timeout, late: late,
+		see:   func(ctx context.Context) state.Server { return l.askServer(ctx, conninfo) },
+		store: func(s state.Server) { l.seen.Servers[name] = s },
+	})
 }
 
 func (l *look) askServer(ctx context.Context, secret hclspec.Secret) state.Server {

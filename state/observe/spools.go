@@ -28,7 +28,11 @@ func (l *look) spools(ctx context.Context) {
 				Hint:    "look whether its file system hangs: ls " + s.Receiver.Spool,
 			})
 		}
-		ask(ctx, l, l.o.Timeout, func(context.Context) spool.Facts { return askSpool(s) }, late, func(f spool.Facts) { l.keep(s, f) })
+		ask(ctx, l, question[spool.Facts]{
+			limit: l.o.Timeout, late: late,
+			see:   func(context.Context) spool.Facts { return askSpool(s) },
+			store: func(f spool.Facts) { l.keep(s, f) },
+		})
 	}
 }
 

@@ -25,7 +25,7 @@ func (l *look) target(ctx context.Context, r hclspec.Recovery) {
 	}
 	sources := l.sources(r.Server)
 	receiver := l.receiverOf(r.Server)
-	ask(ctx, l, limit, func(ctx context.Context) state.TargetFact {
+	see := func(ctx context.Context) state.TargetFact {
 		fact := state.TargetFact{Unknown: &state.Unknown{
 			Code:    state.CodeTarget,
 			Because: "no repository that was seen holds anything of " + r.Server,
@@ -37,7 +37,9 @@ func (l *look) target(ctx context.Context, r hclspec.Recovery) {
 			}
 		}
 		return fact
-	}, late, func(fact state.TargetFact) { l.seen.Targets[r.Name] = fact })
+	}
+	store := func(fact state.TargetFact) { l.seen.Targets[r.Name] = fact }
+	ask(ctx, l, question[state.TargetFact]{limit: limit, see: see, late: late, store: store})
 }
 
 // source is one repository's cluster in which a target is looked for.

@@ -89,20 +89,29 @@ type look struct {
 	seen  state.Observation
 }
 
-// ask runs see beside the others, bounded in number and time, and stores what came of it. A file system that hangs
-// cannot be interrupted: then late stands in its place, and its goroutine is left to end by itself.
-func ask[T any](ctx context.Context, l *look, limit time.Duration, see func(context.Context) T, late func(error) T, store func(T)) {
+// question is one thing that is looked at beside the others: how long it may take, what is seen, and what stands in its
+// place when it is late.
+type question[T any] struct {
+	limit time.Duration
+	see   func(context.Context) T
+	late  func(error) T
+	store func(T) // called under the look's lock
+}
+
+// ask asks a question, bounded in number and time. A file system that hangs cannot be interrupted: then late stands in
+// its place, and its goroutine is left to end by itself.
+func ask[T any](ctx context.Context, l *look, q question[T]) {
 	l.all.Go(func() {
 		l.slots <- struct{}{}
 		defer func() { <-l.slots }()
-		ctx, stop := context.WithTimeout(ctx, limit)
+		ctx, stop := context.WithTimeout(ctx, q.limit)
 		defer stop()
 		answer := make(chan T, 1)
-		go func() { answer <- see(ctx) }()
-		v := await(ctx, answer, late)
+		go func() { answer <- q.see(ctx) }()
+		v := await(ctx, answer, q.late)
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		store(v)
+		q.store(v)
 	})
 }
 

@@ -181,10 +181,12 @@ func TestHungLookIsLeftBehind(t *testing.T) {
 	defer close(never)
 	l.slots = make(chan struct{}, 1)
 	var got string
-	ask(context.Background(), l, time.Millisecond,
-		func(context.Context) string { <-never; return "seen" },
-		func(err error) string { return "late: " + err.Error() },
-		func(s string) { got = s })
+	ask(context.Background(), l, question[string]{
+		limit: time.Millisecond,
+		see:   func(context.Context) string { <-never; return "seen" },
+		late:  func(err error) string { return "late: " + err.Error() },
+		store: func(s string) { got = s },
+	})
 	l.all.Wait()
 	if got != "late: context deadline exceeded" {
 		t.Errorf("%q", got)
