@@ -142,11 +142,11 @@ func impactsOf(names []string) []plan.Impact {
 	return out
 }
 
-// ask asks on the terminal. What destroys is named again, and wants the word "yes"; the rest takes y as well.
+// ask asks on the terminal. What destroys is named again, and wants the word "yes"; for the rest y is enough.
 func (a *app) ask(p *plan.Plan) (bool, error) {
 	var hurts []string
 	for _, s := range p.Steps {
-		if s.Impact == plan.Destructive || s.Impact == plan.Disruptive {
+		if s.Impact == plan.Destructive {
 			hurts = append(hurts, fmt.Sprintf("  %s %s (%s): %s", plan.Verb(s.Action), s.ID, s.Impact, s.Effect))
 		}
 	}

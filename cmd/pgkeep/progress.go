@@ -110,7 +110,7 @@ func (v *progressView) move(e steps.Event) {
 	name := plan.Verb(e.Step.Action) + " " + e.Step.ID
 	t := v.trackers[e.Step.ID]
 	if t == nil && (e.Kind == steps.Started || e.Kind == steps.Progress) {
-		t = &progress.Tracker{Message: name, Units: progress.UnitsBytes, Total: e.Total}
+		t = &progress.Tracker{Message: name, Units: progress.Units{Formatter: plan.Size}, Total: e.Total}
 		v.trackers[e.Step.ID] = t
 		v.bars.AppendTracker(t)
 	}

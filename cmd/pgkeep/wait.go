@@ -19,10 +19,13 @@ func (a *app) awaitUsable(ctx context.Context, spec *hclspec.Spec, servers []str
 	defer done()
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
+	waiting := "no repository answered"
 	for {
 		seen := observe.World(ctx, spec, observe.Options{Now: a.now(), Env: a.env, Only: func(k observe.Kind) bool { return k == observe.Repositories }})
-		waiting := stillWaiting(seen, servers)
-		if waiting == "" && ctx.Err() == nil {
+		if ctx.Err() == nil { // a look that was cut short tells nothing
+			waiting = stillWaiting(seen, servers)
+		}
+		if waiting == "" {
 			fmt.Fprintln(a.out, "The backup can be restored.")
 			return nil
 		}
@@ -40,6 +43,9 @@ var errPatience = fmt.Errorf("the time given by --wait is over")
 // stillWaiting names a backup that cannot be restored yet; empty: there is none.
 func stillWaiting(seen state.Observation, servers []string) string {
 	for _, label := range sorted(seen.Repositories) {
+		if u := seen.Repositories[label].Unknown; u != nil && u.Code != state.CodeOtherHost {
+			return "repository " + label + " does not answer: " + u.Because
+		}
 		for _, name := range servers {
 			for _, c := range seen.Repositories[label].Clusters[name] {
 				var newest state.Backup
