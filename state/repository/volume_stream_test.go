@@ -152,7 +152,7 @@ func rounds(t testing.TB, n int) int {
 }
 
 func TestBackupComesBack(t *testing.T) {
-	for seed := range uint64(rounds(t, 12)) {
+	for seed := range uint64(rounds(t, 6)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { testComesBack(t, rand.New(rand.NewPCG(seed, 1))) })
 	}
 }
