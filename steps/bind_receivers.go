@@ -8,6 +8,7 @@ import (
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/host"
+	"github.com/pgkeep/pgkeep/state/observe"
 	"github.com/pgkeep/pgkeep/state/spool"
 )
 
@@ -30,6 +31,9 @@ func (r real) Names(server string) (slot, application string) {
 func (r real) spoolOf(server string) (string, error) {
 	s, err := r.server(server)
 	if err != nil {
+		if dir := observe.SpoolDir(r.spec, server); dir != "" {
+			return dir, nil // of a `removed` block
+		}
 		return "", err
 	}
 	if !host.IsHere(s.Receiver.Host, r.o.Host) {

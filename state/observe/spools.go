@@ -3,6 +3,8 @@ package observe
 import (
 	"context"
 	"fmt"
+	"path/filepath"
+	"slices"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
@@ -14,6 +16,7 @@ import (
 func (l *look) spools(ctx context.Context) {
 	l.seen.Spools = map[string]state.Spool{}
 	l.seen.Receivers = map[string]state.Receiver{}
+	l.removedSpools(ctx)
 	for _, s := range l.spec.Servers {
 		if !host.IsHere(s.Receiver.Host, l.o.Host) {
 			l.mu.Lock()
@@ -31,6 +34,46 @@ func (l *look) spools(ctx context.Context) {
 		ask(ctx, l, question[spool.Facts]{
 			limit: l.o.Timeout, late: late,
 			see:   func(context.Context) spool.Facts { return askSpool(s) },
+			store: func(f spool.Facts) { l.keep(s, f) },
+		})
+	}
+}
+
+// standardSpool is where receivers write that were given no other directory.
+const standardSpool = "/var/lib/pgkeep/spool"
+
+// SpoolDir gives the directory of spools in which a server's is. A `removed` block does not say where that was: then it
+// is looked for in the directories that other servers use, and in the standard one; empty when it is in none.
+func SpoolDir(spec *hclspec.Spec, server string) string {
+	places := []string{standardSpool}
+	for _, s := range spec.Servers {
+		if s.Name == server {
+			return s.Receiver.Spool
+		}
+		if !slices.Contains(places, s.Receiver.Spool) {
+			places = append(places, s.Receiver.Spool)
+		}
+	}
+	for _, dir := range places {
+		if at, err := host.LookAt(filepath.Join(dir, server)); err == nil && at.IsDir {
+			return dir
+		}
+	}
+	return ""
+}
+
+// removedSpools looks at what servers of `removed` blocks left on this machine: a receiver of theirs may run on.
+func (l *look) removedSpools(ctx context.Context) {
+	for _, r := range l.spec.Removed {
+		dir := SpoolDir(l.spec, r.Name)
+		if dir == "" {
+			continue
+		}
+		s := hclspec.Server{Name: r.Name, Receiver: hclspec.Receiver{Spool: dir}}
+		ask(ctx, l, question[spool.Facts]{
+			limit: l.o.Timeout,
+			see:   func(context.Context) spool.Facts { return askSpool(s) },
+			late:  func(err error) spool.Facts { return spoolUnknown(s, unknown(err)) },
 			store: func(f spool.Facts) { l.keep(s, f) },
 		})
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/host"
+	"github.com/pgkeep/pgkeep/state/observe"
 	"github.com/pgkeep/pgkeep/state/spool"
 )
 
@@ -155,22 +156,30 @@ type inProcess struct {
 	host      string
 }
 
-func (p inProcess) server(name string) (hclspec.Server, error) {
+func (p inProcess) server(name string) *hclspec.Server {
 	i := slices.IndexFunc(p.spec.Servers, func(s hclspec.Server) bool { return s.Name == name })
 	if i < 0 {
-		return hclspec.Server{}, fmt.Errorf("find server %q: the configuration has none of that name", name)
+		return nil
 	}
-	s := p.spec.Servers[i]
-	if !host.IsHere(s.Receiver.Host, p.host) {
-		return s, &state.Error{Code: state.CodeOtherHost, Text: "the receiver of " + name + " lives on " + s.Receiver.Host}
+	return &p.spec.Servers[i]
+}
+
+// spool gives the directory of the server's spool, also of one that is being removed.
+func (p inProcess) spool(name string) (string, error) {
+	if s := p.server(name); s != nil && !host.IsHere(s.Receiver.Host, p.host) {
+		return "", &state.Error{Code: state.CodeOtherHost, Text: "the receiver of " + name + " lives on " + s.Receiver.Host}
 	}
-	return s, nil
+	dir := observe.SpoolDir(p.spec, name)
+	if dir == "" {
+		return "", fmt.Errorf("find the spool of %q: it is in no directory that the configuration names", name)
+	}
+	return dir, nil
 }
 
 // Names gives the slot and the application_name.
 func (p inProcess) Names(name string) (slot, application string) {
-	s, err := p.server(name)
-	if err != nil {
+	s := p.server(name)
+	if s == nil {
 		return "", ""
 	}
 	return s.Slot.Name, s.Receiver.ApplicationName
@@ -178,17 +187,17 @@ func (p inProcess) Names(name string) (slot, application string) {
 
 // Look tells what the spool says: a receiver that a one-shot apply left running is seen too.
 func (p inProcess) Look(_ context.Context, name string) (state.Receiver, error) {
-	s, err := p.server(name)
+	dir, err := p.spool(name)
 	if err != nil {
 		return state.Receiver{}, err
 	}
-	facts, err := spool.Look(s.Receiver.Spool, name)
+	facts, err := spool.Look(dir, name)
 	return facts.Receiver, err
 }
 
 // Start starts it as a goroutine.
 func (p inProcess) Start(_ context.Context, name string) error {
-	if _, err := p.server(name); err != nil {
+	if _, err := p.spool(name); err != nil {
 		return err
 	}
 	return p.receivers.start(name)
@@ -199,13 +208,13 @@ func (p inProcess) Stop(ctx context.Context, name string) error {
 	if err := p.receivers.end(ctx, name); err != nil {
 		return err
 	}
-	s, err := p.server(name)
+	dir, err := p.spool(name)
 	if err != nil {
 		return err
 	}
-	facts, err := spool.Look(s.Receiver.Spool, name)
+	facts, err := spool.Look(dir, name)
 	if err != nil || !facts.Receiver.Running {
 		return err
 	}
-	return host.Stop(ctx, facts.Receiver.PID, spool.LockPath(s.Receiver.Spool, name))
+	return host.Stop(ctx, facts.Receiver.PID, spool.LockPath(dir, name))
 }
