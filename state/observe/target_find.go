@@ -69,7 +69,7 @@ func (t *targeting) find() error {
 	var later *state.Backup // the oldest backup that is too new
 	for i := range t.backups {
 		b := &t.backups[i]
-		if t.Target.LSN != 0 && t.Target.LSN < b.Redo {
+		if t.tooNew(b) {
 			later = b
 			continue
 		}
@@ -89,6 +89,13 @@ func (t *targeting) find() error {
 		later = b
 	}
 	return t.nowhere(later)
+}
+
+// tooNew tells whether a backup holds what the target is before. Nothing in the WAL after its start says so of a time:
+// PostgreSQL would stop at the first commit behind the backup, with later ones inside.
+func (t *targeting) tooNew(b *state.Backup) bool {
+	x := t.Target
+	return x.LSN != 0 && x.LSN < b.Redo || !x.Time.IsZero() && x.Time.Before(b.Ended)
 }
 
 // ends tells whether a target that no record of a newer backup's WAL reaches lies after all of it.
