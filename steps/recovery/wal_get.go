@@ -41,12 +41,15 @@ var otherNames = regexp.MustCompile(`^[0-9A-F]{24}(\.[0-9A-F]{8}\.backup|\.parti
 // outside the route or, for a history file, when every repository has answered that there is none; 255 for everything
 // else, a panic included. Inside the route every repository is asked again for as long as the route says.
 func WALGet(ctx context.Context, o WALGetOptions) (exit int, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			exit, err = ExitFailed, fmt.Errorf("get %q: panic: %v", o.Name, p)
-		}
-	}()
+	defer caught(&exit, &err, o.Name)
 	return walGet(ctx, o, (*routeFile).open)
+}
+
+// caught turns a panic into a failure.
+func caught(exit *int, err *error, name string) {
+	if p := recover(); p != nil {
+		*exit, *err = ExitFailed, fmt.Errorf("get %q: panic: %v", name, p)
+	}
 }
 
 func walGet(ctx context.Context, o WALGetOptions, open func(*routeFile, context.Context) *server) (int, error) {

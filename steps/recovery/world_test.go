@@ -36,6 +36,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(exit)
 	}
+	if len(os.Args) == 3 && os.Args[1] == "restore-child" {
+		os.Exit(restoreChild(os.Args[2]))
+	}
 	os.Exit(m.Run())
 }
 
