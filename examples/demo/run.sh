@@ -6,8 +6,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 version=${PGVERSION:-15}
 port=${PORT:-54329}
-bin=$("$root/state/postgres/pgtest/install.sh" --bindir "$version")
-psql=$("$root/state/postgres/pgtest/install.sh" --bindir 15)/psql
+install=$root/state/postgres/pgtest/install.sh
+bin=$("$install" "$version" | cut -d' ' -f2)
+psql=$("$install" 15 | cut -d' ' -f2)/psql
 
 work=$(mktemp -d /tmp/pgkeep-demo.XXXXXX)
 chmod 755 "$work"
@@ -16,7 +17,7 @@ chmod 755 "$work"
 as_postgres() { "$@"; }
 owner=$(id -un)
 if [ "$(id -u)" = 0 ]; then
-  owner=$("$root/state/postgres/pgtest/install.sh" --user)
+  owner=postgres
   as_postgres() { (cd / && setpriv --reuid "$owner" --regid "$(id -g "$owner")" --clear-groups "$@"); }
 fi
 
@@ -44,7 +45,7 @@ sql "create table orders as select i as id, now() as placed_at from generate_ser
 sql "select count(*) || ' orders' from orders"
 
 say "what must be true"
-sed -e "s|@PORT@|$port|; s|@WORK@|$work|; s|@BIN@|$bin|; s|@OWNER@|$owner|" "$here/pgkeep.hcl.in" >"$work/pgkeep.hcl"
+sed -e "s|@PORT@|$port|; s|@WORK@|$work|; s|@BIN@|$bin|; s|@OWNER@|$owner|; s|@COPYPORT@|$((port + 1))|" "$here/pgkeep.hcl.in" >"$work/pgkeep.hcl"
 cat "$work/pgkeep.hcl"
 
 say "pgkeep plan"

@@ -1,0 +1,90 @@
+package torture
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
+)
+
+// build makes the program once for all tests of the package and gives its path.
+var build = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "pgkeep-bin-")
+	if err != nil {
+		return "", err
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { // the server's user runs `pgkeep wal-get`
+		return "", err
+	}
+	bin := filepath.Join(dir, "pgkeep")
+	out, err := exec.Command("go", "build", "-o", bin, "github.com/pgkeep/pgkeep/cmd/pgkeep").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build pgkeep: %w\n%s", err, out)
+	}
+	return bin, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if bin, err := build(); err == nil {
+		_ = os.RemoveAll(filepath.Dir(bin))
+	}
+	os.Exit(code)
+}
+
+// site is a machine with pgkeep on it: a folder with the configuration, a repository, a spool and room to restore.
+type site struct {
+	dir string
+	bin string
+}
+
+func newSite(t *testing.T, hcl string) *site {
+	t.Helper()
+	bin, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{dir: pgtest.TempDir(t), bin: bin}
+	s.configure(t, hcl)
+	t.Cleanup(func() {
+		s.try("receiver", "stop", "orders")
+	})
+	return s
+}
+
+// configure writes the configuration; @DIR@ stands for the site's folder.
+func (s *site) configure(t *testing.T, hcl string) {
+	t.Helper()
+	text := strings.ReplaceAll(hcl, "@DIR@", s.dir)
+	if err := os.WriteFile(filepath.Join(s.dir, "pgkeep.hcl"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// run runs the program and gives what it printed; anything but exit code 0 fails the test.
+func (s *site) run(t *testing.T, args ...string) string {
+	t.Helper()
+	out, code := s.try(args...)
+	if code != 0 {
+		t.Fatalf("pgkeep %s: exit code %d\n%s", strings.Join(args, " "), code, out)
+	}
+	return out
+}
+
+// try runs the program and gives what it printed, both streams, and its exit code.
+func (s *site) try(args ...string) (string, int) {
+	var out bytes.Buffer
+	cmd := exec.Command(s.bin, append([]string{"--dir", s.dir}, args...)...)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Run()
+	if err != nil && cmd.ProcessState == nil {
+		return err.Error(), -1
+	}
+	return out.String(), cmd.ProcessState.ExitCode()
+}
