@@ -206,7 +206,7 @@ func TestWriterLock(t *testing.T) {
 	if _, err := c.LockBackup(dir, id); state.CodeOf(err) != state.CodeLocked {
 		t.Errorf("twice: %v", err)
 	}
-	check(t, l.file.Close()) // as a kill does: the file stays
+	check(t, l.lock.Close()) // as a kill does: the file stays
 	if got := ask("backup1"); got != "false true" {
 		t.Errorf("dead: %s", got)
 	}

@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"github.com/gofrs/flock"
 
 	"github.com/pgkeep/pgkeep/state"
 )
@@ -15,34 +15,29 @@ import (
 // WriterLock is held by the process that writes a backup, from before START until after the decision. The kernel lets go
 // of it when the process dies, so a free lock on START's host is a dead writer. It only prevents wasted work: what keeps
 // backups whole is the decision.
-type WriterLock struct{ file *os.File }
+type WriterLock struct{ lock *flock.Flock }
 
 // LockWriter takes the lock of one backup in a directory that every pgkeep of this machine uses.
 func LockWriter(dir string, key ClusterKey, id string) (*WriterLock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create lock directory: %w", err)
 	}
-	f, err := os.OpenFile(lockPath(dir, key, id), os.O_CREATE|os.O_RDWR, 0o600)
+	l := flock.New(lockPath(dir, key, id), flock.SetPermissions(0o600))
+	got, err := l.TryLock()
 	if err != nil {
-		return nil, fmt.Errorf("open writer lock: %w", err)
+		return nil, fmt.Errorf("take writer lock: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		closeErr := f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = &state.Error{Code: state.CodeLocked, Text: fmt.Sprintf("another process writes backup %s", id)}
-		}
-		return nil, errors.Join(err, closeErr)
+	if !got {
+		return nil, &state.Error{Code: state.CodeLocked, Text: fmt.Sprintf("another process writes backup %s", id)}
 	}
-	return &WriterLock{file: f}, nil
+	return &WriterLock{lock: l}, nil
 }
 
 // LockBackup is LockWriter for a backup of this cluster. One lock stands for all repositories that get the backup.
 func (c *Cluster) LockBackup(dir, id string) (*WriterLock, error) { return LockWriter(dir, c.key, id) }
 
 // Unlock frees the lock and takes its file away: ids are never used again.
-func (l *WriterLock) Unlock() error {
-	return errors.Join(os.Remove(l.file.Name()), l.file.Close())
-}
+func (l *WriterLock) Unlock() error { return errors.Join(os.Remove(l.lock.Path()), l.lock.Close()) }
 
 // LockedWriters answers for the writers of this machine by their locks. Writers of other hosts are unknown, and so is
 // everybody where the directory cannot be looked at. A lock file that is gone was wiped by a reboot: dead.
@@ -51,19 +46,16 @@ func LockedWriters(dir, thisHost string) WriterAlive {
 		if _, err := os.Stat(dir); err != nil || host != thisHost {
 			return false, false
 		}
-		f, err := os.Open(lockPath(dir, key, id))
+		l := flock.New(lockPath(dir, key, id), flock.SetFlag(os.O_RDONLY)) // never makes the file
+		free, err := l.TryRLock()
 		if errors.Is(err, fs.ErrNotExist) {
 			return false, true
 		}
 		if err != nil {
 			return false, false
 		}
-		defer func() { _ = f.Close() }() // only read
-		err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return true, true
-		}
-		return false, err == nil
+		defer func() { _ = l.Close() }() // only looked
+		return !free, true
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 
 // StreamOptions say how a BackupStream works.
 type StreamOptions struct {
-	Codec        seal.Codec
+	Codec        seal.Codec                               // zero: the first writer's repository decides
 	Workers      int                                      // compressors; 0: one for each CPU
 	StallTimeout time.Duration                            // a repository that finishes nothing for so long is given up; 0: 5 minutes
 	Inspect      func(f *File, block uint32, page []byte) // called by several goroutines, for members that ask for it
@@ -57,6 +57,9 @@ type BackupStream struct {
 func NewBackupStream(ctx context.Context, writers []*BackupWriter, o StreamOptions) (*BackupStream, error) {
 	if len(writers) == 0 {
 		return nil, errors.New("no repository to write to")
+	}
+	if o.Codec == (seal.Codec{}) {
+		o.Codec = writers[0].Codec()
 	}
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)

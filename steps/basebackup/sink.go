@@ -6,12 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/postgres"
 	"github.com/pgkeep/pgkeep/state/repository"
-	"github.com/pgkeep/pgkeep/state/repository/seal"
 )
 
 // taking is one backup under way; it is the postgres.BackupSink.
@@ -41,7 +41,6 @@ type taking struct {
 
 // group is the repositories that compress alike: they share one stream.
 type group struct {
-	codec  seal.Codec
 	at     []int // indexes into dst
 	writes []*repository.BackupWriter
 	stream *repository.BackupStream
@@ -79,38 +78,27 @@ func (t *taking) Begin(s postgres.BackupStart) error {
 
 // startStreams groups the writers by codec.
 func (t *taking) startStreams() error {
+	var groups []*group
+next:
 	for _, b := range t.idle {
-		g := t.groupOf(b.writer.Codec())
-		g.at, g.writes = append(g.at, b.at), append(g.writes, b.writer)
+		for _, g := range groups {
+			if g.writes[0].Codec() == b.writer.Codec() {
+				g.at, g.writes = append(g.at, b.at), append(g.writes, b.writer)
+				continue next
+			}
+		}
+		groups = append(groups, &group{at: []int{b.at}, writes: []*repository.BackupWriter{b.writer}})
 	}
-	for i, g := range t.groups {
-		s, err := repository.NewBackupStream(t.ctx, g.writes, repository.StreamOptions{
-			Codec: g.codec, StallTimeout: t.o.StallTimeout, Inspect: t.inspect,
-		})
+	for _, g := range groups {
+		s, err := repository.NewBackupStream(t.ctx, g.writes, repository.StreamOptions{StallTimeout: t.o.StallTimeout, Inspect: t.inspect})
 		if err != nil {
-			t.groups = t.groups[:i]
 			return err
 		}
 		g.stream = s
-		t.idle = t.idle[:0:0]
-		for _, rest := range t.groups[i+1:] {
-			for k, w := range rest.writes {
-				t.idle = append(t.idle, begun{rest.at[k], w})
-			}
-		}
+		t.groups = append(t.groups, g)
+		t.idle = slices.DeleteFunc(t.idle, func(b begun) bool { return slices.Contains(g.at, b.at) })
 	}
 	return nil
-}
-
-func (t *taking) groupOf(c seal.Codec) *group {
-	for _, g := range t.groups {
-		if g.codec == c {
-			return g
-		}
-	}
-	g := &group{codec: c}
-	t.groups = append(t.groups, g)
-	return g
 }
 
 // each does something for every group that still goes. A group that fails is left behind; when none is left, that is
@@ -136,11 +124,11 @@ func (t *taking) each(do func(*group) error) error {
 
 // Archive reads one folder's tar stream to its end.
 func (t *taking) Archive(ts postgres.BackupTablespace, r io.Reader) error {
-	plain, done, err := decompress(t.o.Compression, r)
+	plain, err := decompress(t.o.Compression, r)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer func() { _ = plain.Close() }() // it only reads
 	folders := make([]*repository.FolderWriter, len(t.groups))
 	for i, g := range t.groups {
 		folders[i] = g.stream.Folder(ts.OID, ts.Location)
