@@ -1,0 +1,80 @@
+# shellcheck shell=bash
+# WAL catch-up: how fast what the server has kept comes over, is durable, and is archived.
+
+# write_wal makes about WAL_MB of WAL behind a slot that nobody moves: every run gets a copy of it.
+write_wal() {
+  local from now=0 step=0
+  say "writing $wal_mb MB of WAL"
+  sql "select pg_switch_wal()" >/dev/null
+  sql "checkpoint"
+  sql "select pg_create_physical_replication_slot('origin', true)" >/dev/null
+  from=$(sql "select restart_lsn from pg_replication_slots where slot_name = 'origin'")
+  sql "create table more (like orders)"
+  while ((now < wal_mb)); do
+    sql "insert into more select * from orders where id % 20 = $((step % 20))"
+    "$pgbin/pgbench" -h 127.0.0.1 -p "$port" -U postgres -n -c 2 -t 2000 postgres >/dev/null 2>&1
+    step=$((step + 1))
+    now=$(sql "select (pg_current_wal_lsn() - '$from') / 1048576" | cut -d. -f1)
+  done
+  sql "select pg_switch_wal()" >/dev/null
+  end=$(sql "select pg_current_wal_lsn()")
+  end=$(sql "select '0/0'::pg_lsn + div('$end'::pg_lsn - '0/0', 16777216) * 16777216") # where the next segment begins
+  last=$(sql "select pg_walfile_name('$end'::pg_lsn)")
+  sql "select pg_create_restore_point('a little more')" >/dev/null
+  sql "checkpoint"
+  wal_size_mb=$(sql "select ('$end'::pg_lsn - '$from') / 1048576" | cut -d. -f1)
+}
+
+copy_slot() { sql "select pg_copy_physical_replication_slot('origin', '$1')" >/dev/null; }
+
+# await_flushed SLOT: returns when the client has said that everything up to $end is durable.
+await_flushed() {
+  sql "do \$\$ begin while (select restart_lsn from pg_replication_slots where slot_name = '$1') < '$end' loop perform pg_sleep(0.01); end loop; end \$\$"
+}
+
+compare_wal() {
+  receive_with_pgkeep "pgkeep_$round"
+  copy_slot "peer_$round"
+  mkdir "$work/received"
+  timed pg_receivewal "$pgbin/pg_receivewal" -h 127.0.0.1 -p "$port" -U postgres -D "$work/received" -S "peer_$round" --endpos="$end" --no-loop --no-password
+  [ -e "$work/received/$last" ] || { echo "bench: pg_receivewal did not bring $last" >&2; return 1; }
+  rm -rf "$work/received"
+  sql "select pg_drop_replication_slot('peer_$round')" >/dev/null
+}
+
+# receive_with_pgkeep runs one receiver, which streams and archives at once, and notes when the last segment is durable in the
+# spool, as the server was told, and when the repository holds it, compressed and durable.
+receive_with_pgkeep() {
+  local slot=$1 site=$work/$1 began spooled archived peak
+  write_repository_only "$site"
+  "$program" --dir "$site" apply --auto-approve >"$work/apply.log" 2>&1 || { cat "$work/apply.log" >&2; return 1; }
+  write_configuration "$site" "$slot"
+  copy_slot "$slot"
+  sync
+  began=$EPOCHREALTIME
+  "$program" --dir "$site" receiver run orders >"$work/receiver.log" 2>&1 &
+  receiver=$!
+  await_flushed "$slot"
+  spooled=$EPOCHREALTIME
+  until compgen -G "$site/repository/c/orders/*/w/*/*/$last" >/dev/null; do
+    kill -0 "$receiver" 2>/dev/null || { cat "$work/receiver.log" >&2; return 1; }
+    sleep 0.02
+  done
+  archived=$EPOCHREALTIME
+  peak=$(awk '/VmHWM/ { print $2 }' "/proc/$receiver/status")
+  kill "$receiver"
+  wait "$receiver" || true
+  receiver=
+  note wal_spool "$(awk -v a="$began" -v b="$spooled" 'BEGIN { print b - a }')" "$peak"
+  note wal_archived "$(awk -v a="$began" -v b="$archived" 'BEGIN { print b - a }')" "$peak"
+  say "  pgkeep: spooled and archived: $(tail -2 "$results" | cut -f2 | paste -sd' ') s"
+  wal_stored_mb=$(du -sm "$site/repository/c" | cut -f1)
+  sql "select pg_drop_replication_slot('$slot')" >/dev/null
+  rm -rf "$site"
+}
+
+# write_repository_only: so that apply makes the repository and no more.
+write_repository_only() {
+  mkdir -p "$1"
+  printf 'repository "main" {\n  path = "%s/repository"\n}\n' "$1" >"$1/pgkeep.hcl"
+}
