@@ -20,7 +20,10 @@ import (
 const (
 	mainConf = "postgresql.conf"
 	autoConf = "postgresql.auto.conf"
-	maxConf  = 4 << 20 // bytes of a configuration file that are read
+
+	hbaConf   = "pg_hba.conf"
+	identConf = "pg_ident.conf"
+	maxConf   = 4 << 20 // bytes of a configuration file that are read
 )
 
 // captured is what the backup knows of a configuration that is not in the data directory.
@@ -110,8 +113,11 @@ func (r *restore) keepOriginals() error {
 	if err := r.own(r.beside, originalsDir); err != nil {
 		return err
 	}
-	for _, name := range []string{mainConf, autoConf, "pg_hba.conf"} {
+	for _, name := range []string{mainConf, autoConf, hbaConf} {
 		kept := path.Join(originalsDir, name)
+		if !r.inBackup[name] {
+			continue // what is there was written by an earlier try
+		}
 		if _, err := r.beside.Stat(kept); err == nil {
 			continue
 		}
@@ -132,12 +138,12 @@ func (r *restore) keepOriginals() error {
 // ensureMainConf writes a postgresql.conf where the backup has none, and takes out of the backup's what cannot be
 // overridden and would lead elsewhere: data_directory, and includes of files that are not in the data directory.
 func (r *restore) ensureMainConf() error {
+	if !r.inBackup[mainConf] {
+		return r.replace(r.roots[0], mainConf, []byte(r.minimalConf()))
+	}
 	b, err := r.read(r.beside, path.Join(originalsDir, mainConf))
 	if err != nil {
 		return err
-	}
-	if b == nil {
-		return r.replace(r.roots[0], mainConf, []byte(r.minimalConf()))
 	}
 	var out strings.Builder
 	changed := false
@@ -193,7 +199,7 @@ func (r *restore) minimalConf() string {
 // ensureHBA writes pg_hba.conf and pg_ident.conf where the backup has none.
 func (r *restore) ensureHBA() error {
 	root := r.roots[0]
-	if _, err := root.Stat("pg_hba.conf"); errors.Is(err, fs.ErrNotExist) {
+	if !r.inBackup[hbaConf] {
 		lines := []string{
 			"# Written by pgkeep: the backup has no pg_hba.conf.",
 			"local all all peer",
@@ -205,12 +211,12 @@ func (r *restore) ensureHBA() error {
 		} else {
 			r.note("the backup has no pg_hba.conf: one was written that lets the owner in by the local socket, and others on this machine by password")
 		}
-		if err := r.replace(root, "pg_hba.conf", []byte(strings.Join(lines, "\n")+"\n")); err != nil {
+		if err := r.replace(root, hbaConf, []byte(strings.Join(lines, "\n")+"\n")); err != nil {
 			return err
 		}
 	}
-	if _, err := root.Stat("pg_ident.conf"); errors.Is(err, fs.ErrNotExist) {
-		return r.replace(root, "pg_ident.conf", []byte("# Written by pgkeep: the backup has no pg_ident.conf.\n"))
+	if !r.inBackup[identConf] {
+		return r.replace(root, identConf, []byte("# Written by pgkeep: the backup has no pg_ident.conf.\n"))
 	}
 	return nil
 }

@@ -31,8 +31,9 @@ type restore struct {
 	resuming bool
 	copies   bool // all WAL of the route is brought beside the data directory
 	captured captured
-	label    []byte // backup_label as it is written
-	control  []byte // global/pg_control, written last
+	inBackup map[string]bool // configuration files of the data directory that the backup has
+	label    []byte          // backup_label as it is written
+	control  []byte          // global/pg_control, written last
 	settings wal.Settings
 	written  atomic.Int64
 	done     atomic.Int64 // bytes of files that are in place
@@ -239,12 +240,14 @@ func (r *restore) checkMarker() error {
 	if err != nil {
 		return err
 	}
+	mine := m.Files == r.filesDigest()
 	switch {
+	case mine && !m.Complete: // the data directory may still be empty: tablespaces come first
 	case !d.Exists || d.Empty:
 		return nil // somebody removed the data: begin anew
 	case m.Complete:
 		return refuse("start the server there, or choose another directory", "%s holds a complete restore of backup %s", path, m.Backup)
-	case m.Files != r.filesDigest():
+	default:
 		return refuse(fmt.Sprintf("remove %s and %s, or choose another directory", path, stateDir(path)),
 			"%s holds a part of a restore of backup %s, not of this one", path, m.Backup)
 	}

@@ -89,6 +89,7 @@ func (r *restore) corrupt(text string) error {
 // prepare makes what has no content, in the order of the server's stream, so that directories come before what is in
 // them. When a restore is resumed, files that are there already are compared by their checksum.
 func (r *restore) prepare(ctx context.Context, have *kept) error {
+	r.inBackup = map[string]bool{}
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(r.workers())
 	for f, err := range r.Backup.Files(ctx) {
@@ -97,6 +98,9 @@ func (r *restore) prepare(ctx context.Context, have *kept) error {
 		}
 		if ours(&f) {
 			continue
+		}
+		if f.Folder == 0 && isConf(f.Path) {
+			r.inBackup[f.Path] = true
 		}
 		if err := r.prepareOne(&f); err != nil {
 			return errors.Join(err, group.Wait())
@@ -114,6 +118,10 @@ func (r *restore) prepare(ctx context.Context, have *kept) error {
 		})
 	}
 	return group.Wait()
+}
+
+func isConf(path string) bool {
+	return path == mainConf || path == autoConf || path == hbaConf || path == identConf
 }
 
 func (r *restore) prepareOne(f *repository.File) error {

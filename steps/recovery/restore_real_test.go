@@ -16,7 +16,7 @@ import (
 
 // TestEveryTarget recovers to every kind of target and lets the ledger decide.
 func TestEveryTarget(t *testing.T) {
-	for _, version := range pgtest.Versions(t) {
+	for _, version := range pgtest.SomeVersions(t, 13, 15, 18) {
 		t.Run(fmt.Sprint(version), func(t *testing.T) { everyTarget(t, version) })
 	}
 }
@@ -52,6 +52,9 @@ func everyTarget(t *testing.T, version int) {
 		{"immediate", hclspec.Target{Immediate: true, Inclusive: true}, "1", nil, &second},
 		{"latest", hclspec.Target{Latest: true, Inclusive: true}, "1 2 3 4", &fourth, nil},
 	} {
+		if version != 15 && os.Getenv("PGKEEP_PG") == "" && c.name != "time" && c.name != "latest" {
+			continue // all targets of all versions when they are asked for
+		}
 		t.Run(c.name, func(t *testing.T) {
 			w := *w
 			w.t = t
