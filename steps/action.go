@@ -38,7 +38,7 @@ func (a *applier) bind(action plan.Action) (binding, error) {
 		return onServer(act.Server, func(s Server) step { return &followTimeline{s, w.Servers, w.Repositories, act} }), nil
 	case plan.TakeBackup:
 		make := func(s Server) step {
-			return &takeBackup{server: s, backups: w.Backups, repositories: w.Repositories, action: act}
+			return &takeBackup{server: s, backups: w.Backups, repositories: w.Repositories, receivers: w.Receivers, action: act}
 		}
 		return binding{server: act.Server, lock: "backup " + act.Server, make: make}, nil
 	case plan.RemoveIncomplete:

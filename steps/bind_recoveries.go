@@ -3,6 +3,7 @@ package steps
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/steps/recovery"
@@ -29,7 +30,7 @@ func (r realRecoveries) Restore(ctx context.Context, name string, route plan.Rou
 		Backup:  backup,
 		Holder:  cluster,
 		Places:  r.places(route),
-		Spool:   r.spoolHere(route.Server),
+		Spool:   r.spoolHere(route),
 		Program: r.o.Program,
 		Now:     r.o.Now,
 		Report:  report,
@@ -44,14 +45,14 @@ func (r realRecoveries) Restore(ctx context.Context, name string, route plan.Rou
 	return nil
 }
 
-// spoolHere gives the directory of the server's spool, when it is on this machine; WAL that no repository has yet is
-// read from there.
-func (r realRecoveries) spoolHere(server string) string {
-	dir, err := r.spoolOf(server)
+// spoolHere gives the directory of the cluster's WAL in the server's spool, when that is on this machine; WAL that no
+// repository has yet is read from there.
+func (r realRecoveries) spoolHere(route plan.Route) string {
+	dir, err := r.spoolOf(route.Server)
 	if err != nil {
 		return ""
 	}
-	return dir
+	return filepath.Join(dir, route.Server, route.SystemID)
 }
 
 // places gives the route's repository first, then the server's others that are on this machine.

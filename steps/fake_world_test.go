@@ -321,6 +321,10 @@ func (f fakeReceivers) Stop(context.Context, string) error {
 	})
 }
 
+func (f fakeReceivers) Push(_ context.Context, _ string, upTo wal.LSN) (wal.LSN, error) {
+	return upTo, nil
+}
+
 type fakeBackups struct{ *fakeWorld }
 
 // Take is killed between START and COMMIT too, as its two calls show.

@@ -16,6 +16,7 @@ import (
 	"github.com/pgkeep/pgkeep/state/observe"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
 	"github.com/pgkeep/pgkeep/state/spool"
+	"github.com/pgkeep/pgkeep/state/wal"
 	"github.com/pgkeep/pgkeep/steps/receive"
 )
 
@@ -151,6 +152,10 @@ func (g *goroutines) Start(_ context.Context, server string) error {
 	g.live[server] = cancel
 	g.all.Go(func() { _ = receive.Run(ctx, o) })
 	return nil
+}
+
+func (g *goroutines) Push(ctx context.Context, server string, upTo wal.LSN) (wal.LSN, error) {
+	return PushByReceiver(ctx, g.spec.Servers[0].Receiver.Spool, server, upTo)
 }
 
 func (g *goroutines) Stop(context.Context, string) error { g.endAll(); return nil }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/wal"
 )
 
 // takeBackup takes one backup into all its repositories. One that a schedule ordered is done when every repository
@@ -15,10 +16,15 @@ type takeBackup struct {
 	server       Server
 	backups      Backups
 	repositories Repositories
+	receivers    Receivers
 	action       plan.TakeBackup
 	taken        string
+	waits        string // why it cannot be restored yet; empty: it can
 	systemID     string
 }
+
+// backupPatience bounds how long a backup that is complete waits for the WAL that makes it consistent.
+const backupPatience = 30 * time.Second
 
 func (s *takeBackup) Done(ctx context.Context) (bool, error) {
 	if s.taken == "" && s.action.Due.IsZero() {
@@ -94,8 +100,86 @@ func (s *takeBackup) Run(ctx context.Context, report func(done, total int64)) er
 		return fmt.Errorf("take a %s backup of %s: %w", s.action.Kind, s.action.Server, err)
 	}
 	s.taken = id
+	if err := s.awaitWAL(ctx); err != nil {
+		s.waits = err.Error()
+	}
 	return nil
 }
 
-// Note names the backup.
-func (s *takeBackup) Note() string { return "backup " + s.taken }
+// awaitWAL has the receiver push the WAL that the backup needs, where one runs on this machine, and looks whether every
+// repository holds it. A backup whose WAL comes later is taken all the same.
+func (s *takeBackup) awaitWAL(ctx context.Context) error {
+	ctx, done := context.WithTimeout(ctx, backupPatience)
+	defer done()
+	pushed := false
+	for _, label := range s.action.Repositories {
+		b, err := s.find(ctx, label)
+		if err != nil {
+			return err
+		}
+		if !pushed {
+			pushed = true
+			if err := s.push(ctx, b.Stop); err != nil {
+				return err
+			}
+		}
+		if err := s.complete(ctx, label, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *takeBackup) find(ctx context.Context, label string) (state.Backup, error) {
+	backups, err := s.listed(ctx, label)
+	if err != nil {
+		return state.Backup{}, err
+	}
+	for _, b := range backups {
+		if b.ID == s.taken {
+			return b, nil
+		}
+	}
+	return state.Backup{}, fmt.Errorf("repository %q does not list it", label)
+}
+
+func (s *takeBackup) push(ctx context.Context, stop wal.LSN) error {
+	r, err := s.receivers.Look(ctx, s.action.Server)
+	if err != nil {
+		return err
+	}
+	if !r.Running {
+		return fmt.Errorf("it waits for WAL up to %s, and no receiver runs here", stop)
+	}
+	if _, err := s.receivers.Push(ctx, s.action.Server, stop); err != nil {
+		return fmt.Errorf("it waits for WAL up to %s: %w", stop, err)
+	}
+	return nil
+}
+
+// complete tells what WAL a repository lacks between the backup's start and its end.
+func (s *takeBackup) complete(ctx context.Context, label string, b state.Backup) error {
+	cluster, err := s.repositories.Cluster(ctx, label, s.action.Server, s.systemID)
+	if err != nil {
+		return fmt.Errorf("open repository %q: %w", label, err)
+	}
+	ranges, err := cluster.WALRanges(ctx)
+	if err != nil {
+		return fmt.Errorf("list archived WAL in repository %q: %w", label, err)
+	}
+	if c := (state.Cluster{WAL: ranges}); c.Usability(b) != state.Usable {
+		return fmt.Errorf("it waits for WAL up to %s in repository %q", b.Stop, label)
+	}
+	return nil
+}
+
+// Note names the backup and says whether it can be restored already.
+func (s *takeBackup) Note() string {
+	switch {
+	case s.taken == "":
+		return ""
+	case s.waits != "":
+		return "backup " + s.taken + ": " + s.waits
+	}
+	return "backup " + s.taken + " can be restored"
+}

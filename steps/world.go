@@ -102,6 +102,9 @@ type Receivers interface {
 	Start(ctx context.Context, server string) error
 	// Stop ends it tidily and returns when it has ended; none running is success.
 	Stop(ctx context.Context, server string) error
+	// Push has a receiver that runs here bring WAL up to a position into every repository at once, and returns when they
+	// hold it, or with an error when ctx ends first. It gives how far they hold it.
+	Push(ctx context.Context, server string, upTo wal.LSN) (held wal.LSN, err error)
 }
 
 // Backups takes base backups.

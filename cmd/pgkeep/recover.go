@@ -99,6 +99,9 @@ func (a *app) recover(c *cobra.Command, name string, o recoverFlags) error {
 	if err != nil {
 		return err
 	}
+	if !o.preview {
+		a.pushFirst(c.Context(), spec, r)
+	}
 	looks := observe.Options{Now: a.now(), Env: a.env, Recoveries: []hclspec.Recovery{r}}
 	seen := observe.World(c.Context(), spec, looks)
 	p, err := a.plan(c.Context(), spec, seen, plan.Options{RecoverTo: &r, Backup: o.backup, AcceptLoss: o.acceptLoss})

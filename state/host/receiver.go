@@ -79,30 +79,39 @@ func inMemory(content []byte) (*os.File, error) {
 	return f, nil
 }
 
-// Stop asks the process pid to end, and waits until the lock at lockPath is free. It signals nothing unless the lock is
-// held and that very process has the lock's file open: a process id is used again, a held lock is not. Nobody holding
-// the lock is success. When ctx ends first the process goes on ending by itself.
+// Stop asks the process pid to end, and waits until the lock at lockPath is free. Nobody holding the lock is success.
+// When ctx ends first the process goes on ending by itself.
 func Stop(ctx context.Context, pid int, lockPath string) error {
-	process, err := os.FindProcess(pid) // a handle on this one process (pidfd), before its identity is checked
-	if err != nil {
-		return fmt.Errorf("find process %d: %w", pid, err)
-	}
-	defer process.Release()
-	held, err := IsLocked(lockPath)
+	held, err := Signal(pid, lockPath, unix.SIGTERM)
 	if err != nil || !held {
 		return err
 	}
+	return awaitFree(ctx, lockPath)
+}
+
+// Signal sends a signal to the process pid. It does so only while the lock at lockPath is held and that very process has
+// the lock's file open: a process id is used again, a held lock is not. held is false when nobody holds the lock.
+func Signal(pid int, lockPath string, s syscall.Signal) (held bool, err error) {
+	process, err := os.FindProcess(pid) // a handle on this one process (pidfd), before its identity is checked
+	if err != nil {
+		return false, fmt.Errorf("find process %d: %w", pid, err)
+	}
+	defer process.Release()
+	held, err = IsLocked(lockPath)
+	if err != nil || !held {
+		return false, err
+	}
 	if !hasOpen(pid, lockPath) {
-		return &state.Error{
+		return true, &state.Error{
 			Code: state.CodeLocked,
 			Text: fmt.Sprintf("process %d does not hold the lock %s, which is held by another", pid, lockPath),
 			Hint: "find its holder with: fuser " + lockPath,
 		}
 	}
-	if err := process.Signal(unix.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return fmt.Errorf("ask process %d to end: %w", pid, err)
+	if err := process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return true, fmt.Errorf("send %s to process %d: %w", s, pid, err)
 	}
-	return awaitFree(ctx, lockPath)
+	return true, nil
 }
 
 func awaitFree(ctx context.Context, lockPath string) error {

@@ -42,6 +42,7 @@ type extent struct {
 type Position struct {
 	Timeline wal.Timeline // zero: the spool holds no WAL
 	Durable  wal.LSN      // end of the newest contiguous stretch of WAL
+	Proven   wal.LSN      // up to here it is proven to be what the server sent; at most Durable
 	Resume   wal.LSN      // where to ask the server to go on; at most Durable, so that something comes again
 	Begin    wal.LSN      // where that stretch begins
 }
@@ -137,6 +138,7 @@ func (v *inventory) position(z wal.SegmentSize) Position {
 	if x, unfinished := v.partial[tip]; unfinished {
 		p.Durable, proven = x.valid, x.known
 	}
+	p.Proven = proven
 	p.Resume = pageBefore(proven)
 	if !v.has(z.SegmentAt(tip.Timeline, p.Resume)) {
 		p.Resume = max(p.Resume, tip.Start(z))

@@ -26,22 +26,30 @@ type Facts struct {
 func Look(dir, server string) (Facts, error) {
 	home := filepath.Join(dir, server)
 	f := Facts{Spool: state.Spool{Path: home}}
-	held, holder, err := isHeld(filepath.Join(home, lockName))
-	if err != nil {
-		return f, problem("look at the receiver of "+server, err)
+	var err error
+	if f.Receiver, err = LookAtReceiver(dir, server); err != nil {
+		return f, err
 	}
-	if r, ok := readStatus(home); ok {
-		f.Receiver = r
-	}
-	f.Receiver.Running = held
-	if held && holder.PID != 0 {
-		f.Receiver.PID, f.Receiver.Agent, f.Receiver.Since = holder.PID, holder.Agent, holder.Since
-	}
-	f.Receiver.Streaming = f.Receiver.Streaming && held
 	if f.Clusters, err = SystemIDs(dir, server); err != nil {
 		return f, err
 	}
 	return f, lookAtRoom(&f.Spool, dir, home, newest(home, f.Clusters))
+}
+
+// LookAtReceiver reads only what a server's receiver says of itself, and whether it runs.
+func LookAtReceiver(dir, server string) (state.Receiver, error) {
+	home := filepath.Join(dir, server)
+	held, holder, err := isHeld(filepath.Join(home, lockName))
+	if err != nil {
+		return state.Receiver{}, problem("look at the receiver of "+server, err)
+	}
+	r, _ := readStatus(home)
+	r.Running = held
+	if held && holder.PID != 0 {
+		r.PID, r.Agent, r.Since = holder.PID, holder.Agent, holder.Since
+	}
+	r.Streaming = r.Streaming && held
+	return r, nil
 }
 
 // newest gives the cluster's directory that changed last.

@@ -47,6 +47,16 @@ func (s *session) loadWork() error {
 	return nil
 }
 
+// loadTail takes the unfinished segment of an earlier run to the repositories too: the server may be gone for good.
+func (s *session) loadTail() {
+	p := s.spool.Position()
+	if z := s.cluster.SegmentSize; z.Offset(p.Durable) != 0 && p.Proven > z.Floor(p.Durable) {
+		s.tail.set(z.SegmentAt(p.Timeline, p.Durable), p.Proven)
+		return
+	}
+	s.tail.set(wal.Segment{}, p.Proven)
+}
+
 // found hands what came into the spool to the checker.
 func (s *session) found(j job) {
 	s.queue.expect(1)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/pgkeep/pgkeep/state"
@@ -39,6 +40,8 @@ type Options struct {
 	Log    *slog.Logger // nil: nothing is logged
 	// Notice is told each change of what the receiver reports about itself, problems above all. It must not block.
 	Notice func(state.Receiver)
+
+	asked <-chan os.Signal // each asks for a push at once; see PushSignal
 }
 
 // Acknowledge says where WAL must be durable before the server is told that it is flushed.

@@ -32,6 +32,7 @@ type reporter struct {
 	mu       sync.Mutex
 	now      state.Receiver
 	problems map[string]state.Problem
+	eager    time.Time // until then every step is written at once
 }
 
 func newReporter(o Options, claim *spool.Claim) *reporter {
@@ -122,11 +123,23 @@ func (r *reporter) solved(about string) {
 	}
 }
 
+// hurry has every step until then written at once, beginning with where things stand.
+func (r *reporter) hurry(until time.Time) {
+	r.mu.Lock()
+	r.eager = until
+	r.mu.Unlock()
+	r.wake()
+}
+
 // tell lets a change be seen at once.
 func (r *reporter) tell() {
+	r.wake()
+	r.o.Notice(r.snapshot())
+}
+
+func (r *reporter) wake() {
 	select {
 	case r.changed <- struct{}{}:
 	default:
 	}
-	r.o.Notice(r.snapshot())
 }

@@ -19,6 +19,9 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	o = o.withDefaults()
+	asked, ignore := orders() // before the lock, which promises that the signal is taken
+	defer ignore()
+	o.asked = asked
 	claim, err := spool.Take(o.Spool, o.Server, o.Holder)
 	if err != nil {
 		return err

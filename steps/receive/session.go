@@ -29,6 +29,9 @@ type session struct {
 	tail    *tail         // the unfinished segment
 	uploads []*uploader
 	start   startState
+
+	produce  func(context.Context) error // what fills the spool until it returns: stream
+	patience time.Duration               // how long the repositories are then waited for
 }
 
 // startState is what the stream remembers between connections.
@@ -41,7 +44,8 @@ type startState struct {
 }
 
 func newSession(o Options, c ClusterIdentity, sp *spool.Spool, rep *reporter) *session {
-	s := &session{o: o, cluster: c, spool: sp, report: rep, work: newMailbox[job](), queue: newQueue(len(o.Archives)), tail: newTail(len(o.Archives))}
+	s := &session{o: o, cluster: c, spool: sp, report: rep, work: newMailbox[job](), queue: newQueue(len(o.Archives)), tail: newTail(len(o.Archives)), patience: drainTime}
+	s.produce = s.stream
 	for i, a := range o.Archives {
 		s.uploads = append(s.uploads, &uploader{s: s, archive: a, index: i, wake: make(chan struct{}, 1)})
 	}
@@ -61,6 +65,7 @@ func (s *session) run(ctx context.Context) error {
 	if err := s.loadWork(); err != nil {
 		return err
 	}
+	s.loadTail()
 	drain, stopDrain := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopDrain()
 	g, ctx := errgroup.WithContext(ctx)
@@ -73,10 +78,13 @@ func (s *session) run(ctx context.Context) error {
 	for _, u := range s.uploads {
 		worker(u.run)
 	}
+	obeying, enough := context.WithCancel(ctx)
+	g.Go(func() error { return s.obey(obeying) })
 	g.Go(func() error {
-		err := s.stream(ctx)
+		defer enough()
+		err := s.produce(ctx)
 		s.work.close()
-		timer := time.AfterFunc(drainTime, stopDrain)
+		timer := time.AfterFunc(s.patience, stopDrain)
 		workers.Wait()
 		timer.Stop()
 		return err

@@ -226,7 +226,7 @@ func (s *session) pushEvery() time.Duration {
 func (u *uploader) push(ctx context.Context, c Cluster, seg wal.Segment, upTo wal.LSN) error {
 	f, err := u.s.spool.OpenPartial(seg)
 	if errors.Is(err, os.ErrNotExist) {
-		u.pushedSeg, u.pushed = seg, upTo // completed meanwhile: it comes through the queue
+		u.pushedAt = time.Now() // completed meanwhile: it comes through the queue, and only then is it held
 		return nil
 	}
 	if err != nil {
@@ -274,5 +274,12 @@ func (s *session) retire(j job) error {
 // archived tells how far every archive reaches.
 func (r *reporter) archived(t *tail) {
 	held := t.held(len(r.o.Archives))
-	r.update(func(s *state.Receiver) { s.Archived = held })
+	news := false
+	r.update(func(s *state.Receiver) {
+		news = held != s.Archived && time.Now().Before(r.eager)
+		s.Archived = held
+	})
+	if news {
+		r.wake()
+	}
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/state/observe"
 	"github.com/pgkeep/pgkeep/state/spool"
+	"github.com/pgkeep/pgkeep/state/wal"
+	"github.com/pgkeep/pgkeep/steps"
 )
 
 // receivers are the receivers of this machine as goroutines of the agent. One that ends is not started again here: its
@@ -201,6 +203,15 @@ func (p inProcess) Start(_ context.Context, name string) error {
 		return err
 	}
 	return p.receivers.start(name)
+}
+
+// Push asks this very process, or the one that a one-shot apply left, by the signal that every receiver takes.
+func (p inProcess) Push(ctx context.Context, name string, upTo wal.LSN) (wal.LSN, error) {
+	dir, err := p.spool(name)
+	if err != nil {
+		return 0, err
+	}
+	return steps.PushByReceiver(ctx, dir, name, upTo)
 }
 
 // Stop ends the goroutine, or the process that a one-shot apply left.
