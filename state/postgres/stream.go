@@ -259,6 +259,9 @@ func (s *Stream) endOfTimeline(ctx context.Context) error {
 // timelineAfterCopy reads the end of a COPY: a result with the next timeline, or a bare end when there is none.
 func (r *Replication) timelineAfterCopy() (error, error) {
 	kind, _, err := r.wire.next()
+	for n := 0; err == nil && kind == 'd' && n < maxRows; n++ { // keepalives that answer what we asked before we knew
+		kind, _, err = r.wire.next()
+	}
 	switch {
 	case err != nil:
 		return nil, err
