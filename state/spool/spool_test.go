@@ -332,6 +332,9 @@ func TestSpool(t *testing.T) {
 		if err := w.fail("fsync segment", errors.New("EIO"), true); state.CodeOf(err) != state.CodeIO {
 			t.Errorf("a failed fsync: %v", err)
 		}
+		if w.Sync() == nil || w.Close() == nil || w.Flushed() > at {
+			t.Errorf("after a failed fsync the writer calls %s flushed; durable is %s", w.Flushed(), at)
+		}
 		if p := sp.Position(); p.Durable != at {
 			t.Errorf("durable %s, was %s", p.Durable, at)
 		}

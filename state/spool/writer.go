@@ -27,6 +27,7 @@ type Writer struct {
 	known    wal.LSN // up to here the file's bytes are proven: what comes is compared with them
 	readOnly bool    // the segment is complete: everything is compared, nothing is written
 	dirty    bool
+	broken   error  // what ended the writer's use
 	again    []byte // buffer for comparing
 }
 
@@ -59,6 +60,9 @@ func (w *Writer) Segment() (wal.Segment, bool) { return w.seg, w.f != nil && !w.
 // Write takes the bytes that begin at start, which must be where the last ones ended. Bytes that differ from those that
 // are already there give state.CodeFork and change nothing.
 func (w *Writer) Write(start wal.LSN, data []byte) error {
+	if w.broken != nil {
+		return w.broken
+	}
 	if start != w.written {
 		return &state.Error{
 			Code: state.CodeIO,
@@ -133,6 +137,9 @@ func (w *Writer) compare(data []byte) error {
 
 // Sync makes what was taken durable. After an error nothing more may be taken.
 func (w *Writer) Sync() error {
+	if w.broken != nil {
+		return w.broken
+	}
 	if w.dirty {
 		if err := datasync(w.f); err != nil {
 			return w.fail("fsync segment", err, true)
@@ -184,7 +191,8 @@ func (w *Writer) open() error {
 			w.f, err = w.s.create(seg)
 		}
 	}
-	return problem("open segment "+seg.Name(z), err)
+	w.broken = problem("open segment "+seg.Name(z), err)
+	return w.broken
 }
 
 // complete ends a segment: durable first, then its final name, durable too.
@@ -199,7 +207,8 @@ func (w *Writer) complete() error {
 		err = os.Rename(w.s.path(w.seg, partialSuffix), w.s.path(w.seg, ""))
 	}
 	if err != nil {
-		return problem("complete segment "+w.seg.Name(z), err)
+		w.broken = problem("complete segment "+w.seg.Name(z), err)
+		return w.broken
 	}
 	if w.readOnly {
 		return nil
@@ -209,7 +218,8 @@ func (w *Writer) complete() error {
 	w.s.files.complete[w.seg] = false
 	w.s.mu.Unlock()
 	w.completed(w.seg) // its bytes are durable under either name
-	return problem("complete segment "+w.seg.Name(z), syncDir(w.s.dir))
+	w.broken = problem("complete segment "+w.seg.Name(z), syncDir(w.s.dir))
+	return w.broken
 }
 
 // fail gives the file up. What was durable stays known; of a file whose fsync failed only a copy is used again.
@@ -224,13 +234,14 @@ func (w *Writer) fail(doing string, err error, suspect bool) error {
 		w.s.files.partial[w.seg] = extent{valid: max(x.valid, durable), known: durable, suspect: suspect}
 		w.s.mu.Unlock()
 	}
-	return problem(doing+" "+name, err)
+	w.broken = problem(doing+" "+name, err)
+	return w.broken
 }
 
-// Close makes what was taken durable, if it can, and closes the file.
+// Close makes what was taken durable, if it can, and closes the file. After an error of the file it gives that again.
 func (w *Writer) Close() error {
-	if w.f == nil {
-		return nil
+	if w.broken != nil || w.f == nil {
+		return w.broken
 	}
 	if err := w.Sync(); err != nil {
 		return err

@@ -23,6 +23,7 @@ func synchronous(t *testing.T, s *pgtest.Server) {
 }
 
 func TestADeadRepositoryDelaysNoCommit(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, pgtest.Options{SegmentMB: 1})
 	r := newRig(t, s, mib, 2)
 	stop := r.start()
@@ -56,6 +57,7 @@ func TestADeadRepositoryDelaysNoCommit(t *testing.T) {
 }
 
 func TestAcknowledgesWhatTheRepositoriesHold(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, pgtest.Options{SegmentMB: 1})
 	r := newRig(t, s, mib, 3)
 	r.o.Acknowledge, r.o.Quorum = Repository, 2
@@ -101,6 +103,7 @@ func TestAcknowledgesWhatTheRepositoriesHold(t *testing.T) {
 }
 
 func TestAFastShutdownTakesNoLonger(t *testing.T) {
+	t.Parallel()
 	took := func(t *testing.T, s *pgtest.Server) time.Duration {
 		began := time.Now()
 		s.Stop(t, "fast")
@@ -139,6 +142,7 @@ func TestAFastShutdownTakesNoLonger(t *testing.T) {
 }
 
 func TestFetchesADamagedSegmentAgain(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, pgtest.Options{SegmentMB: 1})
 	r := newRig(t, s, mib, 1)
 	stop := r.start()
@@ -165,6 +169,7 @@ func TestFetchesADamagedSegmentAgain(t *testing.T) {
 }
 
 func TestRepositoryWithOtherBytesStopsTheReceiver(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, pgtest.Options{SegmentMB: 1})
 	r := newRig(t, s, mib, 1)
 	at := flushed(t, s)
@@ -192,6 +197,7 @@ func TestRepositoryWithOtherBytesStopsTheReceiver(t *testing.T) {
 }
 
 func TestAFailingRepositoryIsTriedAgain(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, pgtest.Options{SegmentMB: 1})
 	r := newRig(t, s, mib, 1)
 	stop := r.start()

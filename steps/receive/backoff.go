@@ -16,7 +16,8 @@ const (
 // retryPause gives growing pauses with jitter.
 type retryPause struct {
 	b     *backoff.ExponentialBackOff
-	fresh bool // the next pause is none
+	fresh bool      // the next pause is none
+	last  time.Time // when a pause was none: never twice within firstPause
 }
 
 func newBackoff() *retryPause {
@@ -34,8 +35,10 @@ func (r *retryPause) worked() {
 
 // wait pauses, or ends with ctx's error.
 func (r *retryPause) wait(ctx context.Context) error {
-	if r.fresh {
-		r.fresh = false
+	fresh := r.fresh
+	r.fresh = false
+	if now := time.Now(); fresh && now.Sub(r.last) >= firstPause {
+		r.last = now
 		return ctx.Err()
 	}
 	return pause(ctx, r.b.NextBackOff())

@@ -242,6 +242,9 @@ func earlier(a, b time.Time) time.Time {
 // end closes the writer after err ended the stream. Where a timeline ended, its unfinished segment goes to the archives.
 func (f *flow) end(err error) error {
 	if closeErr := f.w.Close(); closeErr != nil {
+		if errors.Is(err, closeErr) {
+			return err
+		}
 		return errors.Join(closeErr, err)
 	}
 	_ = f.sync(time.Now()) // nothing is left to write: only the report

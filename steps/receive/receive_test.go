@@ -8,6 +8,7 @@ import (
 )
 
 func TestReceivesWhatTheServerWrites(t *testing.T) {
+	t.Parallel()
 	for _, version := range pgtest.SomeVersions(t, 13, 15, 18) {
 		t.Run("", func(t *testing.T) {
 			s := startServer(t, pgtest.Options{Version: version, SegmentMB: 1})

@@ -11,6 +11,7 @@ import (
 )
 
 func TestRefusesAnotherClusterBeforeTheFirstByte(t *testing.T) {
+	t.Parallel()
 	s, stranger := startServer(t, pgtest.Options{SegmentMB: 1}), startServer(t, pgtest.Options{SegmentMB: 1})
 	id := func(s *pgtest.Server) string { return s.SQL(t, "select system_identifier from pg_control_system()") }
 	refused := func(t *testing.T, r *rig) {
@@ -56,6 +57,7 @@ func TestRefusesAnotherClusterBeforeTheFirstByte(t *testing.T) {
 		r.archives, r.o.Archives = []*memoryArchive{fresh}, []Archive{fresh.archive("main")}
 		stop = r.start()
 		busy(t, stranger, "now_ours")
+		stranger.Exec(t, "select pg_switch_wal()")
 		r.awaitArchived(flushed(t, stranger))
 		if err := stop(); err != nil {
 			t.Fatal(err)
@@ -65,6 +67,7 @@ func TestRefusesAnotherClusterBeforeTheFirstByte(t *testing.T) {
 }
 
 func TestSlots(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, pgtest.Options{SegmentMB: 1, Settings: map[string]string{"wal_keep_size": "0", "max_slot_wal_keep_size": "2MB", "max_wal_size": "4MB", "min_wal_size": "2MB"}})
 	r := newRig(t, s, mib, 1)
 	drop := func() { s.Exec(t, "select pg_drop_replication_slot('"+slotName+"')") }
@@ -141,6 +144,7 @@ func TestSlots(t *testing.T) {
 }
 
 func TestAnEmptySpoolWaitsForEveryRepository(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, pgtest.Options{SegmentMB: 1})
 	r := newRig(t, s, mib, 2)
 	r.archives[1].breakWith(&state.Error{Code: state.CodeNotMounted, Text: "not mounted"})
@@ -158,6 +162,7 @@ func TestAnEmptySpoolWaitsForEveryRepository(t *testing.T) {
 }
 
 func TestGoesOnWhereARepositoryEnds(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, pgtest.Options{SegmentMB: 1})
 	r := newRig(t, s, mib, 1)
 	stop := r.start()
@@ -189,6 +194,7 @@ func TestGoesOnWhereARepositoryEnds(t *testing.T) {
 }
 
 func TestRefusesTmpfsUnlessAsked(t *testing.T) {
+	t.Parallel()
 	dir, err := os.MkdirTemp("/dev/shm", "pgkeep")
 	if err != nil {
 		t.Skip("no tmpfs at /dev/shm")

@@ -21,7 +21,10 @@ func (s *session) stream(ctx context.Context) error {
 			return ctx.Err()
 		}
 		var other *otherClusterError
-		if isFinal(err) || errors.As(err, &other) {
+		if errors.As(err, &other) {
+			return err
+		}
+		if isFinal(err) {
 			s.report.problem(aboutStream, err)
 			return err
 		}

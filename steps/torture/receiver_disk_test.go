@@ -64,6 +64,7 @@ func (x *site) hasProblem(code state.Code, words ...string) bool {
 // Fault A5, at the limit that the configuration sets: the stream stops before the disk is full, nothing that is not
 // durable is acknowledged, and it goes on by itself.
 func TestSpoolAtItsLimit(t *testing.T) {
+	t.Parallel()
 	x := newSite(t, pgtest.Options{SegmentMB: 1})
 	x.o.Limit = spool.Limit{Bytes: 4 << 20}
 	dir := tmpfs(t, 1) // the repository is full soon
@@ -74,6 +75,7 @@ func TestSpoolAtItsLimit(t *testing.T) {
 
 // The same when write(2) itself finds no room.
 func TestSpoolDiskFull(t *testing.T) {
+	t.Parallel()
 	x := newSite(t, pgtest.Options{SegmentMB: 1})
 	x.o.Spool = filepath.Join(tmpfs(t, 6), "spool") // less than a second of what follows
 	x.o.Limit = spool.Limit{Bytes: 1 << 40, Percent: 100}
@@ -116,6 +118,7 @@ func spoolFull(t *testing.T, x *site, fill func() (cure func())) {
 
 // A full repository is reported, does not stop the stream, and is filled when there is room again.
 func TestRepositoryDiskFull(t *testing.T) {
+	t.Parallel()
 	x := newSite(t, pgtest.Options{SegmentMB: 1})
 	dir := tmpfs(t, 1)
 	x.o.Repository = filepath.Join(dir, "repository")
@@ -139,12 +142,14 @@ func TestRepositoryDiskFull(t *testing.T) {
 // Fault A4: the n-th fsync or write of the receiver fails. It says so, never acknowledges what is not durable, does not
 // fsync the same file again, and goes on by itself.
 func TestFailingSyscalls(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("strace is not installed")
 	}
 	faults := []string{"fdatasync:error=EIO:when=3", "fsync:error=EIO:when=9", "pwrite64:error=ENOSPC:when=5", "renameat:error=ENOSPC:when=4", "fdatasync:error=ENOSPC:when=2+7"}
 	for _, fault := range faults[:min(len(faults), rounds(t, 3))] {
 		t.Run(strings.ReplaceAll(fault, "=", ""), func(t *testing.T) {
+			t.Parallel()
 			x := newSite(t, pgtest.Options{SegmentMB: 1})
 			call, _, _ := strings.Cut(fault, ":")
 			trace := filepath.Join(t.TempDir(), "trace")

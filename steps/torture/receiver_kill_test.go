@@ -14,6 +14,7 @@ import (
 // Fault A1: the receiver is killed again and again under load. The archive must be the server's WAL, byte for byte, with
 // no gap, and nobody lends a hand.
 func TestKilledReceiver(t *testing.T) {
+	t.Parallel()
 	random := dice(t)
 	x := newSite(t, pgtest.Options{SegmentMB: 1})
 	x.server.Bench(t, "-i", "-q", "-s", "2")
@@ -39,6 +40,7 @@ func TestKilledReceiver(t *testing.T) {
 
 // Fault A3: a partial torn to any length, or with anything behind its end, heals by itself.
 func TestTornPartial(t *testing.T) {
+	t.Parallel()
 	random := dice(t)
 	x := newSite(t, pgtest.Options{SegmentMB: 16})
 	x.server.Exec(t, "create table filler (h text)")

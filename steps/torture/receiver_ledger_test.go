@@ -74,8 +74,9 @@ func (l *ledger) note(xid uint32) error {
 // With the receiver in synchronous_standby_names no acknowledged commit is lost, whatever dies: the server and the
 // receiver are killed, and what the repository and the spool hold must contain every one of them.
 func TestSynchronousLosesNothing(t *testing.T) {
+	t.Parallel()
 	for _, acknowledge := range []receive.Acknowledge{receive.Spool, receive.Repository} {
-		t.Run(string(acknowledge), func(t *testing.T) { synchronousLosesNothing(t, acknowledge) })
+		t.Run(string(acknowledge), func(t *testing.T) { t.Parallel(); synchronousLosesNothing(t, acknowledge) })
 	}
 }
 
@@ -132,6 +133,7 @@ func (x *site) loseSpool(id string) {
 
 // A server that commits asynchronously to us loses at most what we had not told it to be flushed.
 func TestLosesAtMostWhatWasNotFlushed(t *testing.T) {
+	t.Parallel()
 	x := newSite(t, pgtest.Options{SegmentMB: 1, Settings: map[string]string{"synchronous_commit": "on"}})
 	x.server.Exec(t, "create table ledger (n bigint generated always as identity)")
 	id := x.systemID()

@@ -45,6 +45,7 @@ func poison(t *testing.T, p *toxiproxy.Proxy, toxic string) (cure func()) {
 // Fault A8: the network between the receiver and the server is cut, slow, or silent. WAL is received without an error of
 // data, and a dead peer is noticed within the timeout.
 func TestNetwork(t *testing.T) {
+	t.Parallel()
 	for name, toxic := range map[string]string{
 		"cut":       "",
 		"silent":    `{"name":"x","type":"timeout","stream":"downstream","attributes":{"timeout":0}}`,
