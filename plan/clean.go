@@ -163,7 +163,7 @@ func (b *builder) deletionClock(s *server, h *home) time.Time {
 
 // redundancy says when fewer usable backups exist than the configuration wants at least.
 func (b *builder) redundancy(s *server, h *home, r Retained, rules Rules) {
-	if r.Usable >= rules.Minimum {
+	if r.Usable >= rules.Minimum || r.Usable+1 >= rules.Minimum && h.archive.young(b.now) != nil {
 		return
 	}
 	b.finding(Finding{

@@ -46,6 +46,13 @@ func (b *builder) recover(rec hclspec.Recovery) {
 		return
 	}
 	route, why := b.route(rec)
+	late := b.unpushed(rec.Server)
+	if late != "" && rec.Target.Latest {
+		b.finding(Finding{Severity: Warning, Code: state.CodeTarget, Subject: rec.Name, Text: late, Range: rangeOf(at)})
+	}
+	if why != nil && why.code == state.CodeTarget && late != "" && b.opt.RecoverTo == nil {
+		why = &refusal{why.code, "what is archived does not prove that " + targetText(rec.Target) + " is reached, and this only looks: " + late, "pgkeep recover " + rec.Name}
+	}
 	if why == nil {
 		why = b.destination(rec, route)
 	}
@@ -62,6 +69,28 @@ func (b *builder) recover(rec hclspec.Recovery) {
 			{Code: NeedBackup, Text: "backup " + route.Backup + " is still there"},
 		},
 	})
+}
+
+// unpushed says that a server's spool holds WAL which no repository has yet; empty: it holds none.
+func (b *builder) unpushed(name string) string {
+	sp, ok := b.seen.Spools[name]
+	if !ok || sp.Unknown != nil || sp.Durable == 0 {
+		return ""
+	}
+	var end wal.LSN
+	for _, r := range b.repositories {
+		for _, c := range r.seen.Clusters[name] {
+			for _, w := range c.WAL {
+				if c.SystemID == sp.SystemID && w.Timeline == sp.Timeline {
+					end = max(end, held(w).To)
+				}
+			}
+		}
+	}
+	if sp.Durable <= end {
+		return ""
+	}
+	return fmt.Sprintf("WAL of %s from %s to %s is in its spool and not archived yet; pgkeep recover pushes it first", name, end, sp.Durable)
 }
 
 // candidate is one way to recover: a backup of one repository and a line of history.

@@ -209,6 +209,7 @@ type Window struct {
 	SystemID           string     `json:",omitempty"` // of a former cluster of this name; empty: the server's own
 	Unknown            string     // why nothing is known; empty: known
 	Intervals          []Interval // oldest first
+	Waits              string     `json:",omitempty"` // what the first backup still waits for, as a sentence; empty: nothing
 	Loss               string     // "now you would lose 3 s" as a sentence
 }
 

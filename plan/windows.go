@@ -23,6 +23,9 @@ func (b *builder) windows(s *server) {
 		if h.archive != nil {
 			w.Intervals = h.archive.intervals()
 			b.caughtUp(s, w.Intervals)
+			if k := h.archive.young(b.now); k != nil && len(w.Intervals) == 0 {
+				w.Waits = fmt.Sprintf("backup %s waits for WAL up to %s%s", k.ID, k.Stop, b.pushes(s))
+			}
 		}
 		w.Loss = b.loss(s, h)
 		b.plan.Windows = append(b.plan.Windows, w)
@@ -33,6 +36,28 @@ func (b *builder) windows(s *server) {
 			}
 		}
 	}
+}
+
+// youngFor is how long it is only natural that a backup waits for the WAL which makes it consistent.
+const youngFor = 10 * time.Minute
+
+// young gives the newest backup that was taken just now and waits for its WAL; nil: there is none.
+func (a *archive) young(now time.Time) *state.Backup {
+	for i := len(a.Backups) - 1; i >= 0; i-- {
+		k := &a.Backups[i]
+		if a.usability(k) == state.Waiting && now.Sub(k.Ended) <= youngFor {
+			return k
+		}
+	}
+	return nil
+}
+
+// pushes says how the WAL comes that a backup waits for.
+func (b *builder) pushes(s *server) string {
+	if r, ok := b.seen.Receivers[s.Name]; ok && r.Unknown == nil && r.Running {
+		return ", which the receiver pushes within " + Span(s.Receiver.PushEvery)
+	}
+	return ", which the receiver pushes once it runs"
 }
 
 // intervals joins the usable backups of the current line of history into stretches without a hole.

@@ -244,7 +244,7 @@ func TestJournalAndProgress(t *testing.T) {
 	if len(progress) != 1 || progress[0].Done != 50 || progress[0].Rate != 50 || progress[0].ETA != time.Second {
 		t.Errorf("progress: %+v", progress)
 	}
-	if note := result.Steps[0].Note; note != "backup taken-2" {
+	if note := result.Steps[0].Note; note != "backup taken-2: it waits for WAL up to 0/6000000, and no receiver runs here" {
 		t.Errorf("note %q", note)
 	}
 	if len(f.journal) != 1 {

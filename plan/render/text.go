@@ -307,6 +307,9 @@ func WindowSentences(w plan.Window, named bool) []string {
 	if w.Unknown != "" {
 		return []string{fmt.Sprintf("What can be restored of %s%s is unknown: %s.", w.Server, from, w.Unknown)}
 	}
+	if len(w.Intervals) == 0 && w.Waits != "" {
+		return []string{fmt.Sprintf("You cannot restore %s%s yet: %s.", w.Server, from, w.Waits)}
+	}
 	if len(w.Intervals) == 0 {
 		return []string{fmt.Sprintf("You cannot restore %s%s yet; now you would lose everything.", w.Server, from)}
 	}
