@@ -136,7 +136,7 @@ func (c *Cluster) announceRemoval(ctx context.Context, t wal.Timeline, l log, z 
 			}
 			return gone[e.N]
 		})
-		done, err := c.writeIndexFile(ctx, t, l, z, names, x)
+		done, err := c.writeIndexFile(ctx, indexName{Timeline: t, Log: l}, z, names, x)
 		if done || err != nil {
 			return err
 		}

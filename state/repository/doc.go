@@ -1,2 +1,30 @@
-// Package repository knows what keys mean.
+// Package repository knows what the keys of a store mean: it is the only one who does. It holds two things of each
+// PostgreSQL cluster, told apart by stored name and system identifier: base backups and the archive of WAL.
+// docs/format.md describes every object byte by byte.
+//
+// # Words
+//
+// A Repository is opened from a store.Store and gives handles (Cluster) that do no I/O until they are asked. A *record* is a
+// small JSON object that proves itself by its last member. A *sealed* object (package seal) carries its metadata in a
+// frame that decompressors skip. The *index* (wx) says in one object what hundreds of segments hold.
+//
+// # How it stays right without locks
+//
+// Every object is created by one conditional put and never changed, so of two writers one wins, and the order of puts is
+// the crash safety. "Exists" is answered by comparing: the same plain bytes are success, so that a put whose answer was lost can be made
+// again, by another process and with another compression; other bytes are an error (CodeFork for WAL), and nothing is overwritten.
+// Backups are decided by one object, COMMIT.json, for which commit and abort compete; see BeginBackup, Tomb and Sweep.
+//
+// # The archive
+//
+// PutSegment, PutPartial and PutHistory put WAL; OpenSegment, OpenPartial and History give it back, checked to the last byte
+// when they reach io.EOF. Names are computed, never looked for. WALRanges tells what is there from the index and a listing of what the
+// index does not cover yet: an index that is missing, damaged or doubtful makes looking slower and hides nothing, and one that is
+// believed never promises what is gone, because DeleteWAL puts the new index before it deletes.
+//
+// # What is not seen
+//
+// A place without REPOSITORY.json is never an empty repository. Open tells an absent or empty directory (CodeAbsent), a file
+// system that is not mounted (CodeNotMounted) and foreign content (CodeNotRepository) apart; Look makes an Unknown of whatever keeps it from
+// seeing everything.
 package repository

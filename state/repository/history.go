@@ -38,10 +38,12 @@ func (c *Cluster) PutHistory(ctx context.Context, t wal.Timeline, content []byte
 	if _, err := wal.ParseHistory(t, content); err != nil {
 		return fmt.Errorf("archive history of %s: %w", c.key.Name, err)
 	}
-	what := fmt.Sprintf("history file %s of %s", t.HistoryName(), c.key.Name)
-	info := historyInfo{SystemID: c.key.SystemID, Timeline: t}
-	return c.putSealed(ctx, c.key.historyFile(t), what, kindHistory, info, bytes.NewReader(content), int64(len(content)),
-		func(m seal.Meta) error { return c.checkHistory(m, t) })
+	s := sealing{
+		key: c.key.historyFile(t), kind: kindHistory, what: fmt.Sprintf("history file %s of %s", t.HistoryName(), c.key.Name),
+		info:  historyInfo{SystemID: c.key.SystemID, Timeline: t},
+		check: func(m seal.Meta) error { return c.checkHistory(m, t) },
+	}
+	return c.putSealed(ctx, s, bytes.NewReader(content), int64(len(content)))
 }
 
 // History reads a timeline's archived history file. The error wraps store.ErrNotExist when the repository answered that it has none.

@@ -130,7 +130,7 @@ func (c *Cluster) indexLog(ctx context.Context, t wal.Timeline, l log, z wal.Seg
 		if err != nil {
 			return err
 		}
-		done, err := c.writeIndexFile(ctx, t, l, z, names[l], x)
+		done, err := c.writeIndexFile(ctx, indexName{Timeline: t, Log: l}, z, names[l], x)
 		if done || err != nil {
 			return err
 		}
@@ -187,43 +187,57 @@ func (c *Cluster) indexEntry(ctx context.Context, o listed, z wal.SegmentSize) (
 	return e, nil
 }
 
-// writeIndexFile puts x as the next generation. done is false when another writer put one of the same generation.
-func (c *Cluster) writeIndexFile(ctx context.Context, t wal.Timeline, l log, z wal.SegmentSize, names []indexName, x indexDoc) (done bool, err error) {
+// writeIndexFile puts x as the next generation of n's timeline and log, after names. done is false when another writer put one of the same generation.
+func (c *Cluster) writeIndexFile(ctx context.Context, n indexName, z wal.SegmentSize, names []indexName, x indexDoc) (done bool, err error) {
 	body, err := json.Marshal(x)
 	if err != nil {
 		return false, fmt.Errorf("encode index: %w", err)
 	}
-	generation := 1
-	if len(names) > 0 {
-		generation = names[len(names)-1].Generation + 1
-	}
-	first, last, any := x.bounds()
-	if !any {
+	var any bool
+	if n.First, n.Last, any = x.bounds(); !any {
 		return true, c.dropIndexes(ctx, names)
 	}
 	if newest, ok := winner(names); ok && c.sameIndex(ctx, newest, z, body) {
 		return true, nil
 	}
-	n := indexName{Timeline: t, Log: l, First: first, Last: last, Generation: generation}
-	what := fmt.Sprintf("index %s of %s", c.key.indexFile(n), c.key.Name)
-	err = c.putSealed(ctx, c.key.indexFile(n), what, kindIndex, c.indexInfo(n, z), bytes.NewReader(body), int64(len(body)),
-		func(m seal.Meta) error { return c.checkIndex(m, n, z) })
+	n.Generation = 1
+	if len(names) > 0 {
+		n.Generation = names[len(names)-1].Generation + 1
+	}
+	key := c.key.indexFile(n)
+	err = c.putSealed(ctx, sealing{
+		key: key, kind: kindIndex, what: "index " + key, info: c.indexInfo(n, z),
+		check: func(m seal.Meta) error { return c.checkIndex(m, n, z) },
+	}, bytes.NewReader(body), int64(len(body)))
 	if isFork(err) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	now, err := c.indexNames(ctx, c.key.indexTimeline(t)+l.hex()+".")
+	now, err := c.indexNames(ctx, c.key.indexTimeline(n.Timeline)+n.Log.hex()+".")
 	if err != nil {
 		return false, err
 	}
-	for _, other := range now[l] {
-		if other.Generation == generation && other != n {
+	for _, other := range now[n.Log] {
+		if other.Generation == n.Generation && other != n {
 			return false, nil
 		}
 	}
-	return true, nil
+	return c.stillThere(ctx, n, z, x)
+}
+
+// stillThere lists the log once more: a deletion between listing and putting may have finished meanwhile, and its index with it.
+func (c *Cluster) stillThere(ctx context.Context, n indexName, z wal.SegmentSize, x indexDoc) (bool, error) {
+	objects, err := c.listLog(ctx, c.key.logDir(n.Timeline, n.Log), "", z)
+	if err != nil {
+		return false, err
+	}
+	there := map[uint32]bool{}
+	for _, o := range objects {
+		there[inLog(o.Segment, z)] = there[inLog(o.Segment, z)] || !o.partial()
+	}
+	return !slices.ContainsFunc(x.Segments, func(e indexEntry) bool { return !there[e.N] }), nil
 }
 
 // bounds gives the first and last number that the index speaks of.

@@ -27,7 +27,7 @@ func (c *Cluster) PutPartial(ctx context.Context, seg wal.Segment, upTo wal.LSN,
 	if err != nil {
 		return fmt.Errorf("archive a part of segment %s: %w", seg.Name(z), err)
 	}
-	return c.putWAL(ctx, n, z, sum, plain, n.Offset)
+	return c.putWAL(ctx, n, z, sum, plain)
 }
 
 // longestPartial finds the partial that reaches farthest.

@@ -17,22 +17,26 @@ func (c *Cluster) PutSegment(ctx context.Context, seg wal.Segment, sum wal.Summa
 	if err != nil {
 		return err
 	}
-	return c.putWAL(ctx, walName{Segment: seg}, z, sum, plain, z.Bytes())
+	return c.putWAL(ctx, walName{Segment: seg}, z, sum, plain)
 }
 
-func (c *Cluster) putWAL(ctx context.Context, n walName, z wal.SegmentSize, sum wal.Summary, plain io.ReaderAt, size int64) error {
+func (c *Cluster) putWAL(ctx context.Context, n walName, z wal.SegmentSize, sum wal.Summary, plain io.ReaderAt) error {
 	if n.Segment.Timeline == 0 {
 		return errors.New("archive WAL: it has no timeline")
 	}
-	kind, what := kindSegment, fmt.Sprintf("segment %s of %s", n.Segment.Name(z), c.key.Name)
+	s := sealing{
+		key: c.key.walFile(n, z), kind: kindSegment, what: fmt.Sprintf("segment %s of %s", n.Segment.Name(z), c.key.Name),
+		info: c.walInfo(n.Segment, z, sum),
+		check: func(m seal.Meta) error {
+			_, err := c.checkHead(m, n, z)
+			return err
+		},
+	}
+	size := z.Bytes()
 	if n.partial() {
-		kind, what = kindPartial, fmt.Sprintf("the first %d bytes of segment %s of %s", n.Offset, n.Segment.Name(z), c.key.Name)
+		s.kind, s.what, size = kindPartial, fmt.Sprintf("the first %d bytes of %s", n.Offset, s.what), n.Offset
 	}
-	check := func(m seal.Meta) error {
-		_, err := c.checkHead(m, n, z)
-		return err
-	}
-	return c.putSealed(ctx, c.key.walFile(n, z), what, kind, c.walInfo(n.Segment, z, sum), plain, size, check)
+	return c.putSealed(ctx, s, plain, size)
 }
 
 // WALReader gives the plain bytes of an archived whole or partial segment, or of another sealed object. Reading to io.EOF proves them: sizes and

@@ -76,6 +76,7 @@ type indexRoll struct {
 type logView struct {
 	log      log
 	names    []indexName // of wx objects, by generation
+	empty    bool        // no object of WAL is in it
 	index    *indexRoll  // nil: no index counts, everything was listed
 	grown    bool        // there is more than the index says
 	tail     []listed    // what was listed: after the index, or everything
@@ -99,15 +100,18 @@ func (c *Cluster) survey(ctx context.Context, t wal.Timeline, z wal.SegmentSize)
 		}
 	}
 	for l := range names {
-		found[l] = true // its last objects may be gone: then the index is stale and says so below
+		found[l] = found[l] // a log without objects has no index that counts, whatever a late writer left
 	}
 	views := make([]logView, 0, len(found))
 	for _, l := range slices.Sorted(maps.Keys(found)) {
-		views = append(views, logView{log: l, names: names[l]})
+		views = append(views, logView{log: l, names: names[l], empty: !found[l]})
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(8)
 	for i := range views {
+		if views[i].empty {
+			continue
+		}
 		g.Go(func() error { return c.surveyLog(ctx, t, z, &views[i]) })
 	}
 	return views, g.Wait()

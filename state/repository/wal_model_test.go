@@ -360,7 +360,7 @@ func TestArchiveTogether(t *testing.T) {
 	}
 	wg.Go(func() {
 		c := reopened(t, a.c)
-		for i := range 8 {
+		for i := range 6 { // only what was there before: 4088 to 4097, all of one log and the first of the next
 			r := []wal.Range{{Timeline: 1, From: 0, To: wal.LSN(4088+2*i) << 20}}
 			if _, err := c.DeleteWAL(t.Context(), r); err != nil {
 				t.Error(err)
@@ -372,7 +372,7 @@ func TestArchiveTogether(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
-	a.forget([]wal.Range{{Timeline: 1, From: 0, To: (4088 + 14) << 20}})
+	a.forget([]wal.Range{{Timeline: 1, From: 0, To: (4088 + 10) << 20}})
 	c := reopened(t, a.c)
 	if err := c.WriteIndex(t.Context(), 1); err != nil {
 		t.Fatal(err)
@@ -392,7 +392,7 @@ func TestIndexTie(t *testing.T) {
 		if len(a.st.Keys()) > 0 && slices.ContainsFunc(a.st.Keys(), func(k string) bool { _, ok := a.c.key.parseIndexFile(k); return ok }) {
 			x.Segments[0].N = 4089
 		}
-		if _, err := a.c.writeIndexFile(t.Context(), 1, 0, mib, nil, x); err != nil {
+		if _, err := a.c.writeIndexFile(t.Context(), indexName{Timeline: 1}, mib, nil, x); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -410,6 +410,24 @@ func TestIndexTie(t *testing.T) {
 	a.check(t, reopened(t, a.c))
 }
 
+// TestIndexOfNothing plants the index of a writer that was paused while its log was emptied, and killed when it had put it.
+func TestIndexOfNothing(t *testing.T) {
+	a := newArchiveModel(t)
+	x := indexDoc{Segments: []indexEntry{{N: 4088, Size: 1}}}
+	if done, err := a.c.writeIndexFile(t.Context(), indexName{Timeline: 1}, mib, nil, x); done || err != nil {
+		t.Fatalf("an index of what is gone passed for true: %v", err)
+	}
+	a.check(t, reopened(t, a.c))
+	if err := a.c.WriteIndex(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range a.st.Keys() {
+		if _, ok := a.c.key.parseIndexFile(key); ok {
+			t.Errorf("%s is still there", key)
+		}
+	}
+}
+
 // TestRangesAreCheap counts calls: a thousand indexed logs cost one read each the first time and none the second.
 func TestRangesAreCheap(t *testing.T) {
 	st := storetest.NewMemory(nil)
@@ -422,7 +440,7 @@ func TestRangesAreCheap(t *testing.T) {
 			x.Segments = append(x.Segments, indexEntry{N: n, Size: 10, Sum: summaryOf(seg, 1<<30)})
 			st.Set(c.key.segmentFile(seg, 1<<30), []byte("x"))
 		}
-		if _, err := c.writeIndexFile(t.Context(), 1, l, 1<<30, nil, x); err != nil {
+		if _, err := c.writeIndexFile(t.Context(), indexName{Timeline: 1, Log: l}, 1<<30, nil, x); err != nil {
 			t.Fatal(err)
 		}
 	}

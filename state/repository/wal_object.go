@@ -120,30 +120,38 @@ func (c *Cluster) head(ctx context.Context, n walName, z wal.SegmentSize) (walHe
 	return h, nil
 }
 
+// sealing says as what some bytes are put.
+type sealing struct {
+	key, kind string
+	what      string                // in messages
+	info      any                   // of the note
+	check     func(seal.Meta) error // whether the note of what is there already belongs under this key
+}
+
 // putSealed packs and puts an object. When the name is taken, the plain bytes decide: the same are success, however they were
-// compressed; others are CodeFork, and nothing is overwritten. check tells whether a note is of what has this name.
-func (c *Cluster) putSealed(ctx context.Context, key, what, kind string, info any, plain io.ReaderAt, size int64, check func(seal.Meta) error) error {
-	o, err := c.repo.packer.Pack(kind, info, plain, size)
+// compressed; others are CodeFork, and nothing is overwritten.
+func (c *Cluster) putSealed(ctx context.Context, s sealing, plain io.ReaderAt, size int64) error {
+	o, err := c.repo.packer.Pack(s.kind, s.info, plain, size)
 	if err != nil {
-		return fmt.Errorf("archive %s: %w", what, code(err))
+		return fmt.Errorf("archive %s: %w", s.what, code(err))
 	}
 	defer o.Close()
-	err = c.repo.st.PutIfAbsent(ctx, key, o, o.Size(), store.PutOptions{})
+	err = c.repo.st.PutIfAbsent(ctx, s.key, o, o.Size(), store.PutOptions{})
 	if err == nil {
 		return nil
 	}
 	if !errors.Is(err, store.ErrExists) {
-		return fmt.Errorf("archive %s: %w", what, err)
+		return fmt.Errorf("archive %s: %w", s.what, err)
 	}
-	there, err := c.readMeta(ctx, key)
+	there, err := c.readMeta(ctx, s.key)
 	if err != nil {
-		return fmt.Errorf("archive %s: compare with what is there: %w", what, err)
+		return fmt.Errorf("archive %s: compare with what is there: %w", s.what, err)
 	}
-	if err := check(there); err != nil {
-		return corrupt(key, err)
+	if err := s.check(there); err != nil {
+		return corrupt(s.key, err)
 	}
 	if there.Plain != o.Meta.Plain {
-		return forked(what, there.Plain.SHA256, o.Meta.Plain.SHA256)
+		return forked(s.what, there.Plain.SHA256, o.Meta.Plain.SHA256)
 	}
 	return nil
 }
