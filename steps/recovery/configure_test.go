@@ -149,6 +149,24 @@ func TestWALOfTheSpoolIsTaken(t *testing.T) {
 	}
 }
 
+// TestSettingsThatWereRaisedAfterTheBackup are in the WAL only.
+func TestSettingsThatWereRaisedAfterTheBackup(t *testing.T) {
+	w := newWorld(t, 15, nil)
+	backup := w.take()
+	w.commit(1)
+	w.Exec(t, "alter system set max_connections = 333")
+	w.Stop(t, "fast")
+	w.StartAgain(t)
+	w.commit(2)
+	w.archive(1)
+	target := hclspec.Target{Latest: true}
+	s := w.restore(w.route(target, w.target(target), backup))
+	awaitPromotion(t, s)
+	if got := rows(t, s) + " " + s.SQL(t, "show max_connections"); got != "1 2 333" {
+		t.Errorf("the ledger and max_connections are %q", got)
+	}
+}
+
 func TestAFullDiskIsRefusedBeforeTheFirstWrite(t *testing.T) {
 	w := newWorld(t, 15, nil)
 	backup := w.take()

@@ -134,7 +134,44 @@ func restoreChild(path string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 1
+	}
+	_, _ = os.Stdout.Write(status)
 	return 0
+}
+
+// TestMemoryIsBounded restores a table of some size and looks at the most memory that the process ever had.
+func TestMemoryIsBounded(t *testing.T) {
+	megabytes := 128
+	if n, err := strconv.Atoi(os.Getenv("PGKEEP_BIG_MB")); err == nil {
+		megabytes = n
+	}
+	w := newWorld(t, 15, map[string]string{"wal_level": "replica", "max_wal_size": "8GB"})
+	w.Exec(t, fmt.Sprintf("create table big as select i, md5(i::text) || md5((i + 1)::text) t from generate_series(1, %d) i", megabytes*10_000))
+	backup := w.take()
+	target := hclspec.Target{Immediate: true}
+	o := w.options(w.route(target, w.target(target), backup))
+	b, err := json.Marshal(child{Route: o.Route, Repo: w.dir})
+	check(t, err)
+	order := filepath.Join(t.TempDir(), "order.json")
+	check(t, os.WriteFile(order, b, 0o600))
+	began := time.Now()
+	out, err := exec.Command(w.program, "restore-child", order).Output()
+	check(t, err)
+	for _, line := range strings.Split(string(out), "\n") {
+		if kilobytes, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(kilobytes), " kB"))
+			check(t, err)
+			t.Logf("%d MiB of data restored in %.1f s, at most %d MiB of memory", o.Backup.Info().DataBytes>>20, time.Since(began).Seconds(), n>>10)
+			if n>>10 > 192 {
+				t.Errorf("%d MiB of memory", n>>10)
+			}
+			return
+		}
+	}
+	t.Error("no VmHWM")
 }
 
 // TestKill9 kills restores at random moments until one is through.

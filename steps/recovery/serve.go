@@ -182,7 +182,7 @@ func (r *restore) openPlaces(ctx context.Context) error {
 	var open []Place
 	var failed []error
 	for _, p := range r.Places {
-		_, id, err := openPlace(ctx, p, r.Route.Server, r.Route.SystemID)
+		src, id, err := openPlace(ctx, p, r.Route.Server, r.Route.SystemID)
 		if err != nil {
 			failed = append(failed, err)
 			r.note(fmt.Sprintf("WAL is not fetched from repository %q: %s", p.Label, err))
@@ -190,6 +190,9 @@ func (r *restore) openPlaces(ctx context.Context) error {
 		}
 		p.ID = id
 		open = append(open, p)
+		if a, ok := src.(archived); ok {
+			r.settings = r.settings.Max(a.settings(ctx, r.Route.Path))
+		}
 	}
 	if len(open) == 0 && len(r.Places) > 0 {
 		return fmt.Errorf("look for WAL: %w", errors.Join(failed...))

@@ -70,6 +70,30 @@ func (a archived) history(ctx context.Context, t wal.Timeline) ([]byte, error) {
 	return a.c.History(ctx, t)
 }
 
+// settings gives the largest settings that the WAL of the path asks for, as far as the archive knows: a server that was
+// restarted with higher ones after the backup demands them of its copy. What is not known is found out by PostgreSQL,
+// which then says so in its log.
+func (a archived) settings(ctx context.Context, path []wal.Range) wal.Settings {
+	var out wal.Settings
+	for _, r := range path {
+		for _, sum := range a.c.Summaries(ctx, r) {
+			out = out.Max(sum.Settings)
+		}
+	}
+	if len(path) == 0 {
+		return out
+	}
+	last := path[len(path)-1]
+	facts, err := a.c.Facts(ctx)
+	if err != nil {
+		return out
+	}
+	if sum, err := a.c.SegmentSummary(ctx, facts.SegmentSize.SegmentAt(last.Timeline, last.To-1)); err == nil {
+		out = out.Max(sum.Settings)
+	}
+	return out
+}
+
 // local is a directory of plain segments: WAL that was copied beforehand, or a receiver's spool.
 type local struct {
 	dir  string
