@@ -144,7 +144,7 @@ func runTool(t *testing.T, tool string, stored []byte) []byte {
 func TestEveryBitCounts(t *testing.T) {
 	for _, c := range codecs() {
 		stored := pack(t, c, "segment", "here", sample(20_000, 3))
-		step := max(1, len(stored)*8/3000)
+		step := max(1, len(stored)*8/700)
 		for bit := 0; bit < len(stored)*8; bit += step {
 			bad := bytes.Clone(stored)
 			bad[bit/8] ^= 1 << (bit % 8)
