@@ -9,7 +9,6 @@ import (
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/host"
-	"github.com/pgkeep/pgkeep/state/postgres"
 	"github.com/pgkeep/pgkeep/state/spool"
 	"github.com/pgkeep/pgkeep/state/wal"
 	"github.com/pgkeep/pgkeep/steps/receive"
@@ -53,32 +52,27 @@ func PushWAL(ctx context.Context, spec *hclspec.Spec, server string, o BindOptio
 		return p, err
 	}
 	p.By = "receiver"
-	if seen.Receiver.Streaming {
-		if end, ok := r.serverEnd(ctx, server, seen.Spool); ok {
-			p.Wanted, p.Server = max(p.Wanted, end), true
-		}
+	goal := wal.Range{To: p.Wanted}
+	if facts, ok := r.serverNow(ctx, server, seen.Spool.SystemID); ok {
+		p.Wanted, p.Server = facts.FlushLSN, true
+		goal = wal.Range{Timeline: facts.Timeline, To: facts.FlushLSN}
 	}
-	p.Held, err = PushByReceiver(ctx, dir, server, p.Wanted)
+	p.Held, err = pushByReceiver(ctx, dir, server, goal)
 	return p, err
 }
 
-// serverEnd asks a server for the end of its durable WAL; a server that does not answer, or is another than the spool's,
-// has none.
-func (r real) serverEnd(ctx context.Context, server string, sp state.Spool) (wal.LSN, bool) {
-	conn, err := r.control(ctx, server)
+// serverNow asks a server where its durable WAL ends; ok is false for one that does not answer, or is another cluster than
+// the spool's.
+func (r real) serverNow(ctx context.Context, server, systemID string) (facts state.Server, ok bool) {
+	ctx, done := context.WithTimeout(ctx, connectTimeout)
+	defer done()
+	conn, err := realServers{r}.Connect(ctx, server)
 	if err != nil {
-		return 0, false
+		return facts, false
 	}
 	defer conn.Close()
-	asks, ok := conn.(*postgres.Conn)
-	if !ok {
-		return 0, false
-	}
-	facts, err := asks.Facts(ctx)
-	if err != nil || facts.SystemID != sp.SystemID || facts.Timeline != sp.Timeline {
-		return 0, false
-	}
-	return facts.FlushLSN, true
+	facts, err = conn.Facts(ctx)
+	return facts, err == nil && (systemID == "" || facts.SystemID == systemID)
 }
 
 // drain empties the spool where no receiver runs.
@@ -98,6 +92,11 @@ func (r real) drain(ctx context.Context, server string) (wal.LSN, error) {
 // PushByReceiver asks the process that holds the spool's lock, the agent or a receiver of its own, until that reports
 // that every repository holds WAL up to a position. It gives how far they do.
 func PushByReceiver(ctx context.Context, dir, server string, upTo wal.LSN) (wal.LSN, error) {
+	return pushByReceiver(ctx, dir, server, wal.Range{To: upTo})
+}
+
+// pushByReceiver wants WAL up to goal.To, and the receiver on goal's timeline, if that is not zero.
+func pushByReceiver(ctx context.Context, dir, server string, goal wal.Range) (wal.LSN, error) {
 	asked := time.Time{}
 	tick := time.NewTicker(pushLook)
 	defer tick.Stop()
@@ -109,7 +108,7 @@ func PushByReceiver(ctx context.Context, dir, server string, upTo wal.LSN) (wal.
 		if !r.Running {
 			return r.Archived, &state.Error{Code: state.CodeAbsent, Text: "no receiver of " + server + " runs here", Hint: "pgkeep apply starts it"}
 		}
-		if r.Archived >= upTo && r.Archived != 0 {
+		if r.Archived >= goal.To && r.Archived != 0 && (goal.Timeline == 0 || goal.Timeline == r.Timeline) {
 			return r.Archived, nil
 		}
 		if now := time.Now(); now.Sub(asked) >= pushAgain {
@@ -120,7 +119,7 @@ func PushByReceiver(ctx context.Context, dir, server string, upTo wal.LSN) (wal.
 		}
 		select {
 		case <-ctx.Done():
-			return r.Archived, slow(r, server, upTo)
+			return r.Archived, slow(r, server, goal.To)
 		case <-tick.C:
 		}
 	}

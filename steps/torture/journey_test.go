@@ -1,20 +1,22 @@
 package torture
 
 import (
-	"context"
+	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
+	"github.com/pgkeep/pgkeep/state/wal"
 )
 
-// journeyHCL is one server with one repository and a recovery for each kind of target.
+// journeyHCL is one server with one repository. Its receiver pushes nothing by itself: what a recovery finds, it asked for.
 const journeyHCL = `
 repository "main" {
   path = "@DIR@/repository"
@@ -25,7 +27,8 @@ server "orders" {
   repositories = [repository.main]
 
   receiver {
-    spool = "@DIR@/spool"
+    spool      = "@DIR@/spool"
+    push_every = "1h"
   }
 
   backup {
@@ -52,181 +55,175 @@ recovery "%[1]s" {
     path        = "@DIR@/%[1]s"
     owner       = "%[3]s"
     bindir      = "%[4]s"
-    tablespaces = { fast = "@DIR@/%[1]s_fast" }
+    tablespaces = { fast = "@DIR@/%[1]s_fast", archive = "@DIR@/%[1]s_archive" }
   }
 }
 `
 
-// entry is one commit of the ledger: its number, its transaction, a position and a moment after it and before the next.
-type entry struct {
-	n    int
-	xid  string
-	lsn  string
-	next time.Time
-}
-
-// commit adds number n to the ledger in a transaction of its own.
-func commit(t *testing.T, pg *pgtest.Server, n int) entry {
-	t.Helper()
-	xid := pg.SQL(t, fmt.Sprintf("insert into ledger values (%d) returning txid_current()", n))
-	after := pg.SQL(t, "select pg_current_wal_insert_lsn() || '|' || to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
-	lsn, at, _ := strings.Cut(after, "|")
-	moment, err := time.Parse(time.RFC3339Nano, at)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return entry{n: n, xid: xid, lsn: lsn, next: moment}
-}
-
-// load runs pgbench in the background until the returned function is called.
-func load(t *testing.T, pg *pgtest.Server) func() {
-	t.Helper()
-	cmd := pg.BenchCommand(t, "-n", "-c", "2", "-T", "600")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := false
-	stop := func() {
-		if !ended {
-			ended = true
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
-		}
-	}
-	t.Cleanup(stop)
-	return stop
-}
-
+// TestJourney is what a user does: protect a server, lose something, get it back, at every kind of target.
 func TestJourney(t *testing.T) {
 	for _, version := range pgtest.SomeVersions(t, 13, 15, 18) {
-		t.Run(strconv.Itoa(version), func(t *testing.T) { journey(t, version) })
+		t.Run(strconv.Itoa(version), func(t *testing.T) { (&journey{version: version}).walk(t) })
 	}
 }
 
-func journey(t *testing.T, version int) {
-	pg := pgtest.Start(t, pgtest.Options{Version: version})
-	fast := pg.Dir(t, "fast")
-	pg.Exec(t, fmt.Sprintf("create tablespace fast location '%s'", fast))
-	pg.Exec(t, "create table ledger (n int primary key) tablespace fast")
-	pg.Bench(t, "-i", "-q", "-s", "2", "--tablespace=fast")
-
-	base := fmt.Sprintf(journeyHCL, pg.Conninfo())
-	s := newSite(t, base)
-	first := s.run(t, "plan")
-	for _, want := range []string{"create-repository", "create-slot", "start-receiver", "take-backup", "Plan: 4 to add, 0 to change, 0 to destroy."} {
-		if !strings.Contains(first, want) {
-			t.Errorf("the first plan does not say %q:\n%s", want, first)
-		}
-	}
-	s.run(t, "apply", "--auto-approve")
-	if again := s.run(t, "plan"); !strings.Contains(again, "No changes. Your infrastructure matches the configuration.") {
-		t.Fatalf("the plan after apply is not empty:\n%s", again)
-	}
-
-	stop := load(t, pg)
-	var ledger []entry
-	for n := 1; n <= 20; n++ {
-		ledger = append(ledger, commit(t, pg, n))
-	}
-	s.run(t, "backup", "orders")
-	for n := 21; n <= 60; n++ {
-		ledger = append(ledger, commit(t, pg, n))
-		if n == 40 {
-			pg.Exec(t, "select pg_create_restore_point('before_the_party')")
-		}
-	}
-	stop()
-	last := commit(t, pg, 61)
-
-	targets := []struct {
-		name, hcl string
-		want      int
-	}{
-		{"by_time", fmt.Sprintf("time = %q", ledger[29].next.Format(time.RFC3339Nano)), 30},
-		{"by_xid", fmt.Sprintf("xid = %s", ledger[34].xid), 35},
-		{"by_lsn", fmt.Sprintf("lsn = %q", ledger[44].lsn), 45},
-		{"by_name", `name = "before_the_party"`, 40},
-		{"by_latest", "latest = true", last.n},
-	}
-	hcl := base
-	for _, target := range targets {
-		hcl += fmt.Sprintf(recoveryHCL, target.name, target.hcl, owner(), pg.Bin)
-	}
-	s.configure(t, hcl)
-	for _, target := range targets {
-		t.Run(target.name, func(t *testing.T) { recovered(t, s, pg, target.name, target.want) })
-	}
+type journey struct {
+	version int
+	pg      *pgtest.Server
+	site    *site
+	ledger  ledger
+	hcl     string
 }
 
-// recovered carries out one recovery and asks the server that starts from it what it knows.
-func recovered(t *testing.T, s *site, pg *pgtest.Server, name string, want int) {
+func (j *journey) walk(t *testing.T) {
+	j.start(t)
+	j.protect(t)
+	j.work(t)
+	for _, x := range j.targets() {
+		t.Run(x.name, func(t *testing.T) { j.recover(t, x) })
+	}
+	t.Run("receiver_killed", j.receiverKilled)
+	t.Run("repository_alone", j.repositoryAlone)
+}
+
+func (j *journey) start(t *testing.T) {
+	j.pg = pgtest.Start(t, pgtest.Options{Version: j.version, Settings: ledgerSettings})
+	for _, name := range []string{"fast", "archive"} {
+		j.pg.Exec(t, fmt.Sprintf("create tablespace %s location '%s'", name, j.pg.Dir(t, name)))
+	}
+	j.pg.Exec(t, ledgerTable+" tablespace fast")
+	j.pg.Bench(t, "-i", "-q", "-s", "1", "--tablespace=archive")
+	j.hcl = fmt.Sprintf(journeyHCL, j.pg.Conninfo())
+	j.site = newSite(t, j.hcl)
+}
+
+// protect applies a first plan, after which the server can be restored and nothing is left to do.
+func (j *journey) protect(t *testing.T) {
 	t.Helper()
-	s.run(t, "plan", "--recover="+name)
-	s.run(t, "recover", name, "--yes")
-	dir := filepath.Join(s.dir, name)
-	verify(t, pg.Version, dir)
-	back := pgtest.StartDir(t, pg.Version, dir, pgtest.Options{Version: pg.Version})
+	says(t, j.site.run(t, "plan"), "create-repository", "create-slot", "start-receiver", "take-backup", "Plan: 4 to add, 0 to change, 0 to destroy.")
+	says(t, j.site.run(t, "apply", "--auto-approve"), "can be restored", "Apply: 4 done, 0 already so, 0 failed, 0 not done.")
+	says(t, j.site.run(t, "plan"), "No changes. Your infrastructure matches the configuration.", "You can restore orders to any moment from ")
+	if status := j.site.run(t, "status"); strings.Contains(status, "E-TARGET") || !strings.Contains(status, "You can restore orders") {
+		t.Errorf("status after the first apply:\n%s", status)
+	}
+}
+
+// work is 20 commits, a backup, 41 more and a restore point, all while pgbench runs.
+func (j *journey) work(t *testing.T) {
+	t.Helper()
+	stop := load(t, j.pg)
+	j.ledger.upTo(t, j.pg, 20)
+	says(t, j.site.run(t, "backup", "orders"), "can be restored")
+	j.ledger.upTo(t, j.pg, 40)
+	j.pg.Exec(t, "select pg_create_restore_point('before_the_party')")
+	j.ledger.upTo(t, j.pg, 60)
+	stop()
+	j.ledger.upTo(t, j.pg, 61)
+}
+
+type target struct {
+	name, hcl string
+	want      int // the ledger's last number
+}
+
+func (j *journey) targets() []target {
+	at := func(e time.Time) string { return fmt.Sprintf("time = %q", e.Format(time.RFC3339Nano)) }
+	all := []target{
+		{"by_time", at(j.ledger.at(30).next), 30},
+		{"by_time_exclusive", at(j.ledger.at(25).committed) + "\ninclusive = false", 24},
+		{"by_xid", "xid = " + j.ledger.at(35).xid, 35},
+		{"by_xid_exclusive", "xid = " + j.ledger.at(35).xid + "\ninclusive = false", 34},
+		{"by_lsn", fmt.Sprintf("lsn = %q", j.ledger.at(45).lsn), 45},
+		{"by_name", `name = "before_the_party"`, 40},
+		{"immediate", "immediate = true", 20},
+		{"by_latest", "latest = true", 61},
+	}
+	if os.Getenv("PGKEEP_PG") == "" && j.version != 15 {
+		return []target{all[0], all[len(all)-1]} // the others of every version when versions are asked for
+	}
+	return all
+}
+
+// recover carries out one recovery of the configuration and asks the server that starts from it what it knows.
+func (j *journey) recover(t *testing.T, x target) {
+	t.Helper()
+	j.site.configure(t, j.hcl+fmt.Sprintf(recoveryHCL, x.name, x.hcl, owner(), j.pg.Bin))
+	out := j.site.run(t, "recover", x.name, "--yes")
+	j.prove(t, filepath.Join(j.site.dir, x.name), backupIn(t, out), x.want)
+}
+
+// prove checks the files of a restored directory against PostgreSQL's manifest, starts a server in it and asks that.
+func (j *journey) prove(t *testing.T, dir, backup string, want int) {
+	t.Helper()
+	verify(t, j.pg, filepath.Join(j.site.dir, "repository"), backup, dir)
+	back := pgtest.StartDir(t, j.version, dir, pgtest.Options{Version: j.version})
 	defer back.Stop(t, "fast")
 	awaitPromotion(t, back)
-	if got := back.SQL(t, "select count(*) || ' up to ' || max(n) from ledger"); got != fmt.Sprintf("%d up to %d", want, want) {
-		t.Errorf("recovery %s holds %s, want %d\n%s", name, got, want, back.Log())
-	}
-	sums := back.SQL(t, `select (select sum(abalance) from pgbench_accounts) = (select sum(bbalance) from pgbench_branches)
-		and (select sum(bbalance) from pgbench_branches) = (select sum(tbalance) from pgbench_tellers)
-		and (select coalesce(sum(delta), 0) from pgbench_history) = (select sum(tbalance) from pgbench_tellers)`)
-	if sums != "t" {
-		t.Errorf("recovery %s: pgbench's balances do not add up", name)
+	holds(t, back, want)
+	balanced(t, back)
+	for _, name := range []string{"fast", "archive"} {
+		if at := back.SQL(t, fmt.Sprintf("select pg_tablespace_location(oid) from pg_tablespace where spcname = '%s'", name)); at != dir+"_"+name {
+			t.Errorf("tablespace %s of the copy is at %s", name, at)
+		}
 	}
 }
 
-// verify lets PostgreSQL's own pg_verifybackup 15 read the restored files where it knows the manifest's version.
-func verify(t *testing.T, version int, dir string) {
-	t.Helper()
-	if version > 16 {
-		return // recover itself checked every file against the manifest; 15's program refuses version 2
-	}
-	args := []string{"--no-parse-wal", "--quiet"}
-	for _, ours := range []string{"postgresql.auto.conf", "postgresql.conf", "pg_hba.conf", "recovery.signal", "backup_label.old"} {
-		args = append(args, "--ignore="+ours)
-	}
-	entries, err := os.ReadDir(dir)
+// receiverKilled loses the receiver without a word while WAL is in its spool only.
+func (j *journey) receiverKilled(t *testing.T) {
+	j.ledger.upTo(t, j.pg, 70)
+	last, err := wal.ParseLSN(j.ledger.at(70).lsn)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, e := range entries {
-		if strings.Contains(e.Name(), "pgkeep") {
-			args = append(args, "--ignore="+e.Name())
-		}
+	eventually(t, "WAL of the last commit in the spool", func() bool { return j.receiver(t).Flushed >= last })
+	r := j.receiver(t)
+	if r.Archived >= last {
+		t.Fatalf("the receiver archived up to %s unasked, and was to do so in an hour", r.Archived)
 	}
-	out, err := exec.Command(pgtest.Client(t, "pg_verifybackup"), append(args, dir)...).CombinedOutput()
-	if err != nil {
-		t.Errorf("pg_verifybackup %s: %v\n%s", dir, err, out)
+	if err := syscall.Kill(r.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
 	}
+	eventually(t, "the receiver's end", func() bool { return !j.receiver(t).Running })
+	x := target{"after_a_kill", "latest = true", 70}
+	j.site.configure(t, j.hcl+fmt.Sprintf(recoveryHCL, x.name, x.hcl, owner(), j.pg.Bin))
+	says(t, j.site.run(t, "plan", "--recover="+x.name), "is in its spool and not archived yet; pgkeep recover pushes it first")
+	j.recover(t, x)
+	says(t, j.site.run(t, "apply", "--auto-approve"), "start-receiver")
 }
 
-// awaitPromotion returns when the server has left recovery.
-func awaitPromotion(t *testing.T, pg *pgtest.Server) {
+// repositoryAlone restores with nothing but the repository: no configuration, no server that is known.
+func (j *journey) repositoryAlone(t *testing.T) {
+	dir := filepath.Join(j.site.dir, "alone")
+	elsewhere := &site{dir: t.TempDir(), bin: j.site.bin}
+	out := elsewhere.run(t, "recover", "--repository", filepath.Join(j.site.dir, "repository"), "--server", "orders", "--into", dir,
+		"--to-name", "before_the_party", "--action", "promote", "--owner", owner(), "--bindir", j.pg.Bin,
+		"--tablespace", "fast="+dir+"_fast", "--tablespace", "archive="+dir+"_archive", "--yes")
+	j.prove(t, dir, backupIn(t, out), 40)
+}
+
+// receiver gives what the program says of the receiver.
+func (j *journey) receiver(t *testing.T) state.Receiver {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if out, err := pg.Try("select pg_is_in_recovery()"); err == nil && out == "f" {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatalf("recovery does not end\n%s", pg.Log())
-		case <-tick.C:
-		}
-	}
+	return receiverOf(t, j.site)
 }
 
-// owner is the user who must own a data directory that these tests start.
-func owner() string {
-	if os.Geteuid() == 0 {
-		return "postgres"
+func receiverOf(t *testing.T, s *site) state.Receiver {
+	t.Helper()
+	out, code := s.try("receiver", "status", "orders", "--json")
+	var all map[string]state.Receiver
+	if err := json.Unmarshal([]byte(out), &all); err != nil || code != 0 && code != 8 {
+		t.Fatalf("receiver status: exit code %d, %v\n%s", code, err, out)
 	}
-	return os.Getenv("USER")
+	return all["orders"]
+}
+
+// says fails the test unless the output holds each of the texts, whatever its lines are broken into.
+func says(t *testing.T, out string, texts ...string) {
+	t.Helper()
+	flat := strings.Join(strings.Fields(out), " ")
+	for _, text := range texts {
+		if !strings.Contains(flat, text) {
+			t.Errorf("it does not say %q:\n%s", text, out)
+		}
+	}
 }
