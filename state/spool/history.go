@@ -49,17 +49,6 @@ func (s *Spool) History(t wal.Timeline) ([]byte, error) {
 	return content, problemUnlessAbsent("read "+t.HistoryName(), err)
 }
 
-// Newest gives the highest timeline of which the spool has the history; 0: none.
-func (s *Spool) Newest() wal.Timeline {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var t wal.Timeline
-	for h := range s.files.histories {
-		t = max(t, h)
-	}
-	return t
-}
-
 // PutGap keeps, until DoneGap, that WAL is known to be lost.
 func (s *Spool) PutGap(g state.Gap) error {
 	content, err := json.Marshal(g)

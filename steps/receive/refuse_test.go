@@ -212,3 +212,13 @@ func TestRefusesTmpfsUnlessAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+func TestRefusesToPushHugeSegments(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, pgtest.Options{SegmentMB: 128, Settings: map[string]string{"min_wal_size": "256MB", "max_wal_size": "512MB"}})
+	r := newRig(t, s, 128*mib, 1)
+	r.o.Acknowledge = Repository
+	if err := r.result(); state.CodeOf(err) != state.CodeSettings || state.HintOf(err) == "" {
+		t.Fatalf("it ended with %v", err)
+	}
+}

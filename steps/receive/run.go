@@ -3,6 +3,7 @@ package receive
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"golang.org/x/sync/errgroup"
 
@@ -67,6 +68,13 @@ func clusters(ctx context.Context, o Options, claim *spool.Claim, rep *reporter)
 
 // openAndRun opens the cluster's spool, again and again while its disk refuses, and runs a session.
 func openAndRun(ctx context.Context, o Options, c ClusterIdentity, claim *spool.Claim, rep *reporter) error {
+	if o.Acknowledge == Repository && c.SegmentSize > maxPushSegment {
+		return &state.Error{
+			Code: state.CodeSettings,
+			Text: fmt.Sprintf("acknowledge = \"repository\" pushes the unfinished segment every second, and those of %s have %d MiB: at most %d are accepted", o.Server, c.SegmentSize>>20, maxPushSegment>>20),
+			Hint: "use acknowledge = \"spool\"",
+		}
+	}
 	retry := newBackoff()
 	for {
 		sp, err := claim.Open(spool.Options{

@@ -17,6 +17,7 @@ import (
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
 	"github.com/pgkeep/pgkeep/state/spool"
 	"github.com/pgkeep/pgkeep/state/wal"
+	"github.com/pgkeep/pgkeep/steps/receive"
 )
 
 // tmpfs mounts a small file system of this many MiB.
@@ -114,6 +115,47 @@ func spoolFull(t *testing.T, x *site, fill func() (cure func())) {
 	}
 	stop()
 	x.compare()
+}
+
+// With on_spool_full = "gap" the server comes first: the slot lets go, and what the server then removes is recorded.
+func TestSpoolFullWithGap(t *testing.T) {
+	t.Parallel()
+	x := newSite(t, pgtest.Options{SegmentMB: 1, Settings: map[string]string{"wal_keep_size": "0", "max_wal_size": "4MB", "min_wal_size": "2MB"}})
+	x.o.Limit, x.o.OnFull = spool.Limit{Bytes: 2 << 20}, receive.Gap
+	dir := tmpfs(t, 1)
+	x.o.Repository = filepath.Join(dir, "repository")
+	x.createRepository()
+	stop := x.run()
+	for range 3 {
+		x.write(80_000)
+	}
+	await(t, "it says that the spool is full", func() bool { return x.hasProblem(state.CodeDiskFull, x.o.Spool) })
+	end := x.flushed()
+	await(t, "the slot lets go", func() bool { return x.acknowledged() >= end })
+	for range 4 {
+		x.server.Exec(t, "select pg_switch_wal(); checkpoint")
+		x.write(10)
+	}
+	grow(t, dir, 64)
+	gaps := func() []state.Gap {
+		g, err := x.cluster(x.systemID()).Gaps(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	await(t, "the gap is recorded", func() bool { return len(gaps()) > 0 })
+	x.write(80_000)
+	x.awaitArchived(x.flushed())
+	stop()
+	g := gaps()
+	ranges, err := x.cluster(x.systemID()).WALRanges(t.Context())
+	if err != nil || len(g) != 1 || len(ranges) != 2 {
+		t.Fatalf("gaps %+v, archived %+v, %v", g, ranges, err)
+	}
+	if held := max(ranges[0].To, ranges[0].Partial); g[0].From != held || g[0].To != ranges[1].From {
+		t.Errorf("gap %s, archived up to %s and from %s", g[0].Range, held, ranges[1].From)
+	}
 }
 
 // A full repository is reported, does not stop the stream, and is filled when there is room again.

@@ -42,6 +42,7 @@ type orders struct {
 	Repository  string
 	Acknowledge receive.Acknowledge
 	Limit       spool.Limit
+	OnFull      receive.Full
 	PushEvery   time.Duration
 	Timeout     time.Duration
 }
@@ -55,7 +56,7 @@ func (o orders) options(log *slog.Logger) receive.Options {
 	}
 	return receive.Options{
 		Server: "orders", Slot: slotName, Spool: o.Spool, SpoolLimit: o.Limit, AllowVolatileSpool: true,
-		Acknowledge: o.Acknowledge, PushEvery: o.PushEvery, Timeout: o.Timeout, Log: log,
+		Acknowledge: o.Acknowledge, OnSpoolFull: o.OnFull, PushEvery: o.PushEvery, Timeout: o.Timeout, Log: log,
 		Holder: spool.Holder{PID: os.Getpid(), Who: "torture", Since: time.Now()},
 		Connect: func(ctx context.Context) (*postgres.Replication, error) {
 			c, err := info()
