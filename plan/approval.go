@@ -77,6 +77,9 @@ const (
 	stillRunning = "backup-running"
 )
 
+// Stuck tells whether nothing can be planned although something is asked for: what hinders it is under NotDone.
+func (p *Plan) Stuck() bool { return len(p.Steps) == 0 && p.hindered() }
+
 // Summary gives the line that CI tools parse, in the words that they know. That nothing is to be done is said only when
 // everything could be looked at.
 func (p *Plan) Summary() string {

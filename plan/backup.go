@@ -34,6 +34,8 @@ func (b *builder) backup(s *server) {
 	action := TakeBackup{Server: s.Name, Kind: "full", Fast: s.Backup.Checkpoint == "fast"}
 	if schedule != nil {
 		action.Schedule, action.Due = schedule.spec.Name, schedule.last
+	} else {
+		action.Needed, action.Known = true, s.knownBackups()
 	}
 	b.takeBackup(s, action, why)
 }
@@ -85,13 +87,27 @@ func (b *builder) takeBackup(s *server, action TakeBackup, why []Reason) {
 		}
 	}
 	requires := []Condition{{Code: NeedSystem, Value: s.systemID, Text: s.Name + " is system identifier " + s.systemID}}
-	if action.Schedule != "" {
+	switch {
+	case action.Schedule != "":
 		requires = append(requires, Condition{Code: NeedNoBackupSince, Text: "no backup began at or after " + Moment(action.Due)})
+	case action.Needed:
+		requires = append(requires, Condition{Code: NeedNoBackupSince, Text: "nobody else took a backup since this plan was made"})
 	}
 	s.retry = b.step(Step{
 		ID: "server." + s.Name + "/backup", Action: action, Change: Add, Impact: Safe, Host: host,
 		Because: why, Effect: effect, After: slices.Clone(s.after), Requires: requires,
 	})
+}
+
+// knownBackups gives the ids of the backups that were seen and could have been of use.
+func (s *server) knownBackups() []string {
+	var out []string
+	for _, k := range s.allBackups() {
+		if (k.State == state.BackupCommitted || k.State == state.BackupRunning) && !slices.Contains(out, k.ID) {
+			out = append(out, k.ID)
+		}
+	}
+	return out
 }
 
 // running gives a backup of the server that is being written now.
@@ -187,7 +203,7 @@ func (b *builder) scheduled(s *server) (*due, *Reason) {
 	for _, d := range b.schedules[s.Name] {
 		at := d.spec.Where.Of("cron")
 		if d.err != nil {
-			b.finding(Finding{Severity: Error, Code: state.CodeSettings, Subject: d.spec.Address, Text: d.err.Error(), Range: rangeOf(at)})
+			b.finding(Finding{Severity: Error, Code: state.CodeSchedule, Subject: d.spec.Address, Text: d.err.Error(), Range: rangeOf(at)})
 			continue
 		}
 		if b.opt.IgnoreDue {

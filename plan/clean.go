@@ -111,7 +111,7 @@ func (b *builder) retain(s *server, h *home, after []string) {
 	}
 	if len(blocks) == 0 {
 		b.finding(Finding{
-			Severity: Warning, Code: state.CodeSettings, Subject: s.Address, Range: rangeOf(s.Where.Block),
+			Severity: Warning, Code: state.CodeNoRetention, Subject: s.Address, Range: rangeOf(s.Where.Block),
 			Text: fmt.Sprintf("no retention block covers %s in %s: nothing is ever deleted there", s.Name, h.spec.Address),
 			Hint: "add a retention block with recovery_window or redundancy",
 		})

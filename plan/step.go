@@ -83,7 +83,7 @@ const (
 	NeedReceiver      = "receiver-present" // stop-receiver
 	NeedDescent       = "descends"         // follow-timeline: the new history comes from what is archived
 	NeedLoss          = "wal-gone"         // record-gap: no repository got it meanwhile
-	NeedNoBackupSince = "no-backup-since"  // take-backup: none began at or after the tick
+	NeedNoBackupSince = "no-backup-since"  // take-backup: none began at or after the tick, or none that the plan did not know
 	NeedUndecided     = "undecided"        // remove-incomplete: its writer is dead and did not commit
 	NeedStillNeedless = "still-needless"   // prune, prune-wal: what is held or needed now is spared
 	NeedTombed        = "tombed"           // prune by sweep: each has its TOMB for a day and no unexpired hold
@@ -131,6 +131,10 @@ type (
 		Due          time.Time // the tick of the schedule; zero without one
 		Fast         bool
 		Label        string
+		// Needed says that it is asked for because no usable backup was seen, or because the WAL after the newest one is
+		// broken. Known are the backups that were seen then: another one that was taken since is as good as this.
+		Needed bool     `json:",omitempty"`
+		Known  []string `json:",omitempty"`
 	}
 	// RemoveIncomplete decides `aborted` for backups whose writer is dead, and removes what they left.
 	RemoveIncomplete struct {

@@ -76,6 +76,9 @@ func decision(s Step) string {
 	case RecordGap:
 		a.Range.From, a.Range.To, a.Reason = 0, 0, ""
 		action = a
+	case TakeBackup:
+		a.Known = nil
+		action = a
 	case RecoverTo:
 		a.Route.Path, a.Route.End, a.Route.WALBytes, a.Route.DataBytes = nil, 0, 0, 0
 		if a.Route.Target.Latest {

@@ -49,6 +49,8 @@ const (
 	CodeSlotAbsent         Code = "E-SLOT-ABSENT"          // 42704, no slot of that name
 	CodeAhead              Code = "E-AHEAD"                // our position is past the end of this server's WAL
 	CodeSettings           Code = "E-SETTINGS"             // a setting of the server stands in the way
+	CodeNoRetention        Code = "E-NO-RETENTION"         // no rule says when backups may go: nothing is ever deleted
+	CodeSchedule           Code = "E-SCHEDULE"             // a cron expression or time zone that cannot be read
 	CodePrivilege          Code = "E-PRIVILEGE"            // 42501
 	CodeNotMounted         Code = "E-NOT-MOUNTED"          // the path is absent although an earlier repository points to it
 	CodeNotRepository      Code = "E-NOT-REPOSITORY"       // a directory with content and no REPOSITORY.json

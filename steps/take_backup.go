@@ -3,6 +3,7 @@ package steps
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pgkeep/pgkeep/plan"
@@ -11,7 +12,8 @@ import (
 )
 
 // takeBackup takes one backup into all its repositories. One that a schedule ordered is done when every repository
-// holds a committed backup that began at or after the tick; any other is done only when this very run took it.
+// holds a committed backup that began at or after the tick; one that was needed, when every repository holds a committed
+// backup that the plan did not know; any other is done only when this very run took it.
 type takeBackup struct {
 	server       Server
 	backups      Backups
@@ -27,7 +29,7 @@ type takeBackup struct {
 const backupPatience = 30 * time.Second
 
 func (s *takeBackup) Done(ctx context.Context) (bool, error) {
-	if s.taken == "" && s.action.Due.IsZero() {
+	if s.taken == "" && s.action.Due.IsZero() && !s.action.Needed {
 		return false, nil
 	}
 	for _, label := range s.action.Repositories {
@@ -49,7 +51,10 @@ func (s *takeBackup) committedIn(ctx context.Context, label string) (bool, error
 		case b.State != state.BackupCommitted:
 		case s.taken == b.ID:
 			return true, nil
-		case s.taken == "" && b.Schedule == s.action.Schedule && !b.Began.Before(s.action.Due):
+		case s.taken != "":
+		case s.action.Needed && !slices.Contains(s.action.Known, b.ID):
+			return true, nil
+		case !s.action.Needed && b.Schedule == s.action.Schedule && !b.Began.Before(s.action.Due):
 			return true, nil
 		}
 	}
@@ -86,7 +91,11 @@ func (s *takeBackup) Holds(ctx context.Context, c plan.Condition) (verdict, erro
 		}
 		for _, b := range backups {
 			open := b.State == state.BackupRunning || b.State == state.BackupCommitted
-			if open && !b.Began.Before(s.action.Due) {
+			since := !b.Began.Before(s.action.Due)
+			if s.action.Needed {
+				since = !slices.Contains(s.action.Known, b.ID)
+			}
+			if open && since {
 				return isStale("backup %s began at %s and is %s", b.ID, b.Began.UTC().Format(time.RFC3339), b.State), nil
 			}
 		}

@@ -17,6 +17,8 @@ type TextOptions struct {
 	Width int            // columns; 0: 100, never less than 40
 	Color bool           // ANSI colours; off unless asked
 	Zone  *time.Location // shown beside UTC for what the clock brings; nil: only UTC
+	// Approved leaves out which steps wait for a name: all were named.
+	Approved bool
 }
 
 // Text writes the plan as an operator reads it: the summary table, each step with why, effect and requires, what is not
@@ -39,7 +41,10 @@ func Text(w io.Writer, p *plan.Plan, o TextOptions) error {
 	t.windows(p.Windows)
 	t.blank()
 	t.line(0, t.paint(bold, p.Summary()))
-	if len(p.Steps) > 0 {
+	if p.Stuck() {
+		t.line(0, "Nothing can be planned until what stands under \"Not planned\" is mended.")
+	}
+	if len(p.Steps) > 0 && !o.Approved {
 		t.waiting(p)
 	}
 	_, err := w.Write(t.out.Bytes())
@@ -320,7 +325,11 @@ func WindowSentences(w plan.Window, named bool) []string {
 	if w.SystemID != "" {
 		return []string{fmt.Sprintf("You can restore %s%s, as it was before, to any moment %s.", w.Server, from, strings.Join(spans, " and "))}
 	}
-	return []string{fmt.Sprintf("You can restore %s%s to any moment %s; now you would lose %s.", w.Server, from, strings.Join(spans, " and "), w.Loss)}
+	reach := "to any moment " + strings.Join(spans, " and ")
+	if i := w.Intervals[0]; len(w.Intervals) == 1 && plan.Moment(i.From) == plan.Moment(i.To) {
+		reach = "as it was at " + plan.Moment(i.To)
+	}
+	return []string{fmt.Sprintf("You can restore %s%s %s; now you would lose %s.", w.Server, from, reach, w.Loss)}
 }
 
 // waiting names the steps that will not run by themselves.
