@@ -87,7 +87,7 @@ func (a *app) carryOut(ctx context.Context, spec *hclspec.Spec, o order) error {
 	if err != nil {
 		return err
 	}
-	if err := a.show(p); err != nil {
+	if err := a.showTo(p, slices.Contains(approved, string(plan.Disruptive))); err != nil {
 		return err
 	}
 	if len(p.Steps) == 0 {

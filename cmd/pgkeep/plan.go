@@ -73,8 +73,11 @@ With --now the question is put to another day: "what will retention delete next 
 }
 
 // show draws a plan.
-func (a *app) show(p *plan.Plan) error {
-	o := render.TextOptions{Width: a.width, Color: a.color(a.outTerminal)}
+func (a *app) show(p *plan.Plan) error { return a.showTo(p, false) }
+
+// showTo draws a plan, all of which may have been approved already.
+func (a *app) showTo(p *plan.Plan, approved bool) error {
+	o := render.TextOptions{Width: a.width, Color: a.color(a.outTerminal), Approved: approved}
 	if err := render.Text(a.out, p, o); err != nil {
 		return fmt.Errorf("draw the plan: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/spool"
+	"github.com/pgkeep/pgkeep/state/wal"
 )
 
 // What a problem is about; the first that has one is the receiver's problem. Those of archives come after, by name.
@@ -39,19 +40,37 @@ func newReporter(o Options, claim *spool.Claim) *reporter {
 	return &reporter{o: o, claim: claim, changed: make(chan struct{}, 1), problems: map[string]state.Problem{}}
 }
 
-// run writes the report at every change of importance, and every second.
+// Times of the report.
+const (
+	reportMoves = 200 * time.Millisecond // how soon a moved position is seen
+	reportEvery = time.Second            // how soon it is seen that nothing moved
+)
+
+// run writes the report at every change of importance, soon after positions moved, and every second.
 func (r *reporter) run(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(reportMoves)
 	defer tick.Stop()
 	for {
+		written, at := r.positions(), time.Now()
 		r.write()
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		case <-r.changed:
+		for now := false; !now; {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-r.changed:
+				now = true
+			case <-tick.C:
+				now = r.positions() != written || time.Since(at) >= reportEvery
+			}
 		}
 	}
+}
+
+// positions gives how far the receiver is.
+func (r *reporter) positions() [3]wal.LSN {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return [3]wal.LSN{r.now.Written, r.now.Flushed, r.now.Archived}
 }
 
 // last writes the report that stays when the receiver has ended.
