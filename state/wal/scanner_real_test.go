@@ -231,7 +231,7 @@ func checkPoints(t *testing.T, events []wal.Event) {
 			names = append(names, e.Name)
 		case wal.OnlineCheckpoint, wal.ShutdownCheckpoint:
 			checkpoints++
-			if since := time.Since(e.Time); since < 0 || since > time.Hour || e.Timeline != 1 {
+			if time.Since(e.Time) < 0 || e.Time.Year() < 2025 || e.Timeline != 1 { // the first are as old as the template of the cluster
 				t.Errorf("checkpoint of timeline %d at %s", e.Timeline, e.Time)
 			}
 		case wal.Switch:
@@ -340,7 +340,7 @@ func TestEveryFlippedBitIsFound(t *testing.T) {
 		t.Fatalf("segment %s is not a full one: %+v", seg.Name(s.size), sum)
 	}
 	missed := 0
-	for at := 0; at < len(good); at += 1009 {
+	for at := 0; at < len(good); at += 2503 {
 		bad := slices.Clone(good)
 		bad[at] ^= 1 << (at % 8)
 		scanner := wal.NewScanner(s.size, s.systemID, 1)
@@ -355,7 +355,7 @@ func TestEveryFlippedBitIsFound(t *testing.T) {
 			t.Errorf("a flipped bit at %s was not found", seg.Start(s.size)+wal.LSN(at))
 		}
 	}
-	t.Logf("%d bits flipped, %d missed", len(good)/1009, missed)
+	t.Logf("%d bits flipped, %d missed", len(good)/2503, missed)
 }
 
 // padding tells whether the byte may belong to no record: the bytes that align records are in no checksum, nor are those
@@ -393,7 +393,7 @@ func TestValidEndOfTornPartials(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for length := 0; length <= len(b); length += 4093 {
+		for length := 0; length <= len(b); length += 9973 {
 			checkTorn(t, s, seg, b, length, ends)
 		}
 		seg.Number--
@@ -420,7 +420,11 @@ func checkTorn(t *testing.T, s source, seg wal.Segment, b []byte, length int, en
 		}
 		cut := start + wal.LSN(length)
 		aligned := got == cut || got == (cut+7)&^7 // the cut is in the bytes that align the next record
-		if got > cut+7 || got != start && !aligned && !ends[got] {
+		n := min(int(got-start), len(content))
+		if !bytes.Equal(content[:n], b[:n]) {
+			t.Errorf("%s cut at %d: valid to %s, but the bytes are not those that were written", seg.Name(s.size), length, got)
+		}
+		if got != start && !aligned && !ends[got] {
 			t.Errorf("%s cut at %d: valid to %s, which is no record's end", seg.Name(s.size), length, got)
 		}
 		if ends[first] && got < first {
