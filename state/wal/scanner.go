@@ -24,6 +24,7 @@ type Scanner struct {
 	table    *crc32.Table
 	buffer   []byte
 	every    bool
+	torn     bool // the bytes may be anything: see gap
 
 	next         Segment  // the one that may continue what is open; zero: none
 	major        int      // of PostgreSQL, from the page magic; 0: no page seen
@@ -197,7 +198,20 @@ func (s *Scanner) continued(p page, b []byte) (int, error) {
 	if isCorrupt(err) {
 		return -1, s.end(s.open.start, err, rest[n:])
 	}
+	if err == nil {
+		err = s.gap(p.address, b, p.header+int(n), after)
+	}
 	return after, err
+}
+
+// gap checks, for ValidEnd alone, the bytes that align the next record on the page at l: they are in no checksum, and
+// garbage in them would be kept as received.
+func (s *Scanner) gap(l LSN, b []byte, from, to int) error {
+	if !s.torn || zero(b[min(from, len(b)):min(to, len(b))]) {
+		return nil
+	}
+	s.sum.End = l + LSN(from)
+	return corrupt(l+LSN(from), "the bytes that align the next record are not zero")
 }
 
 // records takes the records that begin on the page at l, from offset at on.
@@ -226,7 +240,11 @@ func (s *Scanner) records(l LSN, b []byte, at int) error {
 			}
 			return s.end(start, err, rest[length:])
 		}
-		at += int(align(uint64(length)))
+		next := at + int(align(uint64(length)))
+		if err := s.gap(l, b, at+int(length), next); err != nil {
+			return err
+		}
+		at = next
 	}
 	if s.switched && at < len(b) {
 		return s.zeros(l+LSN(at), b[at:])
@@ -392,6 +410,7 @@ func isCorrupt(err error) bool {
 // Foreign set when the segment is another cluster's.
 func ValidEnd(z SegmentSize, systemID uint64, seg Segment, r io.ReaderAt, size int64) (LSN, error) {
 	s := NewScanner(z, systemID, seg.Timeline)
+	s.torn = true
 	sum, err := s.Segment(seg, io.NewSectionReader(r, 0, size), nil)
 	var c *CorruptError
 	if errors.As(err, &c) && !c.Foreign {
