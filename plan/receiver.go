@@ -203,8 +203,20 @@ func (b *builder) follow(s *server) {
 		ID: "server." + s.Name + "/timeline", Action: FollowTimeline{Server: s.Name, Timeline: s.seen.Timeline}, Change: Modify, Impact: Safe,
 		Because: []Reason{because("new-timeline", fmt.Sprintf("%s is on timeline %d and WAL is archived up to %s of timeline %d", s.Name, s.seen.Timeline, end, ours), s.Where.Of("conninfo"))},
 		Effect:  fmt.Sprintf("archives %s; recovery goes across the promotion", s.seen.Timeline.HistoryName()), After: s.after,
-		Requires: []Condition{{Code: NeedDescent, Text: fmt.Sprintf("timeline %d descends from timeline %d", s.seen.Timeline, ours)}},
+		Requires: []Condition{descent(s, ours)},
 	}))
+}
+
+// descent requires that the server's timeline still left ours where it was seen to.
+func descent(s *server, ours wal.Timeline) Condition {
+	c := Condition{Code: NeedDescent, Text: fmt.Sprintf("timeline %d descends from timeline %d", s.seen.Timeline, ours)}
+	if h := s.seen.History; h != nil {
+		if at, was := (line{timeline: h.Timeline, parents: h.Parents}).left(ours); was {
+			c.Value = fmt.Sprintf("%d@%s", ours, at)
+			c.Text += ", which it left at " + at.String()
+		}
+	}
+	return c
 }
 
 // cutBack tells whether the new timeline left ours before the end of what we hold: then ours goes back to the switch.

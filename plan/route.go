@@ -67,6 +67,7 @@ func (b *builder) recover(rec hclspec.Recovery) {
 		Requires: []Condition{
 			{Code: NeedDestination, Text: rec.Destination.Path + " is absent or empty, and no server runs in it"},
 			{Code: NeedBackup, Text: "backup " + route.Backup + " is still there"},
+			{Code: NeedWAL, Text: "all WAL of the route is still there"},
 		},
 	})
 }

@@ -81,8 +81,8 @@ const (
 	NeedSlotInactive  = "slot-inactive"    // nobody streams from it
 	NeedNoReceiver    = "receiver-absent"  // start-receiver: none runs, or the one that runs is ours
 	NeedReceiver      = "receiver-present" // stop-receiver
-	NeedDescent       = "descends"         // follow-timeline: the new history comes from what is archived
-	NeedLoss          = "wal-gone"         // record-gap: no repository got it meanwhile
+	NeedDescent       = "descends"         // follow-timeline: the new history comes from what is archived; Value is "TIMELINE@SWITCH" where it was seen
+	NeedLoss          = "wal-gone"         // record-gap: no repository or spool got it meanwhile, and the server does not serve it
 	NeedNoBackupSince = "no-backup-since"  // take-backup: none began at or after the tick, or none that the plan did not know
 	NeedUndecided     = "undecided"        // remove-incomplete: its writer is dead and did not commit
 	NeedStillNeedless = "still-needless"   // prune, prune-wal: what is held or needed now is spared

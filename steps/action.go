@@ -33,7 +33,7 @@ func (a *applier) bind(action plan.Action) (binding, error) {
 	case plan.StopReceiver:
 		return local("receiver "+act.Server, &stopReceiver{w.Receivers, act}), nil
 	case plan.RecordGap:
-		return local("archive "+act.Server, &recordGap{w.Repositories, act, now}), nil
+		return local("archive "+act.Server, &recordGap{w.Servers, w.Repositories, w.Spools, act, now}), nil
 	case plan.FollowTimeline:
 		return onServer(act.Server, func(s Server) step { return &followTimeline{s, w.Servers, w.Repositories, act} }), nil
 	case plan.TakeBackup:
@@ -48,7 +48,7 @@ func (a *applier) bind(action plan.Action) (binding, error) {
 	case plan.PruneWAL:
 		return local("archive "+act.Server+" "+act.Repository, &pruneWAL{repositories: w.Repositories, action: act, now: now}), nil
 	case plan.RecoverTo:
-		return local("recover "+act.Route.Destination.Path, &recoverTo{w.Recoveries, act}), nil
+		return local("recover "+act.Route.Destination.Path, &recoverTo{w.Recoveries, w.Repositories, w.Spools, act, now}), nil
 	}
 	return binding{}, fmt.Errorf("carry out %s: this pgkeep has no such step", plan.Verb(action))
 }

@@ -57,6 +57,7 @@ func Bind(spec *hclspec.Spec, o BindOptions) World {
 		Receivers:    o.Receivers,
 		Backups:      realBackups{r},
 		Recoveries:   realRecoveries{r},
+		Spools:       realSpools{r},
 		Locks:        realLocks{r},
 		Journal:      realJournal{r},
 	}

@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 
 	"github.com/pgkeep/pgkeep/plan"
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/observe"
+	"github.com/pgkeep/pgkeep/state/spool"
 	"github.com/pgkeep/pgkeep/steps/recovery"
 )
 
@@ -43,6 +46,22 @@ func (r realRecoveries) Restore(ctx context.Context, name string, route plan.Rou
 		return fmt.Errorf("keep the evidence of the recovery: %w", err)
 	}
 	return nil
+}
+
+// Destination looks for programs of the version that the backup's cluster has.
+func (r realRecoveries) Destination(ctx context.Context, route plan.Route) (state.Destination, error) {
+	return observe.Destination(ctx, route.Destination, 0)
+}
+
+type realSpools struct{ real }
+
+func (r realSpools) Look(_ context.Context, server string) (state.Spool, error) {
+	dir, err := r.spoolOf(server)
+	if err != nil || dir == "" {
+		return state.Spool{}, err
+	}
+	facts, err := spool.Look(dir, server)
+	return facts.Spool, err
 }
 
 // spoolHere gives the directory of the cluster's WAL in the server's spool, when that is on this machine; WAL that no

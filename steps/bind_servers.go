@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/postgres"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
@@ -48,4 +49,33 @@ func (r realServers) History(ctx context.Context, server string, t wal.Timeline)
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	return conn.TimelineHistory(ctx, t)
+}
+
+// servesPatience is how long a server may take to send the first byte of WAL that it has.
+const servesPatience = 5 * time.Second
+
+// Serves streams without a slot, so that nobody's position moves, until the first message.
+func (r realServers) Serves(ctx context.Context, server string, t wal.Timeline, from wal.LSN) (serves bool, err error) {
+	conn, err := r.replication(ctx, server, "pgkeep apply "+r.o.Who)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	size, err := conn.SegmentSize(ctx)
+	if err != nil {
+		return false, err
+	}
+	stream, err := conn.Stream(ctx, postgres.StreamOptions{Timeline: t, From: size.Floor(from)})
+	if err == nil {
+		_, err = stream.Next(ctx, time.Now().Add(servesPatience))
+		_ = stream.Close() // the connection ends with it, and its answer is known
+	}
+	var ended *postgres.EndOfTimeline
+	switch {
+	case err == nil, errors.Is(err, postgres.ErrIdle), errors.As(err, &ended):
+		return true, nil
+	case state.CodeOf(err) == state.CodeGap:
+		return false, nil
+	}
+	return false, err
 }

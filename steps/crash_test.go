@@ -168,7 +168,7 @@ func stories() []story {
 				if f.restored {
 					return nil
 				}
-				return one(plan.RecoverTo{Recovery: "before_drop"}, plan.NeedDestination, plan.NeedBackup, plan.NeedWAL)
+				return one(recoverNew(), plan.NeedDestination, plan.NeedBackup, plan.NeedWAL)
 			},
 		},
 		{
@@ -182,6 +182,14 @@ func stories() []story {
 			},
 		},
 	}
+}
+
+// recoverNew recovers from the newer backup to the end of the archive.
+func recoverNew() plan.RecoverTo {
+	return plan.RecoverTo{Recovery: "before_drop", Route: plan.Route{
+		Server: "orders", SystemID: "7", Repository: "main", SegmentSize: wal.DefaultSegmentSize, Backup: "new",
+		Path: []wal.Range{{Timeline: 1, From: 0x4000000, To: 0x8000000}}, TargetTimeline: 1, End: 0x8000000,
+	}}
 }
 
 func replaceOrCreate(f *fakeWorld) []plan.Step {

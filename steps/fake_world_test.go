@@ -35,6 +35,9 @@ type fakeWorld struct {
 	cluster   state.Cluster
 	histories []wal.History
 	receiving bool
+	serves    bool // WAL that is thought lost
+	spool     state.Spool
+	target    state.Destination
 	restored  bool
 	switched  int
 	journal   []JournalEntry
@@ -85,7 +88,7 @@ func (f *fakeWorld) reborn() {
 func (f *fakeWorld) world() World {
 	return World{
 		Servers: fakeServers{f}, Repositories: fakeRepositories{f}, Receivers: fakeReceivers{f}, Backups: fakeBackups{f},
-		Recoveries: fakeRecoveries{f}, Locks: fakeLocks{f}, Journal: fakeJournal{f},
+		Recoveries: fakeRecoveries{f}, Spools: fakeSpools{f}, Locks: fakeLocks{f}, Journal: fakeJournal{f},
 	}
 }
 
@@ -114,6 +117,18 @@ func (f fakeServers) Connect(context.Context, string) (Server, error) {
 func (f fakeServers) History(context.Context, string, wal.Timeline) (content []byte, err error) {
 	err = f.do("history", func() error { content = f.history; return nil })
 	return content, err
+}
+
+func (f fakeServers) Serves(context.Context, string, wal.Timeline, wal.LSN) (serves bool, err error) {
+	err = f.do("serves", func() error { serves = f.serves; return nil })
+	return serves, err
+}
+
+type fakeSpools struct{ *fakeWorld }
+
+func (f fakeSpools) Look(context.Context, string) (sp state.Spool, err error) {
+	err = f.do("look at spool", func() error { sp = f.spool; return nil })
+	return sp, err
 }
 
 type fakeServer struct{ *fakeWorld }
@@ -356,6 +371,11 @@ func (f fakeRecoveries) Restored(context.Context, string, plan.Route) (done bool
 
 func (f fakeRecoveries) Restore(context.Context, string, plan.Route, func(done, total int64)) error {
 	return f.do("restore", func() error { f.restored = true; return nil })
+}
+
+func (f fakeRecoveries) Destination(context.Context, plan.Route) (d state.Destination, err error) {
+	err = f.do("look at destination", func() error { d = f.target; return nil })
+	return d, err
 }
 
 type fakeJournal struct{ *fakeWorld }

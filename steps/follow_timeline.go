@@ -58,7 +58,50 @@ func (s *followTimeline) Holds(ctx context.Context, c plan.Condition) (verdict, 
 	if facts.Timeline != s.action.Timeline {
 		return isStale("the server is on timeline %d now, not %d", facts.Timeline, s.action.Timeline), nil
 	}
-	return holds(), nil // Run compares the history with what is archived before it writes
+	_, history, err := s.history(ctx)
+	if err != nil {
+		return verdict{}, err
+	}
+	if left := leftAt(history, c.Value); left != "" {
+		return isStale("%s", left), nil
+	}
+	lacking, err := s.lacking(ctx)
+	if err != nil {
+		return verdict{}, err
+	}
+	for _, cluster := range lacking {
+		if err := descends(ctx, cluster, history); err != nil {
+			return isRefused("%s", err), nil
+		}
+	}
+	return holds(), nil
+}
+
+// leftAt compares the switch that the plan saw, "TIMELINE@POSITION", with the history; empty: it is the same, or the
+// plan could not see it.
+func leftAt(h wal.History, want string) string {
+	if want == "" {
+		return ""
+	}
+	for _, p := range h.Parents {
+		if fmt.Sprintf("%d@%s", p.Timeline, p.Switch) == want {
+			return ""
+		}
+	}
+	return fmt.Sprintf("timeline %d did not leave its ancestor where the plan saw it, at %s", h.Timeline, want)
+}
+
+// history fetches the new timeline's history file.
+func (s *followTimeline) history(ctx context.Context) ([]byte, wal.History, error) {
+	content, err := s.servers.History(ctx, s.action.Server, s.action.Timeline)
+	if err != nil {
+		return nil, wal.History{}, fmt.Errorf("fetch %s: %w", s.action.Timeline.HistoryName(), err)
+	}
+	history, err := wal.ParseHistory(s.action.Timeline, content)
+	if err != nil {
+		return nil, history, fmt.Errorf("read %s: %w", s.action.Timeline.HistoryName(), err)
+	}
+	return content, history, nil
 }
 
 func (s *followTimeline) Run(ctx context.Context, _ func(done, total int64)) error {
@@ -66,13 +109,9 @@ func (s *followTimeline) Run(ctx context.Context, _ func(done, total int64)) err
 	if err != nil {
 		return err
 	}
-	content, err := s.servers.History(ctx, s.action.Server, s.action.Timeline)
+	content, history, err := s.history(ctx)
 	if err != nil {
-		return fmt.Errorf("fetch %s: %w", s.action.Timeline.HistoryName(), err)
-	}
-	history, err := wal.ParseHistory(s.action.Timeline, content)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", s.action.Timeline.HistoryName(), err)
+		return err
 	}
 	for _, cluster := range lacking {
 		if err := descends(ctx, cluster, history); err != nil {
@@ -85,11 +124,17 @@ func (s *followTimeline) Run(ctx context.Context, _ func(done, total int64)) err
 	return nil
 }
 
-// descends refuses a timeline that does not come from the newest one archived here: that is another cluster's history.
+// descends refuses a timeline that does not come from the newest one archived here, or that tells the past otherwise than
+// the histories archived here: that is another cluster's line. Archived WAL beyond the switch is no objection: the branch
+// that was left keeps it.
 func descends(ctx context.Context, cluster Cluster, h wal.History) error {
 	ranges, err := cluster.WALRanges(ctx)
 	if err != nil {
 		return fmt.Errorf("read WAL: %w", err)
+	}
+	histories, err := cluster.Histories(ctx)
+	if err != nil {
+		return fmt.Errorf("read histories: %w", err)
 	}
 	var newest wal.Timeline
 	for _, r := range ranges {
@@ -97,12 +142,31 @@ func descends(ctx context.Context, cluster Cluster, h wal.History) error {
 			newest = max(newest, r.Timeline)
 		}
 	}
-	if newest == 0 || slices.ContainsFunc(h.Parents, func(p wal.HistoryLine) bool { return p.Timeline == newest }) {
-		return nil
+	fork := func(format string, args ...any) error {
+		return &state.Error{Code: state.CodeFork, Text: fmt.Sprintf(format, args...), Hint: "look at both histories: pgkeep wal list"}
 	}
-	return &state.Error{
-		Code: state.CodeFork,
-		Text: fmt.Sprintf("timeline %d does not descend from timeline %d, the newest that is archived", h.Timeline, newest),
-		Hint: "look at both histories: pgkeep wal list",
+	if newest != 0 && !slices.ContainsFunc(h.Parents, func(p wal.HistoryLine) bool { return p.Timeline == newest }) {
+		return fork("timeline %d does not descend from timeline %d, the newest that is archived", h.Timeline, newest)
 	}
+	for _, known := range histories {
+		if mine, theirs, differ := forked(h, known); differ {
+			return fork("timeline %d left timeline %d at %s, and the archived history of timeline %d, from which it comes, says %s: two servers made a timeline of that number",
+				h.Timeline, mine.Timeline, mine.Switch, known.Timeline, theirs.Switch)
+		}
+	}
+	return nil
+}
+
+// forked compares what two histories say of their common past: when h comes from known's timeline, its lines begin with
+// known's.
+func forked(h, known wal.History) (mine, theirs wal.HistoryLine, differ bool) {
+	if !slices.ContainsFunc(h.Parents, func(p wal.HistoryLine) bool { return p.Timeline == known.Timeline }) {
+		return mine, theirs, false
+	}
+	for i, line := range known.Parents {
+		if i >= len(h.Parents) || h.Parents[i].Timeline != line.Timeline || h.Parents[i].Switch != line.Switch {
+			return h.Parents[min(i, len(h.Parents)-1)], line, true
+		}
+	}
+	return mine, theirs, false
 }

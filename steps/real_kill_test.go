@@ -13,7 +13,7 @@ import (
 func fragile(f *fakeWorld, w World) World {
 	return World{
 		Servers: fragileServers{f, w.Servers}, Repositories: fragileRepositories{f, w.Repositories}, Receivers: fragileReceivers{w.Receivers, f},
-		Backups: fragileBackups{f, w.Backups}, Recoveries: w.Recoveries, Locks: fragileLocks{f, w.Locks}, Journal: fragileJournal{f, w.Journal},
+		Backups: fragileBackups{f, w.Backups}, Recoveries: w.Recoveries, Spools: w.Spools, Locks: fragileLocks{f, w.Locks}, Journal: fragileJournal{f, w.Journal},
 	}
 }
 

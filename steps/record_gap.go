@@ -3,6 +3,7 @@ package steps
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pgkeep/pgkeep/plan"
@@ -13,7 +14,9 @@ import (
 // recordGap writes the gap into every repository of the server, one after the other; a gap object is named by its
 // range, so writing it again is nothing new.
 type recordGap struct {
+	servers      Servers
 	repositories Repositories
+	spools       Spools
 	action       plan.RecordGap
 	now          func() time.Time
 }
@@ -52,7 +55,8 @@ func (s *recordGap) Holds(ctx context.Context, c plan.Condition) (verdict, error
 	return unknownCondition(c), nil
 }
 
-// stillMissing: a gap is evidence of loss, so it is never written over WAL that arrived meanwhile.
+// stillMissing: a gap is evidence of loss, so it is never written over WAL that arrived meanwhile, nor while the server
+// still has it. Repositories, spool and server are asked again, and each must answer.
 func (s *recordGap) stillMissing(ctx context.Context) (verdict, error) {
 	for _, label := range s.repositories.Of(s.action.Server) {
 		cluster, err := s.repositories.Cluster(ctx, label, s.action.Server, s.action.SystemID)
@@ -69,7 +73,27 @@ func (s *recordGap) stillMissing(ctx context.Context) (verdict, error) {
 			}
 		}
 	}
+	if sp, err := s.spools.Look(ctx, s.action.Server); err != nil {
+		return verdict{kind: blocked, because: "what the spool holds is not known: " + err.Error()}, nil
+	} else if sp.SystemID == s.action.SystemID && spooled(sp, s.action.Range) {
+		return isStale("the spool %s holds WAL of %s now", sp.Path, s.action.Range), nil
+	}
+	serves, err := s.servers.Serves(ctx, s.action.Server, s.action.Range.Timeline, s.action.Range.From)
+	if err != nil {
+		return verdict{}, fmt.Errorf("ask %s for WAL from %s on: %w", s.action.Server, s.action.Range.From, err)
+	}
+	if serves {
+		return isStale("%s has WAL from %s of timeline %d on: nothing is lost", s.action.Server, s.action.Range.From, s.action.Range.Timeline), nil
+	}
 	return holds(), nil
+}
+
+// spooled tells whether a spool holds something of a range.
+func spooled(sp state.Spool, r wal.Range) bool {
+	if sp.Timeline == r.Timeline && sp.Durable > r.From {
+		return true
+	}
+	return slices.ContainsFunc(sp.Pending, func(p wal.Range) bool { return overlap(p, r) })
 }
 
 func overlap(a, b wal.Range) bool {

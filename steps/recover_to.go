@@ -3,13 +3,19 @@ package steps
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/pgkeep/pgkeep/plan"
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/wal"
 )
 
 type recoverTo struct {
-	recoveries Recoveries
-	action     plan.RecoverTo
+	recoveries   Recoveries
+	repositories Repositories
+	spools       Spools
+	action       plan.RecoverTo
+	now          func() time.Time
 }
 
 func (s *recoverTo) Done(ctx context.Context) (bool, error) {
@@ -20,13 +26,92 @@ func (s *recoverTo) Done(ctx context.Context) (bool, error) {
 	return done, nil
 }
 
-func (s *recoverTo) Holds(_ context.Context, c plan.Condition) (verdict, error) {
+// Holds looks again before the restore begins; the restore itself looks once more at the destination, under its lock.
+func (s *recoverTo) Holds(ctx context.Context, c plan.Condition) (verdict, error) {
 	switch c.Code {
-	// The restore itself re-reads these under the destination's lock, before its first write.
-	case plan.NeedDestination, plan.NeedBackup, plan.NeedWAL:
-		return holds(), nil
+	case plan.NeedDestination:
+		return s.destinationFree(ctx)
+	case plan.NeedBackup:
+		return s.backupThere(ctx)
+	case plan.NeedWAL:
+		return s.walThere(ctx)
 	}
 	return unknownCondition(c), nil
+}
+
+func (s *recoverTo) destinationFree(ctx context.Context) (verdict, error) {
+	path := s.action.Route.Destination.Path
+	d, err := s.recoveries.Destination(ctx, s.action.Route)
+	switch {
+	case err != nil:
+		return verdict{}, fmt.Errorf("look at %s: %w", path, err)
+	case d.Running:
+		return isRefused("a PostgreSQL server runs in %s now", path), nil
+	case d.Exists && !d.Empty && !d.Ours:
+		return isRefused("%s is not empty now", path), nil
+	}
+	return holds(), nil
+}
+
+func (s *recoverTo) cluster(ctx context.Context) (Cluster, error) {
+	r := &s.action.Route
+	c, err := s.repositories.Cluster(ctx, r.Repository, r.Server, r.SystemID)
+	if err != nil {
+		return nil, fmt.Errorf("open repository %q: %w", r.Repository, err)
+	}
+	return c, nil
+}
+
+// backupThere: committed, or deleted and held, which is how a backup is recovered that somebody wanted to keep.
+func (s *recoverTo) backupThere(ctx context.Context) (verdict, error) {
+	id := s.action.Route.Backup
+	c, err := s.cluster(ctx)
+	if err != nil {
+		return verdict{}, err
+	}
+	found, err := named(ctx, c, []string{id})
+	if err != nil {
+		return verdict{}, err
+	}
+	b, there := found[id]
+	switch {
+	case !there:
+		return isStale("backup %s is no longer in repository %q", id, s.action.Route.Repository), nil
+	case b.State == state.BackupCommitted, b.State == state.BackupDeleted && heldAt(b, s.now()):
+		return holds(), nil
+	}
+	return isStale("backup %s is %s now", id, b.State), nil
+}
+
+// walThere: every position of the route is archived, or in the spool of this machine.
+func (s *recoverTo) walThere(ctx context.Context) (verdict, error) {
+	r := &s.action.Route
+	c, err := s.cluster(ctx)
+	if err != nil {
+		return verdict{}, err
+	}
+	archived, err := c.WALRanges(ctx)
+	if err != nil {
+		return verdict{}, fmt.Errorf("read WAL of repository %q: %w", r.Repository, err)
+	}
+	have := make([]wal.Range, 0, len(archived)+1)
+	for _, a := range archived {
+		have = append(have, wal.Range{Timeline: a.Timeline, From: a.From, To: max(a.To, a.Partial)})
+	}
+	sp, err := s.spools.Look(ctx, r.Server)
+	if err == nil && sp.SystemID == r.SystemID {
+		have = append(have, sp.Pending...)
+		if sp.Durable > 0 {
+			have = append(have, wal.Range{Timeline: sp.Timeline, From: r.SegmentSize.Floor(sp.Durable), To: sp.Durable})
+		}
+	} // a spool that cannot be asked adds nothing
+	have = wal.Merge(have)
+	for _, want := range r.Path {
+		if missing := wal.Missing(want, have); len(missing) > 0 {
+			return isStale("WAL of %s is neither in repository %q nor in the spool of this machine now", missing[0], r.Repository), nil
+		}
+	}
+	return holds(), nil
 }
 
 func (s *recoverTo) Run(ctx context.Context, report func(done, total int64)) error {

@@ -7,16 +7,19 @@ import (
 )
 
 // serverCondition re-reads the conditions that every step on a server can have. A plan that does not say which system
-// identifier it saw is taken at its word.
+// identifier it saw could mean any server, so it is refused.
 func serverCondition(ctx context.Context, s Server, c plan.Condition) (verdict, error) {
 	if c.Code != plan.NeedSystem {
 		return unknownCondition(c), nil
+	}
+	if c.Value == "" {
+		return isRefused("the plan does not say which system identifier it saw"), nil
 	}
 	facts, err := s.Facts(ctx)
 	if err != nil {
 		return verdict{}, err
 	}
-	if c.Value != "" && facts.SystemID != c.Value {
+	if facts.SystemID != c.Value {
 		return isRefused("the server's system identifier is %s now, not %s", facts.SystemID, c.Value), nil
 	}
 	return holds(), nil

@@ -16,6 +16,7 @@ type World struct {
 	Receivers    Receivers
 	Backups      Backups
 	Recoveries   Recoveries
+	Spools       Spools
 	Locks        Locks
 	Journal      Journal
 }
@@ -25,6 +26,8 @@ type Servers interface {
 	Connect(ctx context.Context, server string) (Server, error)
 	// History fetches the history file of a timeline.
 	History(ctx context.Context, server string, t wal.Timeline) ([]byte, error)
+	// Serves asks the server for WAL from a position on, and tells whether it still has it.
+	Serves(ctx context.Context, server string, t wal.Timeline, from wal.LSN) (bool, error)
 }
 
 // Server is one SQL session.
@@ -118,6 +121,14 @@ type Recoveries interface {
 	// Restored tells whether the destination already holds this very recovery, complete.
 	Restored(ctx context.Context, recovery string, r plan.Route) (bool, error)
 	Restore(ctx context.Context, recovery string, r plan.Route, report func(done, total int64)) error
+	// Destination looks at where the recovery would write.
+	Destination(ctx context.Context, r plan.Route) (state.Destination, error)
+}
+
+// Spools are the WAL that was received on this machine.
+type Spools interface {
+	// Look looks at a server's spool; state.CodeOtherHost where it is on another machine.
+	Look(ctx context.Context, server string) (state.Spool, error)
 }
 
 // Locks are locks of this machine, for steps that change a repository.

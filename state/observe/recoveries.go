@@ -40,7 +40,7 @@ func (l *look) destination(ctx context.Context, r hclspec.Recovery) {
 		}}
 	}
 	see := func(ctx context.Context) state.Destination {
-		seen, err := askDestination(ctx, d, major)
+		seen, err := Destination(ctx, d, major)
 		if err != nil {
 			return state.Destination{Path: d.Path, Unknown: unknown(err)}
 		}
@@ -60,7 +60,9 @@ func (l *look) majorOf(server string) int {
 	return major
 }
 
-func askDestination(ctx context.Context, d hclspec.Destination, major int) (state.Destination, error) {
+// Destination looks at the directory of a recovery on this machine. major is of the server whose backup is restored, for
+// finding its programs when the destination names no bindir; 0: not known.
+func Destination(ctx context.Context, d hclspec.Destination, major int) (state.Destination, error) {
 	seen := state.Destination{Path: d.Path, Free: map[string]int64{}}
 	at, err := host.LookAt(d.Path)
 	if err != nil {
