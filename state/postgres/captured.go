@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+
+	"github.com/pgkeep/pgkeep/state"
 )
 
 // Captured is the configuration of a server as a backup keeps it, because it may lie outside the data directory (Debian's
@@ -12,6 +14,8 @@ type Captured struct {
 	Settings []CapturedSetting `json:"settings"`           // those that are not at their default, by name
 	HBA      []string          `json:"hba,omitempty"`      // lines of pg_hba.conf in order; absent: not readable
 	Complete bool              `json:"complete,omitempty"` // the role may read all settings
+	// Tablespaces give the names that the destination of a recovery is written with; a base backup knows only numbers.
+	Tablespaces []state.Tablespace `json:"tablespaces,omitempty"`
 }
 
 // CapturedSetting is one setting with where it came from.
@@ -35,6 +39,9 @@ func (c *Conn) Captured(ctx context.Context) (Captured, error) {
 		return Captured{}, err
 	}
 	var out Captured
+	if out.Tablespaces, err = c.namedTablespaces(ctx); err != nil {
+		return Captured{}, err
+	}
 	for _, row := range rows {
 		f := &scan{fields: row}
 		s := CapturedSetting{Name: f.text(), Value: f.text(), Source: f.text(), File: f.text(), Custom: f.bool()}

@@ -133,24 +133,35 @@ const sizeTimeout = "5s"
 
 // tablespaces lists them, and sizes where the role may read them and the server is not too big to be asked each time.
 func (c *Conn) tablespaces(ctx context.Context, s *state.Server) error {
+	found, err := c.namedTablespaces(ctx)
+	if err != nil {
+		return err
+	}
+	s.Tablespaces = found
+	if !s.Role.ReadAllStats && !s.Role.Superuser {
+		return nil
+	}
+	return c.sizes(ctx, s)
+}
+
+// namedTablespaces lists the tablespaces outside the data directory. Every role may see them.
+func (c *Conn) namedTablespaces(ctx context.Context) ([]state.Tablespace, error) {
 	action := "list the tablespaces of " + c.server
 	rows, err := c.rows(ctx, question{action: action, sql: `
 		select oid, spcname, pg_tablespace_location(oid) from pg_tablespace
 		where spcname not in ('pg_default', 'pg_global') order by spcname`})
 	if err != nil {
-		return err
+		return nil, err
 	}
+	var out []state.Tablespace
 	for _, row := range rows {
 		f := &scan{fields: row}
-		s.Tablespaces = append(s.Tablespaces, state.Tablespace{OID: uint32(f.number()), Name: f.text(), Location: f.text()})
+		out = append(out, state.Tablespace{OID: uint32(f.number()), Name: f.text(), Location: f.text()})
 		if f.err != nil {
-			return classifier{action: action}.problem(f.err)
+			return nil, classifier{action: action}.problem(f.err)
 		}
 	}
-	if !s.Role.ReadAllStats && !s.Role.Superuser {
-		return nil
-	}
-	return c.sizes(ctx, s)
+	return out, nil
 }
 
 func (c *Conn) sizes(ctx context.Context, s *state.Server) error {

@@ -308,6 +308,9 @@ func testCaptured(t *testing.T, s *pgtest.Server) {
 	if diff := cmp.Diff(want, got.HBA); diff != "" {
 		t.Error(diff)
 	}
+	if want := s.SQL(t, "select count(*) from pg_tablespace where spcname not like 'pg\\_%'"); fmt.Sprint(len(got.Tablespaces)) != want {
+		t.Errorf("captured tablespaces %v, the server has %s", got.Tablespaces, want)
+	}
 	least, err := connect(t, as(s, "least")).Captured(t.Context())
 	if err != nil || least.Complete || least.HBA != nil || len(least.Settings) == 0 {
 		t.Errorf("captured with least privilege: %+v, %v", least, err)

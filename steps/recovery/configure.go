@@ -29,8 +29,7 @@ const (
 // captured is what the backup knows of a configuration that is not in the data directory.
 type captured struct {
 	postgres.Captured
-	Tablespaces []state.Tablespace `json:"tablespaces,omitempty"`
-	known       bool
+	known bool
 }
 
 func (c captured) tablespaceNames() map[uint32]string {
