@@ -255,6 +255,7 @@ func (c costs) call(e *hclsyntax.FunctionCallExpr) int {
 		return plus(total, times(total, nodeWork))
 	case asFormat:
 		return plus(total, plus(product, times(total, 25)))
+	case asSum:
 	}
 	return plus(total, total)
 }

@@ -1,6 +1,7 @@
 package hclspec
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -195,8 +196,8 @@ func (l *loader) read(prefix string, a attribute, attr *hcl.Attribute, i *instan
 
 // forKey adds the key for which a value is refused, when the value depends on it.
 func (l *loader) forKey(err error, attr *hcl.Attribute, i *instance) error {
-	m, ok := err.(mistake)
-	if r := l.readied[attr.Expr]; ok && r != nil && r.usesEach {
+	var m mistake
+	if r := l.readied[attr.Expr]; errors.As(err, &m) && r != nil && r.usesEach {
 		m.what += fmt.Sprintf(" This is so for each.key = %q.", i.key)
 		return m
 	}

@@ -1,6 +1,7 @@
 package hclspec
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -106,7 +107,8 @@ func (l *loader) twice(what string, at, before hcl.Range) {
 
 // refuse reports a mistake.
 func (l *loader) refuse(summary string, err error, at hcl.Range) {
-	if m, ok := err.(mistake); ok {
+	var m mistake
+	if errors.As(err, &m) {
 		l.fail(summary, m.what, m.hint, &at)
 		return
 	}

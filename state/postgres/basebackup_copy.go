@@ -117,7 +117,7 @@ type copyReader struct {
 }
 
 func (c *copyReader) failure() error {
-	if c.err == io.EOF {
+	if errors.Is(c.err, io.EOF) {
 		return nil
 	}
 	return c.err
@@ -155,7 +155,7 @@ func (c *copyReader) writeTo(w io.Writer, advance func() error) (n int64, err er
 		if len(c.rest) == 0 && c.err == nil {
 			c.err = advance()
 		}
-		if c.err == io.EOF {
+		if errors.Is(c.err, io.EOF) {
 			return n, nil
 		}
 		if c.err != nil {
@@ -303,7 +303,7 @@ func (r *Replication) sendCopy(ctx context.Context, from io.Reader) error {
 				return err
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return r.wire.send(ctx, 'c', nil)
 		}
 		if err != nil {

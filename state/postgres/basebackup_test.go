@@ -48,7 +48,7 @@ func (d *directory) Archive(ts postgres.BackupTablespace, r io.Reader) error {
 	in := tar.NewReader(r)
 	for {
 		h, err := in.Next()
-		if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) && len(h.Name) == 0 {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) && len(h.Name) == 0 {
 			return nil
 		}
 		if err != nil {

@@ -216,7 +216,7 @@ func (p *manifestParser) walRange() error {
 func (p *manifestParser) end() error {
 	p.limit.renew()
 	switch _, err := p.dec.Token(); {
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		return nil
 	case err != nil:
 		return err
@@ -248,7 +248,7 @@ func (p *manifestParser) string() (string, error) {
 }
 
 func noEOF(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

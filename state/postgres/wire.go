@@ -141,7 +141,7 @@ func (w *wire) fill(n int) error {
 		k, err := w.conn.Read(w.buf[w.w:])
 		w.w += k
 		if err != nil && w.w-w.r < n {
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
 			return err

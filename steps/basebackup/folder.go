@@ -62,7 +62,7 @@ func (f *folder) read(r io.Reader) error {
 	padding := 0
 	for {
 		h, err := tr.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return f.end(rec, padding)
 		}
 		if errors.Is(err, tar.ErrHeader) {
@@ -127,7 +127,7 @@ func (f *folder) content(rec *recorder, tr *tar.Reader, m repository.Member, buf
 
 // noEOF tells an end in mid member from the end of an archive.
 func noEOF(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
