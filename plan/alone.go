@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 
@@ -166,7 +167,7 @@ func (b *builder) deleteBackups(d DeleteBackups) {
 
 func (b *builder) deleteFrom(s *server, h *home, c *state.Cluster, d DeleteBackups, found map[string]bool) {
 	a := newArchive(c, s.seen.Timeline)
-	action := Prune{Server: s.Name, SystemID: c.SystemID, Repository: h.spec.Name}
+	action := Prune{Server: s.Name, SystemID: c.SystemID, Repository: h.spec.Name, Clock: b.deletionClock(s, h)}
 	step := Step{ID: b.cleanID(s, "delete", h, c), Change: Destroy, Impact: Destructive, Host: h.spec.Host}
 	staying := 0
 	for i := range c.Backups {
@@ -180,7 +181,7 @@ func (b *builder) deleteFrom(s *server, h *home, c *state.Cluster, d DeleteBacku
 			continue
 		}
 		found[k.ID] = true
-		if why := b.undeletable(k, c, d.Backups); why != "" {
+		if why := b.undeletable(k, c, action.Clock, d.Backups); why != "" {
 			b.notDone(NotDone{What: "delete " + k.ID + " in " + h.spec.Name, Why: Reason{Code: "needed", Text: why}})
 			continue
 		}
@@ -211,8 +212,8 @@ func (b *builder) deleteFrom(s *server, h *home, c *state.Cluster, d DeleteBacku
 }
 
 // undeletable says what needs a backup; empty: nothing.
-func (b *builder) undeletable(k *state.Backup, c *state.Cluster, going []string) string {
-	if holdLive(k, b.now) {
+func (b *builder) undeletable(k *state.Backup, c *state.Cluster, clock time.Time, going []string) string {
+	if holdLive(k, clock) {
 		return "it is held: " + k.Hold.Reason
 	}
 	if k.State == state.BackupRunning {

@@ -148,11 +148,13 @@ func containsString(in []string, s string) bool {
 // tell. When now is a supposition, the other clocks move with it.
 func (b *builder) deletionClock(s *server, h *home) time.Time {
 	postgres, store := s.seen.Now, h.seen.Now
-	for _, w := range h.archive.WAL {
-		postgres = later(postgres, w.LastCommit)
-	}
-	for i := range h.archive.Backups {
-		postgres = later(postgres, h.archive.Backups[i].Ended)
+	if h.archive != nil {
+		for _, w := range h.archive.WAL {
+			postgres = later(postgres, w.LastCommit)
+		}
+		for i := range h.archive.Backups {
+			postgres = later(postgres, h.archive.Backups[i].Ended)
+		}
 	}
 	if b.opt.Suppose && !postgres.IsZero() && !store.IsZero() {
 		moved := b.now.Sub(b.seen.At)
@@ -187,7 +189,7 @@ func (b *builder) prune(s *server, h *home, r Retained, rules Rules) {
 			{Code: NeedUsableLeft, Value: strconv.Itoa(min(rules.Minimum, r.Usable)), Text: "usable backups that stay: at least " + strconv.Itoa(min(rules.Minimum, r.Usable))},
 		},
 	}
-	action := Prune{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name}
+	action := Prune{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, Clock: r.clock}
 	var bytes int64
 	for _, f := range r.Fates {
 		if !f.Goes {
@@ -256,7 +258,7 @@ func (b *builder) sweep(s *server, h *home, r Retained) {
 		ID: b.cleanID(s, "sweep", h, h.archive.Cluster), Change: Destroy, Impact: Safe, Host: h.spec.Host,
 		Effect: "no restore point is lost: these are deleted already", Requires: []Condition{{Code: NeedTombed, Text: "each has its TOMB for a day and no unexpired hold"}},
 	}
-	action := Prune{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, Sweep: true}
+	action := Prune{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, Sweep: true, Clock: r.clock}
 	for _, f := range r.Fates {
 		if f.Cause != StaysDeleted && f.Cause != StaysUnjudged || f.Backup.State != state.BackupDeleted || r.clock.IsZero() || liveAfterTomb(f.Backup, r.clock) {
 			continue
@@ -292,7 +294,7 @@ func (b *builder) pruneWAL(s *server, h *home, r Retained, free []wal.Range, aft
 	}
 	b.step(Step{
 		ID: b.cleanID(s, "wal", h, h.archive.Cluster), Change: Destroy, Impact: Safe, Host: h.spec.Host, After: after,
-		Action:   PruneWAL{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, Ranges: free},
+		Action:   PruneWAL{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, Ranges: free, Clock: r.clock},
 		Because:  []Reason{because("needless-wal", "no backup that counts stands before it on a line of history that stays", r.rules.Blocks[0].Where.Block)},
 		Effect:   fmt.Sprintf("no restore point is lost; frees %s of WAL (before compression)", Size(total)),
 		Requires: []Condition{{Code: NeedStillNeedless, Text: "no backup that counts begins at or before it meanwhile"}},

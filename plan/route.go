@@ -63,7 +63,7 @@ func (b *builder) recover(rec hclspec.Recovery) {
 	b.step(Step{
 		ID: "recovery." + rec.Name, Action: RecoverTo{Recovery: rec.Name, Route: *route}, Change: Add, Impact: Disruptive, Host: rec.Destination.Host,
 		Because: []Reason{because("asked", "asked for: "+targetText(rec.Target), at), because("route", routeText(route), at)},
-		Effect:  recoverEffect(route),
+		Effect:  recoverEffect(route) + "; " + b.raisedSettings(rec.Server) + b.copiedWAL(rec, route),
 		Requires: []Condition{
 			{Code: NeedDestination, Text: rec.Destination.Path + " is absent or empty, and no server runs in it"},
 			{Code: NeedBackup, Text: "backup " + route.Backup + " is still there"},
@@ -92,6 +92,15 @@ func (b *builder) unpushed(name string) string {
 		return ""
 	}
 	return fmt.Sprintf("WAL of %s from %s to %s is in its spool and not archived yet; pgkeep recover pushes it first", name, end, sp.Durable)
+}
+
+// copiedWAL says why WAL is brought beside the data directory when the configuration does not ask for it.
+func (b *builder) copiedWAL(rec hclspec.Recovery, r *Route) string {
+	if rec.Destination.WAL == "copy" || r.Destination.WAL != "copy" {
+		return ""
+	}
+	return fmt.Sprintf("; user %q may not read %s, so the WAL of the route is copied beside the data directory first, as with wal = \"copy\"",
+		rec.Destination.Owner, b.repositories[r.Repository].spec.Address)
 }
 
 // candidate is one way to recover: a backup of one repository and a line of history.
@@ -402,7 +411,13 @@ func (b *builder) destination(rec hclspec.Recovery, r *Route) *refusal {
 	case major != 0 && d.BinVersion != major:
 		return no(fmt.Sprintf("name the bindir of PostgreSQL %d", major), "the binaries are PostgreSQL %d and the backup is of PostgreSQL %d", d.BinVersion, major)
 	}
-	return b.space(rec, r, d)
+	if slices.Contains(d.Unreadable, r.Repository) {
+		r.Destination.WAL = "copy" // wal-get runs as the owner, who could not read it
+	}
+	if why := tablespaceRefusal(rec, r, d); why != nil {
+		return why
+	}
+	return b.space(r, d)
 }
 
 func (b *builder) majorOf(r *Route) int {
@@ -412,34 +427,4 @@ func (b *builder) majorOf(r *Route) int {
 		}
 	}
 	return 0
-}
-
-// space compares free bytes with what is restored: each tablespace at its target where its size is known, the rest and
-// copied WAL in the data directory.
-func (b *builder) space(rec hclspec.Recovery, r *Route, d state.Destination) *refusal {
-	need := map[string]int64{d.Path: r.DataBytes}
-	if rec.Destination.WAL == "copy" {
-		need[d.Path] += r.WALBytes
-	}
-	if rec.Destination.Path != d.Path {
-		need[rec.Destination.Path] = need[d.Path]
-	}
-	for _, t := range b.seen.Servers[rec.Server].Tablespaces {
-		if dir, ok := rec.Destination.Tablespaces[t.Name]; ok {
-			size := min(t.Size, need[d.Path])
-			need[d.Path] -= size
-			need[dir] += size
-		}
-	}
-	paths := make([]string, 0, len(need))
-	for p := range need {
-		paths = append(paths, p)
-	}
-	slices.Sort(paths)
-	for _, p := range paths {
-		if free, ok := d.Free[p]; ok && free < need[p] {
-			return &refusal{state.CodeDestination, fmt.Sprintf("%s has %s free and %s are restored into it", p, Size(free), Size(need[p])), "choose a larger disk, or map a tablespace elsewhere"}
-		}
-	}
-	return nil
 }

@@ -147,11 +147,15 @@ type (
 		Backups                      []string
 		// Sweep says that the backups have their TOMB for a day already: only what they left is removed.
 		Sweep bool `json:",omitempty"`
+		// Clock is DeletionClock's when the plan was made: the step never takes the time to be later. Zero: nothing that
+		// waits for a time goes.
+		Clock time.Time `json:",omitzero"`
 	}
 	// PruneWAL deletes the archived WAL of these ranges; both ends are segment borders.
 	PruneWAL struct {
 		Server, SystemID, Repository string
 		Ranges                       []wal.Range
+		Clock                        time.Time `json:",omitzero"` // as Prune's
 	}
 	// RecoverTo restores a backup and prepares PostgreSQL to recover to the target.
 	RecoverTo struct {

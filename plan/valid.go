@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
@@ -75,6 +76,12 @@ func decision(s Step) string {
 	switch a := action.(type) {
 	case RecordGap:
 		a.Range.From, a.Range.To, a.Reason = 0, 0, ""
+		action = a
+	case Prune:
+		a.Clock = time.Time{}
+		action = a
+	case PruneWAL:
+		a.Clock = time.Time{}
 		action = a
 	case TakeBackup:
 		a.Known = nil

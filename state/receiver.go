@@ -61,6 +61,22 @@ type Destination struct {
 	OwnerExists bool             `json:"owner_exists"`
 	CanOwn      bool             `json:"can_own"`               // may give files to the owner
 	BinVersion  int              `json:"bin_version,omitempty"` // major of bindir's postgres; 0: not found
+	// Unreadable are the repositories, by label, that the owner of the restored files may not read: wal-get, which runs as
+	// that user, would wait for ever.
+	Unreadable []string `json:"unreadable,omitempty"`
+	// Tablespaces are those of the server's committed backups, by id; a backup that is absent was not looked at.
+	Tablespaces map[string][]BackupTablespace `json:"tablespaces,omitempty"`
+	// Taken are the targets of tablespaces that are there and not empty, or no directories.
+	Taken []string `json:"taken,omitempty"`
+}
+
+// BackupTablespace is a tablespace as a backup has it.
+type BackupTablespace struct {
+	OID      uint32 `json:"oid"`
+	Name     string `json:"name,omitempty"`     // empty: the role that took the backup could not see it
+	Location string `json:"location,omitempty"` // on the server
+	Bytes    int64  `json:"bytes,omitempty"`
+	Exists   bool   `json:"exists,omitempty"` // something is at Location on the destination's machine
 }
 
 // TargetFact is what the archived WAL proves about a recovery target.

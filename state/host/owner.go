@@ -1,10 +1,15 @@
 package host
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/user"
 	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Owner is a user that files can belong to.
@@ -36,6 +41,18 @@ func LookupOwner(name string) (Owner, error) {
 		return Owner{}, fmt.Errorf("read the group of user %q: %w", name, err)
 	}
 	return Owner{Name: u.Username, UID: uid, GID: gid}, nil
+}
+
+// CanRead tells whether a user may read a file. Only the kernel knows, so a process of that user asks it; one who is not
+// root can ask only for itself.
+func CanRead(ctx context.Context, o Owner, path string) bool {
+	if os.Geteuid() != 0 || o.UID == 0 {
+		return unix.Access(path, unix.R_OK) == nil
+	}
+	cmd := exec.CommandContext(ctx, "test", "-r", path)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(o.UID), Gid: uint32(o.GID)}}
+	return cmd.Run() == nil
 }
 
 // CanGiveTo tells whether this process may create files that belong to the owner.

@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"path/filepath"
+	"slices"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
@@ -39,10 +40,16 @@ func (l *look) destination(ctx context.Context, r hclspec.Recovery) {
 			Code: state.CodeIO, Because: "looking at " + d.Path + " took too long: " + err.Error(), Hint: "look whether its file system hangs",
 		}}
 	}
+	sources := l.sources(r.Server)
 	see := func(ctx context.Context) state.Destination {
 		seen, err := Destination(ctx, d, major)
 		if err != nil {
 			return state.Destination{Path: d.Path, Unknown: unknown(err)}
+		}
+		seen.Unreadable = unreadable(ctx, d.Owner, sources)
+		seen.Tablespaces = map[string][]state.BackupTablespace{}
+		for _, s := range sources {
+			s.tablespaces(ctx, seen.Tablespaces)
 		}
 		return seen
 	}
@@ -96,7 +103,15 @@ func freeAt(seen *state.Destination, d hclspec.Destination) error {
 	for _, p := range d.Tablespaces {
 		paths = append(paths, p)
 	}
+	slices.Sort(paths)
 	for _, p := range paths {
+		at, err := host.LookAt(p)
+		if err != nil {
+			return err
+		}
+		if p != d.Path && at.Exists && !at.Empty {
+			seen.Taken = append(seen.Taken, p)
+		}
 		space, err := host.SpaceAt(p)
 		if err != nil {
 			return err

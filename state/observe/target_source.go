@@ -44,6 +44,7 @@ func (l *look) target(ctx context.Context, r hclspec.Recovery) {
 
 // source is one repository's cluster in which a target is looked for.
 type source struct {
+	label   string
 	path    string
 	cluster state.Cluster
 }
@@ -59,7 +60,7 @@ func (l *look) sources(server string) []source {
 		}
 		seen := l.seen.Repositories[x.Name]
 		if c, ok := l.clusterOf(seen, server); ok && seen.Unknown == nil {
-			out = append(out, source{path: x.Path, cluster: c})
+			out = append(out, source{label: x.Name, path: x.Path, cluster: c})
 		}
 	}
 	return out

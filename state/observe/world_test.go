@@ -152,12 +152,15 @@ func TestSilentServerIsUnknownInTime(t *testing.T) {
 func TestDestination(t *testing.T) {
 	dir := t.TempDir()
 	full := filepath.Join(dir, "full")
-	if err := os.MkdirAll(filepath.Join(full, "x"), 0o700); err != nil {
-		t.Fatal(err)
+	taken := filepath.Join(dir, "taken")
+	for _, d := range []string{full, taken} {
+		if err := os.MkdirAll(filepath.Join(d, "x"), 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
 	recovery := func(name, path string) hclspec.Recovery {
 		return hclspec.Recovery{Name: name, Server: "orders", Destination: hclspec.Destination{
-			Path: path, Owner: "no-such-user-here", BinDir: dir, Tablespaces: map[string]string{"fast": filepath.Join(dir, "fast")},
+			Path: path, Owner: "no-such-user-here", BinDir: dir, Tablespaces: map[string]string{"fast": filepath.Join(dir, "fast"), "slow": taken},
 		}}
 	}
 	absent := filepath.Join(dir, "absent")
@@ -165,6 +168,9 @@ func TestDestination(t *testing.T) {
 	a, f := seen.Recoveries["absent"], seen.Recoveries["full"]
 	if a.Unknown != nil || a.Exists || a.Free[absent] <= 0 || a.Free[filepath.Join(dir, "fast")] <= 0 || a.OwnerExists || a.BinVersion != 0 {
 		t.Errorf("absent: %+v", a)
+	}
+	if diff := cmp.Diff([]string{taken}, a.Taken); diff != "" {
+		t.Errorf("taken targets of tablespaces: %s", diff)
 	}
 	if f.Unknown != nil || !f.Exists || f.Empty || f.Running || f.Ours {
 		t.Errorf("full: %+v", f)

@@ -1,0 +1,98 @@
+package observe
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"path/filepath"
+	"slices"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/host"
+	"github.com/pgkeep/pgkeep/state/repository"
+	"github.com/pgkeep/pgkeep/state/repository/store"
+	"github.com/pgkeep/pgkeep/state/repository/store/file"
+)
+
+// unreadable gives the repositories that the owner of restored files may not read.
+func unreadable(ctx context.Context, name string, sources []source) []string {
+	owner, err := host.LookupOwner(name)
+	if err != nil {
+		return nil // that the user is absent is said otherwise
+	}
+	var out []string
+	for _, s := range sources {
+		if !host.CanRead(ctx, owner, filepath.Join(s.path, "REPOSITORY.json")) && ctx.Err() == nil {
+			out = append(out, s.label)
+		}
+	}
+	return out
+}
+
+// tablespaces reads which tablespaces the committed backups of one repository have, the newest backup first: when time
+// runs out, or one cannot be read, the rest stays unknown, and the restore finds out.
+func (s source) tablespaces(ctx context.Context, into map[string][]state.BackupTablespace) {
+	st, err := file.Open(s.path, file.Options{})
+	if err != nil {
+		return
+	}
+	defer st.Close()
+	repo, err := repository.Open(ctx, st)
+	if err != nil {
+		return
+	}
+	cluster := repo.Cluster(s.cluster.Name, s.cluster.SystemID)
+	for _, b := range slices.Backward(s.cluster.Backups) {
+		if _, known := into[b.ID]; known || b.State != state.BackupCommitted && b.Hold == nil || ctx.Err() != nil {
+			continue
+		}
+		if found, err := tablespacesOf(ctx, cluster, b.ID); err == nil {
+			into[b.ID] = found
+		}
+	}
+}
+
+func tablespacesOf(ctx context.Context, cluster *repository.Cluster, id string) ([]state.BackupTablespace, error) {
+	b, err := cluster.OpenBackup(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	names, err := tablespaceNames(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	var out []state.BackupTablespace
+	for _, f := range b.Folders() {
+		if f.OID == 0 {
+			continue
+		}
+		at, err := host.LookAt(f.Location)
+		if err != nil {
+			at.Exists = true // something is there that cannot be looked at
+		}
+		out = append(out, state.BackupTablespace{OID: f.OID, Name: names[f.OID], Location: f.Location, Bytes: f.Bytes, Exists: at.Exists})
+	}
+	return out, nil
+}
+
+// tablespaceNames reads the names from the captured settings, where the role could see them.
+func tablespaceNames(ctx context.Context, b *repository.BackupReader) (map[uint32]string, error) {
+	content, err := b.Captured(ctx)
+	if errors.Is(err, store.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var captured struct {
+		Tablespaces []state.Tablespace `json:"tablespaces"`
+	}
+	if err := json.Unmarshal(content, &captured); err != nil {
+		return nil, err
+	}
+	names := map[uint32]string{}
+	for _, t := range captured.Tablespaces {
+		names[t.OID] = t.Name
+	}
+	return names, nil
+}
