@@ -40,7 +40,7 @@ type WALRange struct {
 	wal.Range
 	Bytes       int64     `json:"bytes"` // as stored
 	FirstCommit time.Time `json:"first_commit"`
-	LastCommit  time.Time `json:"last_commit"`       // of the newest commit inside; zero: none seen
+	LastCommit  time.Time `json:"last_commit"`       // of the newest commit inside, Partial included; zero: none seen
 	Partial     wal.LSN   `json:"partial,omitempty"` // where a pushed unfinished segment ends beyond To; zero: none
 }
 

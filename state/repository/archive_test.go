@@ -186,6 +186,13 @@ func TestPartials(t *testing.T) {
 	if err != nil || end != seg.Start(mib)+500_000 || !bytes.Equal(got, plain[:500_000]) {
 		t.Errorf("%d bytes up to %s, %v", len(got), end, err)
 	}
+	// What can be restored ends with the newest commit of the part, also while the server that wrote it is gone.
+	ranges, err := c.WALRanges(t.Context())
+	whole, sumErr := c.SegmentSummary(t.Context(), seg)
+	if err != nil || sumErr != nil || len(ranges) != 1 || ranges[0].Partial != end || whole.MaxCommit.IsZero() || !ranges[0].LastCommit.Equal(whole.MaxCommit) ||
+		!ranges[0].FirstCommit.Equal(whole.MinCommit) {
+		t.Errorf("ranges %+v, want the commits of %+v; %v, %v", ranges, whole, err, sumErr)
+	}
 	for _, bad := range []wal.LSN{seg.Start(mib), seg.Start(mib) - 1, seg.End(mib) + 1} {
 		if err := c.PutPartial(t.Context(), seg, bad, bytes.NewReader(plain)); err == nil {
 			t.Errorf("a part up to %s was accepted", bad)

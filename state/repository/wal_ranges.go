@@ -69,7 +69,7 @@ func (c *Cluster) lookAtWAL(ctx context.Context) (archivedWAL, error) {
 // ranges joins the logs of a timeline and tells which partials are of archived segments.
 func (c *Cluster) ranges(ctx context.Context, t wal.Timeline, z wal.SegmentSize, views []logView) (out []state.WALRange, stale []listed, err error) {
 	var runs []run
-	reach := map[uint64]wal.LSN{} // of the longest partial, by segment
+	longest := map[uint64]listed{} // partial, by segment
 	var partials []listed
 	for _, v := range views {
 		more, err := c.runs(ctx, v, z)
@@ -84,23 +84,55 @@ func (c *Cluster) ranges(ctx context.Context, t wal.Timeline, z wal.SegmentSize,
 			stale = append(stale, p)
 			continue
 		}
-		end := p.Segment.Start(z) + wal.LSN(p.Offset)
-		reach[p.Segment.Number] = max(reach[p.Segment.Number], end)
+		if p.Offset > longest[p.Segment.Number].Offset {
+			longest[p.Segment.Number] = p
+		}
 	}
 	for _, r := range runs {
 		w := state.WALRange{
 			Range: wal.Range{Timeline: t, From: wal.Segment{Number: r.first}.Start(z), To: wal.Segment{Number: r.last}.End(z)},
-			Bytes: r.bytes, FirstCommit: r.firstCommit, LastCommit: r.lastCommit, Partial: reach[r.last+1],
+			Bytes: r.bytes, FirstCommit: r.firstCommit, LastCommit: r.lastCommit,
 		}
-		delete(reach, r.last+1)
+		if p, ok := longest[r.last+1]; ok {
+			if w, err = c.extend(ctx, w, p, z); err != nil {
+				return nil, nil, err
+			}
+			delete(longest, r.last+1)
+		}
 		out = append(out, w)
 	}
-	for number, end := range reach {
-		start := wal.Segment{Number: number}.Start(z)
-		out = append(out, state.WALRange{Range: wal.Range{Timeline: t, From: start, To: start}, Partial: end})
+	for _, p := range longest {
+		start := p.Segment.Start(z)
+		w, err := c.extend(ctx, state.WALRange{Range: wal.Range{Timeline: t, From: start, To: start}}, p, z)
+		if err != nil {
+			return nil, nil, err
+		}
+		out = append(out, w)
 	}
 	slices.SortFunc(out, func(a, b state.WALRange) int { return compareRanges(a.Range, b.Range) })
 	return out, stale, nil
+}
+
+// extend adds a pushed unfinished segment and its commits to the range before it. A part that is gone or damaged meanwhile has no commits
+// to tell of; what reads it finds the damage.
+func (c *Cluster) extend(ctx context.Context, w state.WALRange, p listed, z wal.SegmentSize) (state.WALRange, error) {
+	w.Partial = p.Segment.Start(z) + wal.LSN(p.Offset)
+	h, err := c.head(ctx, p.walName, z)
+	if isAbsent(err) || isCorrupt(err) {
+		return w, nil
+	}
+	if err != nil {
+		return w, fmt.Errorf("read the times of a part of segment %s: %w", p.Segment.Name(z), err)
+	}
+	if sum := h.info.Summary; sum.Commits > 0 {
+		if w.FirstCommit.IsZero() {
+			w.FirstCommit = sum.MinCommit
+		}
+		if sum.MaxCommit.After(w.LastCommit) {
+			w.LastCommit = sum.MaxCommit
+		}
+	}
+	return w, nil
 }
 
 // holds tells whether a segment is in one of the runs, which are in order.

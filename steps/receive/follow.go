@@ -21,6 +21,11 @@ const (
 	pollArchive = 20 * time.Millisecond  // how often the archives' position is looked at while the server waits for it
 )
 
+// farBehind is how much WAL the server must have, and say that it has, beyond what came, for a receiver to be catching
+// up: more waits to be read then, although it is not here yet, and an fsync after each of the server's messages of
+// 128 KiB would halve the speed. No commit waits for one: a commit's record is at the server's end.
+const farBehind = 8 << 20
+
 // errLetGo ends a connection because the server waits for a flush that we cannot give.
 var errLetGo = &state.Error{
 	Code: state.CodeUnreachable,
@@ -111,7 +116,7 @@ func (f *flow) take(m postgres.Message, now time.Time) error {
 
 // tend does what is due: fsync, reports, questions, warnings.
 func (f *flow) tend(ctx context.Context, now time.Time) error {
-	calm := !f.st.Buffered()
+	calm := !f.st.Buffered() && !f.behind()
 	if calm || now.Sub(f.synced) >= syncEvery || !f.wanted.IsZero() {
 		if err := f.sync(now); err != nil {
 			return err
@@ -142,6 +147,11 @@ func (f *flow) tend(ctx context.Context, now time.Time) error {
 	}
 	f.endIdleSegment(ctx, now)
 	return nil
+}
+
+// behind tells whether the server has told of much more than what came.
+func (f *flow) behind() bool {
+	return f.serverEnd > f.w.Written() && f.serverEnd-f.w.Written() >= farBehind
 }
 
 func (f *flow) askEvery() time.Duration { return min(askEvery, f.s.o.Timeout/3) }
@@ -226,6 +236,9 @@ func (f *flow) deadline() time.Time {
 		at = f.askedAt.Add(f.askEvery())
 	}
 	at = earlier(at, f.heard.Add(f.s.o.Timeout))
+	if f.w.Flushed() < f.w.Written() {
+		at = earlier(at, f.synced.Add(syncEvery))
+	}
 	if f.s.o.Acknowledge == Repository && f.acknowledged() < f.w.Written() {
 		at = earlier(at, time.Now().Add(pollArchive))
 	}
