@@ -166,7 +166,7 @@ func TestPruneWALDoesLessWhenABackupNeedsIt(t *testing.T) {
 			f := newFake(t)
 			f.invariant = newestIsUsable
 			c.change(f)
-			step := plan.Step{ID: "wal", Impact: plan.Safe, Action: plan.PruneWAL{Server: "orders", SystemID: "7", Repository: "main", Ranges: everything}}
+			step := plan.Step{ID: "wal", Impact: plan.Safe, Action: plan.PruneWAL{Server: "orders", SystemID: "7", Repository: "main", Ranges: everything, Clock: epoch}}
 			result, err := Apply(context.Background(), &plan.Plan{Steps: []plan.Step{step}}, f.world(), f.options())
 			if err != nil || f.broken != nil {
 				t.Fatalf("apply: %v; invariant: %v; %+v", err, f.broken, result.Steps)
@@ -179,7 +179,7 @@ func TestPruneWALDoesLessWhenABackupNeedsIt(t *testing.T) {
 	t.Run("no usable backup", func(t *testing.T) {
 		f := newFake(t)
 		f.cluster.Backups = nil
-		step := plan.Step{ID: "wal", Impact: plan.Safe, Action: plan.PruneWAL{Server: "orders", SystemID: "7", Repository: "main", Ranges: everything}}
+		step := plan.Step{ID: "wal", Impact: plan.Safe, Action: plan.PruneWAL{Server: "orders", SystemID: "7", Repository: "main", Ranges: everything, Clock: epoch}}
 		result, _ := Apply(context.Background(), &plan.Plan{Steps: []plan.Step{step}}, f.world(), f.options())
 		if result.Steps[0].Outcome != OutcomeStale || f.deleted != nil || result.Exit() != 4 {
 			t.Errorf("%+v, deleted %v", result.Steps[0], f.deleted)

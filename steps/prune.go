@@ -22,6 +22,17 @@ type prune struct {
 	spared       []string // held since the plan was made
 }
 
+// clock is the time by which holds and tombs end: never later than the plan's, which three clocks agreed on. A clock
+// here that runs ahead ends nothing early.
+func (s *prune) clock() time.Time { return earlierOf(s.now(), s.action.Clock) }
+
+func earlierOf(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
 func (s *prune) present(ctx context.Context) (map[string]state.Backup, error) {
 	if s.cluster == nil {
 		cluster, err := s.repositories.Cluster(ctx, s.action.Repository, s.action.Server, s.action.SystemID)
@@ -67,7 +78,7 @@ func (s *prune) spareHeld(ctx context.Context) (verdict, error) {
 	}
 	s.spared = nil
 	for id, b := range present {
-		if heldAt(b, s.now()) && (s.action.Sweep || b.State != state.BackupDeleted) {
+		if heldAt(b, s.clock()) && (s.action.Sweep || b.State != state.BackupDeleted) {
 			s.spared = append(s.spared, id)
 		}
 	}
@@ -149,7 +160,7 @@ func (s *prune) Run(ctx context.Context, _ func(done, total int64)) error {
 		if !there || b.State == state.BackupDeleted || slices.Contains(s.spared, id) {
 			continue
 		}
-		if heldAt(b, s.now()) {
+		if heldAt(b, s.clock()) {
 			s.spared = append(s.spared, id)
 			continue
 		}
@@ -160,7 +171,7 @@ func (s *prune) Run(ctx context.Context, _ func(done, total int64)) error {
 			return fmt.Errorf("delete backup %s: %w", id, err)
 		}
 	}
-	if _, err := s.cluster.Sweep(ctx, s.now()); err != nil {
+	if _, err := s.cluster.Sweep(ctx, s.clock()); err != nil {
 		return fmt.Errorf("remove what is free: %w", err)
 	}
 	return nil

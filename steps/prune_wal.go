@@ -24,6 +24,9 @@ type pruneWAL struct {
 	freed        int64
 }
 
+// clock is the time by which holds and tombs end; see prune.clock.
+func (s *pruneWAL) clock() time.Time { return earlierOf(s.now(), s.action.Clock) }
+
 func (s *pruneWAL) open(ctx context.Context) error {
 	if s.cluster != nil {
 		return nil
@@ -49,7 +52,8 @@ func (s *pruneWAL) Done(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("read WAL: %w", err)
 	}
 	for _, r := range archived {
-		if slices.ContainsFunc(going, func(g wal.Range) bool { return overlap(g, r.Range) }) {
+		held := wal.Range{Timeline: r.Timeline, From: r.From, To: max(r.To, r.Partial)} // an unfinished end can go too
+		if slices.ContainsFunc(going, func(g wal.Range) bool { return overlap(g, held) }) {
 			return false, nil
 		}
 	}
@@ -76,7 +80,7 @@ func (s *pruneWAL) narrow(ctx context.Context) (verdict, error) {
 	if err != nil {
 		return verdict{}, fmt.Errorf("read histories: %w", err)
 	}
-	needed, usable := neededWAL(seen, histories, s.now())
+	needed, usable := neededWAL(seen, histories, s.clock())
 	if !usable {
 		return isRefused("there is no usable backup: no WAL goes"), nil
 	}
@@ -154,7 +158,7 @@ func (s *pruneWAL) Run(ctx context.Context, _ func(done, total int64)) error {
 		return fmt.Errorf("delete WAL: %w", err)
 	}
 	s.freed = freed
-	if _, err := s.cluster.Sweep(ctx, s.now()); err != nil {
+	if _, err := s.cluster.Sweep(ctx, s.clock()); err != nil {
 		return fmt.Errorf("remove what is free: %w", err)
 	}
 	return nil

@@ -23,6 +23,11 @@ func (c *Cluster) Tomb(ctx context.Context, id string, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("delete backup %s: %w", id, err)
 	}
+	stored, err := c.storeTime(ctx)
+	if err != nil {
+		return fmt.Errorf("delete backup %s: %w", id, err)
+	}
+	held := r.hold(endsAt(now, stored))
 	switch {
 	case r.start == nil || r.tomb != nil:
 		return nil // gone, or on its way
@@ -31,14 +36,13 @@ func (c *Cluster) Tomb(ctx context.Context, id string, now time.Time) error {
 			Code: state.CodeStale, Text: fmt.Sprintf("backup %s is still being written", id),
 			Hint: "a backup without decision is removed by remove-incomplete once its writer is dead: pgkeep plan",
 		}
-	case r.hold(now) != nil:
-		h := r.hold(now)
+	case held != nil:
 		return &state.Error{
-			Code: state.CodeStale, Text: fmt.Sprintf("backup %s is held: %s", id, holdText(h)),
+			Code: state.CodeStale, Text: fmt.Sprintf("backup %s is held: %s", id, holdText(held)),
 			Hint: fmt.Sprintf("pgkeep backups release %s", id),
 		}
 	}
-	err = c.putRecord(ctx, c.key.tombFile(id), tombRecord{Format: backupFormat, ID: id, At: now.UTC()})
+	err = c.putRecord(ctx, c.key.tombFile(id), tombRecord{Format: backupFormat, ID: id, At: beginsAt(now, stored).UTC()})
 	if err != nil && !errors.Is(err, store.ErrExists) {
 		return fmt.Errorf("delete backup %s: %w", id, err)
 	}
@@ -85,7 +89,15 @@ func (c *Cluster) RemoveAborted(ctx context.Context, id string) (int64, error) {
 // The crash and race argument: it looks twice. What may go was seen with its TOMB in the first look. Whoever refers to
 // such a backup either put START before the TOMB, and is seen in the second look, or looked at the parent after START,
 // saw the TOMB and gave up. A TOMB that only the second look sees makes nothing free: its children may have come between.
+//
+// now is a time that is not ahead of the world's (plan.DeletionClock); it never counts as later than the newest time
+// seen in the store.
 func (c *Cluster) Sweep(ctx context.Context, now time.Time) (int64, error) {
+	stored, err := c.storeTime(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("sweep: %w", err)
+	}
+	now = endsAt(now, stored)
 	dead, err := c.deadBackups(ctx, now)
 	if err != nil {
 		return 0, fmt.Errorf("sweep: %w", err)

@@ -32,8 +32,11 @@ func (s *coded) saw(t time.Time) {
 	}
 }
 
-// now gives the newest time that the store told.
+// now gives the newest time that the store told; zero: none.
 func (s *coded) now() time.Time {
+	if s == nil {
+		return time.Time{}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.newest

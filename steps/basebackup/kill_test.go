@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -146,7 +147,7 @@ func TestKilledWriterLeavesNothingGood(t *testing.T) {
 			_, err = c.RemoveAborted(t.Context(), b.ID)
 			check(t, err)
 		}
-		_, err = c.Sweep(t.Context(), testClock.Add(1000*time.Hour))
+		_, err = c.Sweep(t.Context(), dayAfter(t, dir))
 		check(t, err)
 		if left, err := c.Backups(t.Context()); err != nil || len(left) != 0 {
 			t.Fatalf("round %d: left %+v, %v", round, left, err)
@@ -164,4 +165,25 @@ func TestKilledWriterLeavesNothingGood(t *testing.T) {
 	}
 	id, _, _ := strings.Cut(said["committed"], " ")
 	check(t, c.VerifyBackup(t.Context(), id, true, func(f repository.Finding) { t.Errorf("%+v", f) }))
+}
+
+// dayAfter lets the repository's store tell a time two days later than the one it told last, and gives it.
+func dayAfter(t *testing.T, dir string) time.Time {
+	t.Helper()
+	later := time.Now()
+	check(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.Name() != "cluster.json" {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		if info.ModTime().After(later) {
+			later = info.ModTime()
+		}
+		later = later.Add(48 * time.Hour)
+		return os.Chtimes(path, later, later)
+	}))
+	return later
 }
