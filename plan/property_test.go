@@ -124,7 +124,15 @@ func prune(c *state.Cluster, a plan.Prune, now time.Time) {
 func withoutWAL(c state.Cluster, gone []wal.Range) state.Cluster {
 	var left []state.WALRange
 	for _, w := range c.WAL {
-		for _, p := range wal.Missing(w.Range, gone) {
+		tail := wal.Range{Timeline: w.Timeline, From: w.To, To: c.SegmentSize.Ceil(w.Partial)}
+		if tail.Empty() || len(wal.Missing(tail, gone)) == 0 {
+			w.Partial = 0
+		}
+		parts := wal.Missing(w.Range, gone)
+		if w.Partial != 0 && (len(parts) == 0 || parts[len(parts)-1].To != w.To) {
+			parts = append(parts, wal.Range{Timeline: w.Timeline, From: w.To, To: w.To})
+		}
+		for _, p := range parts {
 			keep := w
 			keep.Range = p
 			if p.To != w.To {

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/wal"
@@ -128,6 +130,9 @@ func without(c state.Cluster, r plan.Retained, at time.Time) state.Cluster {
 	gone := r.NeedlessWAL()
 	for _, w := range c.WAL {
 		parts := wal.Missing(w.Range, gone)
+		if tail := (wal.Range{Timeline: w.Timeline, From: w.To, To: segment.Ceil(w.Partial)}); w.Partial > w.To && len(wal.Missing(tail, gone)) == 0 {
+			w.Partial = 0
+		}
 		if w.Partial > w.To && (len(parts) == 0 || parts[len(parts)-1].To != w.To) {
 			parts = append(parts, wal.Range{Timeline: w.Timeline, From: w.To, To: w.To})
 		}
@@ -324,4 +329,39 @@ func (h *history) describe(c state.Cluster) string {
 		out += fmt.Sprintf("%s partial %s last %s\n", w.Range, w.Partial, w.LastCommit)
 	}
 	return out
+}
+
+// TestTailOfAnAbandonedTimelineGoes: the parts of a segment that a timeline left unfinished go once nothing needs them,
+// and never those of the timeline that the server writes.
+func TestTailOfAnAbandonedTimelineGoes(t *testing.T) {
+	now := time.Date(2026, 2, 10, 0, 0, 0, 0, time.UTC)
+	on := func(id string, tl wal.Timeline, redo wal.LSN, age time.Duration) state.Backup {
+		return state.Backup{ID: id, State: state.BackupCommitted, Timeline: tl, Redo: redo, Stop: redo + 0x100, Began: now.Add(-age), Ended: now.Add(-age)}
+	}
+	const day = 24 * time.Hour
+	wals := []state.WALRange{
+		{Range: wal.Range{Timeline: 1, From: 0x1000000, To: 0x4000000}, Partial: 0x4800000, LastCommit: now.Add(-20 * day)},
+		{Range: wal.Range{Timeline: 2, From: 0x4000000, To: 0x9000000}, Partial: 0x9500000, LastCommit: now},
+	}
+	histories := []state.History{{Timeline: 2, Parents: []state.Parent{{Timeline: 1, Switch: 0x4700000}}}}
+	tail := wal.Range{Timeline: 1, From: 0x1000000, To: 0x5000000}
+	for name, c := range map[string]struct {
+		backups []state.Backup
+		live    wal.Timeline
+		want    []wal.Range
+	}{
+		"needed by the line that stays":    {[]state.Backup{on("a", 1, 0x2000028, 20*day), on("b", 2, 0x6000028, 10*day)}, 2, []wal.Range{{Timeline: 1, From: 0x1000000, To: 0x2000000}}},
+		"no backup stands before it":       {[]state.Backup{on("b", 2, 0x6000028, 10*day), on("c", 2, 0x8000028, 9*day)}, 2, []wal.Range{tail, {Timeline: 2, From: 0x4000000, To: 0x6000000}}},
+		"a held backup of the branch":      {[]state.Backup{on("a", 1, 0x4000028, 20*day), on("b", 2, 0x6000028, 10*day)}, 2, []wal.Range{{Timeline: 1, From: 0x1000000, To: 0x4000000}}},
+		"the server is not known":          {[]state.Backup{on("b", 2, 0x6000028, 10*day)}, 0, []wal.Range{tail, {Timeline: 2, From: 0x4000000, To: 0x6000000}}},
+		"the server writes the old one on": {[]state.Backup{on("a", 1, 0x2000028, 10*day)}, 1, []wal.Range{{Timeline: 1, From: 0x1000000, To: 0x2000000}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cluster := &state.Cluster{SegmentSize: wal.DefaultSegmentSize, Backups: c.backups, WAL: wals, Histories: histories}
+			r := plan.Retain(cluster, plan.Rules{Redundancy: 5, Minimum: 1}, now, c.live)
+			if diff := cmp.Diff(c.want, r.NeedlessWAL()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
 }

@@ -5,7 +5,8 @@ import (
 	"github.com/pgkeep/pgkeep/state/wal"
 )
 
-// NeedlessWAL gives the archived WAL that no recovery point needs, as ranges from segment border to segment border.
+// NeedlessWAL gives the archived WAL that no recovery point needs, as ranges from segment border to segment border. The
+// unfinished segment at the end of a timeline is among it only when the server went on to another one.
 //
 // A segment is needed when a backup that counts stands at or before it on a line of history that stays. Backups count
 // until a day after their TOMB, while held, and while they are being written. The line that the server writes stays; a
@@ -32,8 +33,20 @@ func (r Retained) NeedlessWAL() []wal.Range {
 				out = append(out, free)
 			}
 		}
+		if tail := a.abandonedTail(w); !tail.Empty() && len(wal.Missing(tail, needed)) == 1 && wal.Missing(tail, needed)[0] == tail {
+			out = append(out, tail)
+		}
 	}
 	return wal.Merge(out)
+}
+
+// abandonedTail gives the segment that a timeline left unfinished, as a whole, when the server writes another one now: it
+// is stored in parts and will never be completed. Empty: there is none.
+func (a *archive) abandonedTail(w state.WALRange) wal.Range {
+	if w.Partial <= w.To || w.Timeline == a.current.timeline {
+		return wal.Range{}
+	}
+	return wal.Range{Timeline: w.Timeline, From: w.To, To: a.size.Ceil(w.Partial)}
 }
 
 // copiesNeeded gives, for backups whose own timeline lacks the segment in which it was left, the copies of that segment

@@ -153,3 +153,15 @@ func TestServesAsksARealServer(t *testing.T) {
 		t.Errorf("the end: %t, %v", serves, err)
 	}
 }
+
+// TestUnfinishedTailGoes: a range of which only parts of a segment are archived is not done already.
+func TestUnfinishedTailGoes(t *testing.T) {
+	f := newFake(t)
+	f.cluster.WAL = append(f.cluster.WAL, state.WALRange{Range: wal.Range{Timeline: 9, From: 0x1000000, To: 0x1000000}, Partial: 0x1800000})
+	tail := wal.Range{Timeline: 9, From: 0x1000000, To: 0x2000000}
+	step := plan.Step{ID: "wal", Impact: plan.Safe, Action: plan.PruneWAL{Server: "orders", SystemID: "7", Repository: "main", Ranges: []wal.Range{tail}}, Requires: need(plan.NeedStillNeedless, "")}
+	result, err := Apply(context.Background(), &plan.Plan{Steps: []plan.Step{step}}, f.world(), f.options())
+	if err != nil || result.Steps[0].Outcome != OutcomeDone || len(f.deleted) != 1 || f.deleted[0] != tail {
+		t.Errorf("%v: %+v, deleted %v", err, result.Steps[0], f.deleted)
+	}
+}
