@@ -74,7 +74,7 @@ func Drain(ctx context.Context, o Options) (held wal.LSN, err error) {
 	}
 	s := newSession(o, c, sp, rep)
 	s.produce = func(context.Context) error { return nil }
-	s.patience = time.Hour // ctx decides
+	s.patience = 0
 	err = s.run(ctx)
 	held = s.tail.held(len(o.Archives))
 	if p := sp.Position(); err == nil && held < p.Proven {

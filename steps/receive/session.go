@@ -31,7 +31,7 @@ type session struct {
 	start   startState
 
 	produce  func(context.Context) error // what fills the spool until it returns: stream
-	patience time.Duration               // how long the repositories are then waited for
+	patience time.Duration               // how long the repositories are then waited for; 0: until ctx ends
 }
 
 // startState is what the stream remembers between connections.
@@ -84,9 +84,14 @@ func (s *session) run(ctx context.Context) error {
 		defer enough()
 		err := s.produce(ctx)
 		s.work.close()
-		timer := time.AfterFunc(s.patience, stopDrain)
+		var forget func() bool
+		if s.patience > 0 {
+			forget = time.AfterFunc(s.patience, stopDrain).Stop
+		} else {
+			forget = context.AfterFunc(ctx, stopDrain)
+		}
 		workers.Wait()
-		timer.Stop()
+		forget()
 		return err
 	})
 	err := g.Wait()

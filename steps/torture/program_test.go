@@ -54,6 +54,9 @@ func newSite(t *testing.T, hcl string) *site {
 	s.configure(t, hcl)
 	t.Cleanup(func() {
 		s.try("receiver", "stop", "orders")
+		if log, err := os.ReadFile(filepath.Join(s.dir, "spool", "orders", "receiver.log")); t.Failed() && err == nil {
+			t.Logf("the receiver said:\n%s", log)
+		}
 	})
 	return s
 }
