@@ -1,0 +1,160 @@
+package torture
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
+)
+
+// memoryBound is the most that one pgkeep process may hold, whatever the size of the cluster, of its files and of the WAL
+// that waits.
+const memoryBound = 192 << 20
+
+// Never need more memory for a bigger database. By default the cluster and the WAL are some hundred megabytes, several
+// times the bound all the same where it is broken by holding data; PGKEEP_MEMORY=full takes 2 GB.
+func TestMemory(t *testing.T) {
+	megabytes := 300
+	if os.Getenv("PGKEEP_MEMORY") == "full" {
+		megabytes = 2048
+	}
+	pg := pgtest.Start(t, pgtest.Options{Version: 15, OnDisk: true, Settings: map[string]string{
+		"max_wal_size": "16GB", "autovacuum": "off", "checkpoint_timeout": "1h",
+	}})
+	s := newSite(t, "repository \"main\" {\n  path = \"@DIR@/repository\"\n}\n")
+	s.run(t, "apply", "--auto-approve")
+	s.configure(t, fmt.Sprintf(journeyHCL, pg.Conninfo()))
+	pg.Exec(t, "select pg_create_physical_replication_slot('pgkeep_orders', true)")
+	fill(t, pg, megabytes)
+
+	within(t, "a receiver that catches up", catchUp(t, s, pg))
+	s.run(t, "apply", "--auto-approve") // the receiver, and a first backup
+	within(t, "a backup", peak(t, s, "backup", "orders", "--wait=2m"))
+	within(t, "a restore", peak(t, s, "recover", "--server", "orders", "--into", filepath.Join(s.dir, "back"), "--immediate",
+		"--owner", owner(), "--bindir", pg.Bin, "--yes"))
+	if _, err := os.Stat(filepath.Join(s.dir, "back", "global", "pg_control")); err != nil {
+		t.Errorf("nothing was restored: %v", err)
+	}
+}
+
+func within(t *testing.T, what string, bytes int64) {
+	t.Helper()
+	t.Logf("%s: %d MiB", what, bytes>>20)
+	if bytes > memoryBound {
+		t.Errorf("%s took %d MiB, at most %d were allowed", what, bytes>>20, int64(memoryBound)>>20)
+	}
+}
+
+// fill makes tables of about so many megabytes, of rows that compress as real ones do and some that do not at all, and
+// thereby as much WAL.
+func fill(t *testing.T, pg *pgtest.Server, megabytes int) {
+	t.Helper()
+	pg.Exec(t, "create table filler (n int, known text, random bytea)")
+	pg.Exec(t, "alter table filler alter random set storage plain")
+	for done := 0; done < megabytes; done += 50 {
+		pg.Exec(t, `insert into filler select i, repeat(md5((i % 1000)::text), 4) || md5(i::text),
+			decode(md5(random()::text) || md5(random()::text) || md5(random()::text) || md5(random()::text), 'hex')
+			from generate_series(1, 190000) i`)
+	}
+	pg.Exec(t, "checkpoint")
+	size, err := strconv.Atoi(pg.SQL(t, "select pg_database_size('postgres') / 1048576"))
+	if err != nil || size < megabytes {
+		t.Fatalf("the database has %d MB, wanted %d: %v", size, megabytes, err)
+	}
+}
+
+// catchUp runs a receiver until the server was told that all its WAL is durable and the repository has the last whole
+// segment, and gives its peak memory.
+func catchUp(t *testing.T, s *site, pg *pgtest.Server) int64 {
+	t.Helper()
+	last := pg.SQL(t, "select pg_walfile_name(pg_switch_wal())")
+	end := pg.SQL(t, "select pg_current_wal_flush_lsn()")
+	cmd := exec.Command(s.bin, "--dir", s.dir, "receiver", "run", "orders")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // how it ended is told by what follows
+	}()
+	defer func() {
+		_ = cmd.Process.Kill()
+		<-ended
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !archived(t, s, last) || pg.SQL(t, fmt.Sprintf("select restart_lsn >= '%s' from pg_replication_slots where slot_name = 'pgkeep_orders'", end)) != "t" {
+		select {
+		case <-ended:
+			t.Fatal("the receiver ended")
+		case <-ctx.Done():
+			t.Fatalf("segment %s does not reach the repository", last)
+		case <-tick.C:
+		}
+	}
+	top := highWater(t, cmd.Process.Pid)
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	return top
+}
+
+func archived(t *testing.T, s *site, segment string) bool {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(s.dir, "repository", "c", "orders", "*", "w", "*", "*", segment))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(found) > 0
+}
+
+// highWater gives the most that a running process has had resident.
+func highWater(t *testing.T, pid int) int64 {
+	t.Helper()
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if value, ok := strings.CutPrefix(lines.Text(), "VmHWM:"); ok {
+			n, err := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n << 10
+		}
+	}
+	t.Fatalf("process %d does not tell its peak memory: %v", pid, lines.Err())
+	return 0
+}
+
+// peak runs the program to its end and gives its peak memory. A child's peak begins with what its parent held when it was
+// made: this can be too much, never too little.
+func peak(t *testing.T, s *site, args ...string) int64 {
+	t.Helper()
+	cmd := exec.Command(s.bin, append([]string{"--dir", s.dir}, args...)...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("pgkeep %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		t.Fatal("the system does not tell what a process used")
+	}
+	return usage.Maxrss << 10
+}
