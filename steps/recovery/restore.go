@@ -2,7 +2,12 @@ package recovery
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"iter"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/pgkeep/pgkeep/plan"
@@ -111,13 +116,21 @@ func Restore(ctx context.Context, o Options) (Evidence, error) {
 	return r.evidence, nil
 }
 
-// Restored tells whether the route's destination holds this very recovery, complete.
+// Restored tells whether the route's destination holds this very recovery, complete. What lies beside the data directory
+// outlives it: without pg_control, which is written last, nothing is restored there any more.
 func Restored(route plan.Route) (bool, error) {
 	m, err := readMarker(stateDir(route.Destination.Path))
-	if err != nil || m == nil {
+	if err != nil || m == nil || !m.Complete || m.Route != routeDigest(route) {
 		return false, err
 	}
-	return m.Complete && m.Route == routeDigest(route), nil
+	_, err = os.Lstat(filepath.Join(route.Destination.Path, controlPath))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at %s of %s: %w", controlPath, route.Destination.Path, err)
+	}
+	return true, nil
 }
 
 func (r *restore) note(text string) { r.evidence.Notes = append(r.evidence.Notes, text) }

@@ -85,6 +85,11 @@ func TestARestoreThatWasCutIsCompleted(t *testing.T) {
 	if got := rows(t, s); got != "1" {
 		t.Errorf("the ledger has %q", got)
 	}
+	s.Stop(t, "fast")
+	check(t, os.RemoveAll(route.Destination.Path))
+	if done, err := Restored(o.Route); done || err != nil {
+		t.Errorf("a restore that somebody removed is taken as complete: %v", err)
+	}
 }
 
 // damage changes a byte of a file and nothing of its length.
