@@ -25,7 +25,7 @@ type Pushed struct {
 	Held   wal.LSN // every repository holds WAL up to here
 	Wanted wal.LSN // the server's end when it was asked, else the end of the spool; zero: there is no WAL here
 	Server bool    // the server answered: Wanted is its end
-	By     string  // "receiver" or "spool": who brought it
+	Beyond wal.LSN // the server's end where it answered and no receiver runs that would bring what is after Held
 }
 
 // PushWAL brings all WAL that this machine has of a server into its repositories, and returns when they hold it: what is
@@ -47,11 +47,13 @@ func PushWAL(ctx context.Context, spec *hclspec.Spec, server string, o BindOptio
 		if seen.Spool.Durable == 0 {
 			return p, nil
 		}
-		p.By = "spool"
 		p.Held, err = r.drain(ctx, server)
+		facts, ok := r.serverNow(ctx, server, seen.Spool.SystemID)
+		if ok && (facts.FlushLSN > p.Held || facts.Timeline != seen.Spool.Timeline) {
+			p.Beyond = facts.FlushLSN
+		}
 		return p, err
 	}
-	p.By = "receiver"
 	goal := wal.Range{To: p.Wanted}
 	if facts, ok := r.serverNow(ctx, server, seen.Spool.SystemID); ok {
 		p.Wanted, p.Server = facts.FlushLSN, true

@@ -37,6 +37,8 @@ func (a *app) pushFirst(ctx context.Context, spec *hclspec.Spec, r hclspec.Recov
 		}
 	case p.Server:
 		fmt.Fprintf(a.out, "WAL of %s is archived up to %s, all that the server has.\n\n", r.Server, p.Held)
+	case p.Beyond != 0:
+		fmt.Fprintf(a.err, "WAL of %s is archived up to %s; the server has more, up to %s, and no receiver runs here to bring it.\n→ pgkeep apply starts it\n\n", r.Server, p.Held, p.Beyond)
 	case p.Held != 0:
 		fmt.Fprintf(a.out, "WAL of %s is archived up to %s, all that its spool has.\n\n", r.Server, p.Held)
 	}
