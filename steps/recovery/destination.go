@@ -28,6 +28,7 @@ type restore struct {
 	roots    map[uint32]*os.Root // likewise
 	beside   *os.Root            // the state directory
 	unlock   func()
+	holder   string // of the hold on the backup
 	resuming bool
 	copies   bool // all WAL of the route is brought beside the data directory
 	captured captured

@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -42,6 +43,7 @@ type marker struct {
 	Route    string    `json:"route"` // digest of the whole route
 	Began    time.Time `json:"began"`
 	Complete bool      `json:"complete"`
+	Holder   string    `json:"holder,omitempty"` // under which name this restore holds the backup, when it is resumed too
 }
 
 // readMarker gives nil when there is none.
@@ -105,6 +107,9 @@ func (r *restore) claim(ctx context.Context) error {
 	if r.unlock, err = host.Lock(lock, host.Holder{PID: os.Getpid(), Who: host.Who(), What: "restore of " + r.Route.Server, Since: r.Now()}); err != nil {
 		return err
 	}
+	if r.holder, err = holderOf(stateDir(r.places[0])); err != nil {
+		return err
+	}
 	if err := r.writeMarker(false); err != nil {
 		return err
 	}
@@ -117,14 +122,39 @@ func (r *restore) claim(ctx context.Context) error {
 	return r.hold(ctx)
 }
 
-// hold keeps expiry away; a repository that cannot be written to gives 24 hours by itself.
+// holderOf gives a name that no other restore holds its backup by: that of the restore that was cut short here, or a new
+// one. Two restores of one backup then cannot end each other's hold.
+func holderOf(dir string) (string, error) {
+	m, err := readMarker(dir)
+	if err != nil {
+		return "", err
+	}
+	if m != nil && m.Holder != "" {
+		return m.Holder, nil
+	}
+	name, _ := host.Name() // the number alone tells restores apart
+	var number [8]byte
+	rand.Read(number[:]) // never fails
+	return "restore-" + name + "-" + hex.EncodeToString(number[:]), nil
+}
+
+// hold keeps expiry away; a repository that cannot be written to gives 24 hours by itself. A backup that is being deleted
+// is not restored, unless somebody holds it for longer than a restore would.
 func (r *restore) hold(ctx context.Context) error {
 	if r.Holder == nil {
 		return nil
 	}
-	h := state.Hold{Holder: "restore", Reason: "restored to " + r.places[0], Expires: r.Now().Add(holdFor).UTC()}
+	until := r.Now().Add(holdFor).UTC()
+	h := state.Hold{Holder: r.holder, Reason: "restored to " + r.places[0], Expires: until}
 	err := r.Holder.Hold(ctx, r.Route.Backup, h, r.Now())
 	if err == nil {
+		return nil
+	}
+	if state.CodeOf(err) == state.CodeStale {
+		b := r.Backup.Info()
+		if b.State != state.BackupDeleted || b.Hold == nil || !b.Hold.Expires.IsZero() && b.Hold.Expires.Before(until) {
+			return err
+		}
 		return nil
 	}
 	r.note(fmt.Sprintf("backup %s could not be held against deletion (%s); it stays for 24 hours after it was chosen for deletion", r.Route.Backup, err))
@@ -168,7 +198,7 @@ func (r *restore) own(root *os.Root, name string) error {
 
 func (r *restore) writeMarker(complete bool) error {
 	b, err := json.MarshalIndent(marker{
-		Version: 1, Backup: r.Route.Backup, Files: r.filesDigest(), Route: routeDigest(r.Route), Began: r.evidence.Began, Complete: complete,
+		Version: 1, Backup: r.Route.Backup, Files: r.filesDigest(), Route: routeDigest(r.Route), Began: r.evidence.Began, Complete: complete, Holder: r.holder,
 	}, "", "  ")
 	if err != nil {
 		return err
