@@ -17,7 +17,8 @@ func checkCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "check [SERVER...]", Short: "Is everything in order? Exit code 8 when not", ValidArgsFunction: a.servers(),
 		Long: `Looks at connection, privileges, settings, slot, receiver, system identifier, spool, repositories, backups, their ages and
-number, and the WAL between them, and says what is wrong and what to run next. Warnings alone end with 0, errors with 8.`,
+number, and the WAL between them. Lists what is in order, then what is wrong and what to run next. Warnings alone end with
+0, errors with 8.`,
 		Example: "  pgkeep check\n  pgkeep check orders.eu\n  pgkeep check --repository main",
 		RunE: func(c *cobra.Command, names []string) error {
 			spec, err := a.load()
@@ -35,11 +36,13 @@ number, and the WAL between them, and says what is wrong and what to run next. W
 			if repository != "" {
 				names = []string{"repository." + repository}
 			}
+			good := slices.DeleteFunc(p.Checked(spec, seen), func(f plan.Finding) bool { return !concerns(f, names) })
 			findings := slices.DeleteFunc(slices.Clone(p.Findings), func(f plan.Finding) bool { return !concerns(f, names) })
 			findings = append(findings, unseen(seen, names, findings)...)
 			if asJSON {
-				err = writeJSON(a.out, findings)
+				err = writeJSON(a.out, append(good, findings...))
 			} else {
+				a.showGood(good)
 				a.verdict(spec, findings, names)
 			}
 			if err == nil && slices.ContainsFunc(findings, func(f plan.Finding) bool { return f.Severity == plan.Error }) {
@@ -48,7 +51,7 @@ number, and the WAL between them, and says what is wrong and what to run next. W
 			return err
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print the findings as JSON")
+	c.Flags().BoolVar(&asJSON, "json", false, "print what is in order and what is not as JSON")
 	c.Flags().StringVar(&repository, "repository", "", "check this repository only")
 	return c
 }
@@ -94,6 +97,13 @@ func unseen(seen state.Observation, names []string, said []plan.Finding) []plan.
 		add(n, seen.Spools[n].Unknown)
 	}
 	return out
+}
+
+// showGood lists what is in order, by subject.
+func (a *app) showGood(good []plan.Finding) {
+	for _, f := range good {
+		fmt.Fprintf(a.out, "%s %s %s\n", a.paint(a.outTerminal, "32", "OK"), f.Subject, f.Text)
+	}
 }
 
 func (a *app) verdict(spec *hclspec.Spec, findings []plan.Finding, names []string) {
