@@ -30,8 +30,10 @@ compare_restores() {
   local began
   sql "select pg_switch_wal()" >/dev/null
   await_archived
-  timed restore "$program" --dir "$work/site" recover --server orders --into "$work/restored" --immediate --owner "$server_user" --bindir "$pgbin" --yes
-  rm -rf "$work/restored"
+  timed restore "$program" --dir "$work/site" recover --server orders --into "$work/restored" --immediate \
+    --owner "$server_user" --bindir "$pgbin" --yes
+  [ -e "$work/restored/global/pg_control" ] || { echo "bench: nothing was restored" >&2; return 1; }
+  rm -rf "$work/restored" "$work/restored.pgkeep"
   mkdir "$work/extracted"
   timed tar tar --zstd -xf "$work/peer/base.tar.zst" -C "$work/extracted"
   began=$EPOCHREALTIME

@@ -27,9 +27,9 @@ write_wal() {
 
 copy_slot() { sql "select pg_copy_physical_replication_slot('origin', '$1')" >/dev/null; }
 
-# await_flushed SLOT: returns when the client has said that everything up to $end is durable.
+# await_flushed SLOT: returns when the client has said that everything up to $end is durable; after ten minutes it is an error.
 await_flushed() {
-  sql "do \$\$ begin while (select restart_lsn from pg_replication_slots where slot_name = '$1') < '$end' loop perform pg_sleep(0.01); end loop; end \$\$"
+  sql "set statement_timeout = '10min'; do \$\$ begin while (select restart_lsn from pg_replication_slots where slot_name = '$1') < '$end' loop perform pg_sleep(0.01); end loop; end \$\$"
 }
 
 compare_wal() {
