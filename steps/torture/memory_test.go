@@ -60,16 +60,21 @@ func fill(t *testing.T, pg *pgtest.Server, megabytes int) {
 	t.Helper()
 	pg.Exec(t, "create table filler (n int, known text, random bytea)")
 	pg.Exec(t, "alter table filler alter random set storage plain")
-	for done := 0; done < megabytes; done += 50 {
+	for databaseMegabytes(t, pg) < megabytes {
 		pg.Exec(t, `insert into filler select i, repeat(md5((i % 1000)::text), 4) || md5(i::text),
 			decode(md5(random()::text) || md5(random()::text) || md5(random()::text) || md5(random()::text), 'hex')
 			from generate_series(1, 190000) i`)
 	}
 	pg.Exec(t, "checkpoint")
-	size, err := strconv.Atoi(pg.SQL(t, "select pg_database_size('postgres') / 1048576"))
-	if err != nil || size < megabytes {
-		t.Fatalf("the database has %d MB, wanted %d: %v", size, megabytes, err)
+}
+
+func databaseMegabytes(t *testing.T, pg *pgtest.Server) int {
+	t.Helper()
+	n, err := strconv.Atoi(pg.SQL(t, "select pg_database_size('postgres') / 1048576"))
+	if err != nil {
+		t.Fatal(err)
 	}
+	return n
 }
 
 // catchUp runs a receiver until the server was told that all its WAL is durable and the repository has the last whole
