@@ -41,8 +41,11 @@ func (b *builder) removed(r *hclspec.Removed) {
 	}
 	b.step(Step{
 		ID: "removed." + r.Name + "/slot", Action: DropSlot{Server: r.Name, Slot: r.SlotName}, Change: Destroy, Impact: Destructive, After: after,
-		Because:  []Reason{because("removed", fmt.Sprintf("%s is removed from the configuration, and its slot %s holds back %s of WAL", r.From, slot.Name, Size(slot.Retained)), r.Where.Of("slot"))},
-		Effect:   "the server no longer keeps WAL for " + r.Name + "; its backups stay and can be recovered up to the end of the archived WAL",
-		Requires: []Condition{{Code: NeedSlotInactive, Text: "nobody streams from " + slot.Name}},
+		Because: []Reason{because("removed", fmt.Sprintf("%s is removed from the configuration, and its slot %s holds back %s of WAL", r.From, slot.Name, Size(slot.Retained)), r.Where.Of("slot"))},
+		Effect:  "the server no longer keeps WAL for " + r.Name + "; its backups stay and can be recovered up to the end of the archived WAL",
+		Requires: []Condition{
+			{Code: NeedSystem, Value: seen.SystemID, Text: r.Name + " is system identifier " + seen.SystemID},
+			{Code: NeedSlotInactive, Text: "nobody streams from " + slot.Name},
+		},
 	})
 }

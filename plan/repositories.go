@@ -48,6 +48,13 @@ func (b *builder) createRepository(p *place, what string) {
 			"mount or bring back what was at "+r.Path+"; if it is gone for good, drop that slot and remove that spool directory first")
 		return
 	}
+	if name := b.allUnseen(r); name != "" {
+		b.notDone(NotDone{
+			What: what, Why: because("server-unknown", fmt.Sprintf("%s holds no repository, and whether one existed before is not known: no server that uses it answers, %s among them", r.Path, name), r.Where.Of("path")),
+			Hint: "pgkeep check",
+		})
+		return
+	}
 	p.known = true
 	p.create = b.step(Step{
 		ID: r.Address + "/create", Action: CreateRepository{Repository: r.Name}, Change: Add, Impact: Safe, Host: r.Host,
@@ -61,6 +68,23 @@ func (b *builder) refuseRepository(p *place, what string, code state.Code, why, 
 	at := p.spec.Where.Of("path")
 	b.notDone(NotDone{What: what, Why: because("repository-unknown", why, at), Hint: hint})
 	b.finding(Finding{Severity: Error, Code: code, Subject: p.spec.Address, Text: why, Hint: hint, Range: rangeOf(at)})
+}
+
+// allUnseen names a server of the repository when none of them answered: its slot would have told whether a repository
+// was there. Empty: one did, or the repository has no server.
+func (b *builder) allUnseen(r *hclspec.Repository) string {
+	name := ""
+	for i := range b.spec.Servers {
+		s := &b.spec.Servers[i]
+		if !containsString(s.Repositories, r.Name) {
+			continue
+		}
+		if seen, ok := b.seen.Servers[s.Name]; ok && seen.Unknown == nil {
+			return ""
+		}
+		name = s.Name
+	}
+	return name
 }
 
 // earlier looks for proof that a repository existed at this place: a server has a slot of ours or received WAL

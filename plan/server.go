@@ -134,18 +134,26 @@ func (b *builder) identity(s *server) bool {
 		return refuse(fmt.Sprintf("%s answers with system identifier %s, and identity names %s", s.Name, s.systemID, strings.Join(s.Identity, ", ")),
 			fmt.Sprintf("if this is the right server now, add %q to identity.system_identifiers; the old backups stay restorable", s.systemID))
 	}
+	for _, h := range s.homes { // one cluster is of one major version: pg_upgrade makes another system identifier
+		if h.archive != nil && h.archive.Major != 0 && h.archive.Major != s.seen.Major() {
+			return refuse(fmt.Sprintf("%s answers as PostgreSQL %d, and %s holds PostgreSQL %d of the same system identifier %s",
+				s.Name, s.seen.Major(), h.spec.Address, h.archive.Major, s.systemID),
+				fmt.Sprintf("if this is the right server now, give %s another name in the repositories: stored_as = %q; the old backups stay restorable",
+					s.Address, fmt.Sprintf("%s-%d", s.Name, s.seen.Major())))
+		}
+	}
 	if named {
 		return true
 	}
 	pin := fmt.Sprintf("if this is the right server now, add identity { system_identifiers = [%q] } to %s; the old backups stay restorable", s.systemID, s.Address)
 	for _, h := range s.homes {
 		if h.archive == nil && len(h.others) > 0 {
-			return refuse(fmt.Sprintf("%s answers with system identifier %s, and %s holds backups of %s under this name",
-				s.Name, s.systemID, h.spec.Address, h.others[len(h.others)-1].SystemID), pin)
-		}
-		if h.archive != nil && h.archive.Major != 0 && h.archive.Major != s.seen.Major() {
-			return refuse(fmt.Sprintf("%s answers as PostgreSQL %d, and %s holds PostgreSQL %d of the same system identifier %s",
-				s.Name, s.seen.Major(), h.spec.Address, h.archive.Major, s.systemID), pin)
+			was := h.others[len(h.others)-1]
+			text := fmt.Sprintf("%s answers with system identifier %s, and %s holds backups of %s under this name", s.Name, s.systemID, h.spec.Address, was.SystemID)
+			if was.Major != 0 && was.Major != s.seen.Major() {
+				text += fmt.Sprintf("; it is PostgreSQL %d now and was %d, as after a pg_upgrade", s.seen.Major(), was.Major)
+			}
+			return refuse(text, pin)
 		}
 	}
 	if sp, ok := b.seen.Spools[s.Name]; ok && sp.Unknown == nil && sp.SystemID != "" && sp.SystemID != s.systemID {
