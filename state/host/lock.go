@@ -31,11 +31,16 @@ func Lock(path string, h Holder) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
-	err = takeExclusive(f)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		holder := readHolder(f)
-		f.Close()
-		return nil, lockedError(path, h.What, holder)
+	holder := Holder{}
+	for tries := 20; ; tries-- {
+		if err = takeExclusive(f); !errors.Is(err, unix.EWOULDBLOCK) {
+			break
+		}
+		if holder = readHolder(f); holder.PID != 0 || tries == 0 {
+			f.Close()
+			return nil, lockedError(path, h.What, holder)
+		}
+		time.Sleep(time.Millisecond) // its holder is about to write who it is, or has just let go
 	}
 	if err != nil {
 		f.Close()
@@ -45,7 +50,10 @@ func Lock(path string, h Holder) (unlock func(), err error) {
 		f.Close()
 		return nil, err
 	}
-	return func() { f.Close() }, nil
+	return func() {
+		_ = f.Truncate(0) // who comes next shall not be taken for us
+		f.Close()
+	}, nil
 }
 
 // takeExclusive tries a few times: someone who only looks (IsLocked) holds the lock for some microseconds.

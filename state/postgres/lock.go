@@ -29,12 +29,18 @@ func (c *Conn) TryLock(ctx context.Context, name string) (unlock func(), err err
 		}
 	}
 	key := strconv.FormatInt(lockKey(name), 10)
-	row, err := c.row(ctx, 1, question{action: action, sql: "select pg_try_advisory_lock($1::bigint)", args: []string{key}})
-	if err != nil {
-		return nil, err
-	}
-	if string(row[0]) != "t" {
-		return nil, c.lockedBy(ctx, name, lockKey(name))
+	for tries := 5; ; tries-- {
+		row, err := c.row(ctx, 1, question{action: action, sql: "select pg_try_advisory_lock($1::bigint)", args: []string{key}})
+		if err != nil {
+			return nil, err
+		}
+		if string(row[0]) == "t" {
+			break
+		}
+		locked, held := c.lockedBy(ctx, name, lockKey(name))
+		if held || tries == 0 { // else its holder let go before it could be named: it may be ours now
+			return nil, locked
+		}
 	}
 	return func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -46,8 +52,8 @@ func (c *Conn) TryLock(ctx context.Context, name string) (unlock func(), err err
 	}, nil
 }
 
-// lockedBy names the holder, as far as the role may see.
-func (c *Conn) lockedBy(ctx context.Context, name string, key int64) error {
+// lockedBy names the holder, as far as the role may see. held is false when nobody holds the lock any more.
+func (c *Conn) lockedBy(ctx context.Context, name string, key int64) (locked error, held bool) {
 	e := &state.Error{Code: state.CodeLocked, Text: fmt.Sprintf("%q is locked on %s", name, c.server)}
 	rows, err := c.rows(ctx, question{
 		action: "ask who holds the lock",
@@ -58,7 +64,7 @@ func (c *Conn) lockedBy(ctx context.Context, name string, key int64) error {
 		args: []string{strconv.FormatUint(uint64(key)>>32, 10), strconv.FormatUint(uint64(uint32(key)), 10)},
 	})
 	if err != nil || len(rows) == 0 {
-		return e
+		return e, err != nil
 	}
 	f := &scan{fields: rows[0]}
 	pid, user, application, address, since := f.number(), f.text(), f.text(), f.text(), f.text()
@@ -67,5 +73,5 @@ func (c *Conn) lockedBy(ctx context.Context, name string, key int64) error {
 	}
 	e.Text += fmt.Sprintf(" by process %d: %s as %s from %s, connected since %s", pid, cleanText(application), cleanText(user), cleanText(address), since)
 	e.Hint = "wait until it is done, or end that pgkeep"
-	return e
+	return e, true
 }
