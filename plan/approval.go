@@ -71,6 +71,17 @@ func (p *Plan) hindered() bool {
 	return false
 }
 
+// Unmet tells whether something that the configuration asks of this machine now cannot be planned: what could not be
+// looked at, or is refused. What only another machine can do, and what only waits, is not unmet.
+func (p *Plan) Unmet() bool {
+	for _, n := range p.NotDone {
+		if n.Host == "" && n.Why.Code != notYet && n.Why.Code != stillRunning {
+			return true
+		}
+	}
+	return false
+}
+
 // The codes of reasons for which waiting is all that is needed.
 const (
 	notYet       = "schedule-not-now"

@@ -1,6 +1,9 @@
 package state
 
-import "errors"
+import (
+	"errors"
+	"strings"
+)
 
 // Error is a failure that an operator will read: a stable code, one sentence that names the object and the evidence,
 // and the next thing to do. Its text never holds a secret.
@@ -16,7 +19,11 @@ func (e *Error) Error() string {
 	if e.Err == nil {
 		return e.Text
 	}
-	return e.Text + ": " + e.Err.Error()
+	cause := e.Err.Error()
+	if strings.Contains(e.Text, cause) {
+		return e.Text
+	}
+	return e.Text + ": " + cause
 }
 
 // Unwrap gives the cause.

@@ -38,7 +38,8 @@ and verifies. Running it again is safe at any time, also after a crash: it looks
 
 On a terminal it asks before it begins. Without a terminal, steps that the block approval allows run (by default those
 with impact safe and declared); the rest waits for a name: --auto-approve=destructive, --auto-approve=disruptive, or
---auto-approve for all. Ctrl-C ends tidily: no further step begins. A second Ctrl-C ends at once.`,
+--auto-approve for all. What stands under "Not planned", because it could not be looked at or is refused, makes exit code 5,
+whatever else was done. Ctrl-C ends tidily: no further step begins. A second Ctrl-C ends at once.`,
 		Example: "  pgkeep apply\n  pgkeep apply --auto-approve=safe     only what cannot hurt, without asking\n  pgkeep apply --yes                   everything, without asking",
 		RunE: func(c *cobra.Command, _ []string) error {
 			spec, err := a.load()
@@ -123,12 +124,17 @@ func (a *app) carryOut(ctx context.Context, spec *hclspec.Spec, o order) error {
 	if err != nil {
 		return exit{code: result.Exit()}
 	}
-	return nil
+	return o.unplanned()
 }
 
-// unplanned reports a request by hand that could not be planned; the plan that was shown says why.
+// unplanned reports what was asked for and could not be planned; the plan that was shown says why. A job that runs apply
+// must not take a server that nobody could look at for one that is protected.
 func (o order) unplanned() error {
+	unmet := o.plan.Unmet()
 	if o.byHand {
+		unmet = len(o.plan.Steps) == 0
+	}
+	if unmet {
 		return exit{code: exitIncomplete}
 	}
 	return nil

@@ -187,11 +187,24 @@ func (a *app) find(ctx context.Context, id, serverName, repository string) ([]fo
 func (a *app) showBackup(f foundBackup) {
 	b := f.Backup
 	lines := [][2]string{
-		{"backup", b.ID}, {"server", f.Server + ", system identifier " + f.SystemID}, {"repository", f.Repository},
-		{"state", string(b.State) + ", " + string(f.Usability)}, {"kind", b.Kind}, {"postgresql", fmt.Sprintf("%d.%d", b.Version/10000, b.Version%10000)},
-		{"began", plan.Moment(b.Began)}, {"ended", plan.Moment(b.Ended)}, {"timeline", fmt.Sprint(b.Timeline)},
-		{"WAL", fmt.Sprintf("from %s, consistent at %s", b.Redo, b.Stop)}, {"data", plan.Size(b.DataBytes)}, {"stored", plan.Size(b.StoredBytes)},
-		{"parent", b.Parent}, {"refers to", strings.Join(b.Refs, ", ")}, {"written by", b.Host}, {"schedule", b.Schedule}, {"failure", b.Failure}, {"hold", holdOf(b)},
+		{"backup", b.ID},
+		{"server", f.Server + ", system identifier " + f.SystemID},
+		{"repository", f.Repository},
+		{"state", string(b.State) + ", " + string(f.Usability)},
+		{"kind", b.Kind},
+		{"postgresql", fmt.Sprintf("%d.%d", b.Version/10000, b.Version%10000)},
+		{"began", plan.Moment(b.Began)},
+		{"ended", plan.Moment(b.Ended)},
+		{"timeline", fmt.Sprint(b.Timeline)},
+		{"WAL", fmt.Sprintf("from %s, consistent at %s", b.Redo, b.Stop)},
+		{"data", plan.Size(b.DataBytes)},
+		{"stored", plan.Size(b.StoredBytes)},
+		{"parent", b.Parent},
+		{"refers to", strings.Join(b.Refs, ", ")},
+		{"written by", b.Host},
+		{"schedule", b.Schedule},
+		{"failure", b.Failure},
+		{"hold", holdOf(b)},
 	}
 	for _, l := range lines {
 		if l[1] != "" {

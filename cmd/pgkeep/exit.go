@@ -32,7 +32,7 @@ const exitHelp = `  0    done, or nothing to do
   2    plan --detailed-exitcode: there is something to do
   3    fmt --check: a file would change
   4    the world is not what the plan saw; no step ran
-  5    apply left something undone; the table says what
+  5    apply left something undone; the table, or "Not planned", says what
   6    another pgkeep is at it
   7    something waits for a name (--auto-approve, --yes)
   8    a check or an objective fails

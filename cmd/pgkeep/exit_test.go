@@ -89,9 +89,13 @@ func TestConsent(t *testing.T) {
 		consent consent
 		want    string
 	}{
-		{consent{}, ""}, {consent{approve: "safe"}, "safe"}, {consent{approve: "declared"}, "safe declared"},
-		{consent{approve: "destructive"}, "safe declared destructive"}, {consent{approve: "disruptive"}, "safe declared disruptive"},
-		{consent{approve: "all"}, "safe declared destructive disruptive"}, {consent{yes: true}, "safe declared destructive disruptive"},
+		{consent{}, ""},
+		{consent{approve: "safe"}, "safe"},
+		{consent{approve: "declared"}, "safe declared"},
+		{consent{approve: "destructive"}, "safe declared destructive"},
+		{consent{approve: "disruptive"}, "safe declared disruptive"},
+		{consent{approve: "all"}, "safe declared destructive disruptive"},
+		{consent{yes: true}, "safe declared destructive disruptive"},
 	} {
 		got, err := c.consent.impacts()
 		if err != nil || strings.Join(got, " ") != c.want {

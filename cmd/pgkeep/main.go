@@ -22,7 +22,7 @@ var version = "dev"
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "wal-get" {
-		os.Exit(walGetMain(os.Args[2:])) // PostgreSQL reads its exit code: nothing else may come between
+		os.Exit(walGetMain(os.Args[2:], os.Exit)) // PostgreSQL reads its exit code: nothing else may come between
 	}
 	ctx, stop := interruptible(context.Background(), os.Exit)
 	code := run(ctx, newApp(), os.Args[1:])

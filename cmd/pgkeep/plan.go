@@ -57,19 +57,30 @@ With --now the question is put to another day: "what will retention delete next 
 			} else {
 				err = a.show(p)
 			}
-			if err == nil && o.detailed && len(p.Steps) > 0 {
-				return exit{code: exitChanges}
+			if err == nil && o.detailed {
+				return detailed(p)
 			}
 			return err
 		},
 	}
 	f := c.Flags()
-	f.BoolVar(&o.detailed, "detailed-exitcode", false, "end with 2 when there is something to do, 0 when not")
+	f.BoolVar(&o.detailed, "detailed-exitcode", false, "end with 2 when there is something to do, 0 when not, 1 when that could not be told")
 	f.BoolVar(&o.json, "json", false, "print the plan as JSON")
 	f.BoolVar(&o.ignoreDue, "ignore-due", false, "leave out what only the clock asks for")
 	f.StringVar(&o.now, "now", "", "plan for this moment instead of now, for example 2026-12-01T00:00:00Z")
 	f.StringVar(&o.recover, "recover", "", "plan the recovery block of this name")
 	return c
+}
+
+// detailed gives the exit code of plan --detailed-exitcode. A server that could not be looked at is no reason for 0.
+func detailed(p *plan.Plan) error {
+	switch {
+	case len(p.Steps) > 0:
+		return exit{code: exitChanges}
+	case p.Unmet():
+		return exit{code: exitError}
+	}
+	return nil
 }
 
 // show draws a plan.

@@ -58,7 +58,7 @@ func receiverRunCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o.Log = log.With("server", s.Name)
+			o.Log = log
 			o.Holder = spool.Holder{PID: os.Getpid(), Who: host.Who(), Since: a.now().UTC()}
 			if err := receive.Run(c.Context(), o); err != nil {
 				return fmt.Errorf("receive WAL of %s: %w", s.Name, err)

@@ -104,6 +104,9 @@ func (a *app) recover(c *cobra.Command, name string, o recoverFlags) error {
 	}
 	looks := observe.Options{Now: a.now(), Env: a.env, Recoveries: []hclspec.Recovery{r}}
 	seen := observe.World(c.Context(), spec, looks)
+	if err := o.given(spec, seen, r.Server); err != nil {
+		return err
+	}
 	p, err := a.plan(c.Context(), spec, seen, plan.Options{RecoverTo: &r, Backup: o.backup, AcceptLoss: o.acceptLoss})
 	if err != nil {
 		return err
@@ -141,6 +144,23 @@ func (a *app) recoverySpec(repository string) (*hclspec.Spec, error) {
 		Repositories: []hclspec.Repository{{Address: "repository.given", Name: "given", Path: full}},
 		Approval:     hclspec.Approval{Auto: []string{"safe", "declared"}},
 	}, nil
+}
+
+// given refuses a repository of the command line that is none, or that knows no such server: without a configuration
+// nothing else can say so in the operator's words.
+func (o *recoverFlags) given(spec *hclspec.Spec, seen state.Observation, server string) error {
+	if o.repository == "" {
+		return nil
+	}
+	path := spec.Repositories[0].Path
+	r := seen.Repositories[spec.Repositories[0].Name]
+	if u := r.Unknown; u != nil {
+		return &state.Error{Code: u.Code, Text: "nothing was restored: " + u.Because, Hint: "name the directory that holds REPOSITORY.json"}
+	}
+	if _, ok := r.Clusters[server]; !ok {
+		return &state.Error{Code: state.CodeAbsent, Text: fmt.Sprintf("nothing was restored: %s holds no backup of %s", path, server), Hint: "it has " + orNone(sorted(r.Clusters))}
+	}
+	return nil
 }
 
 // recovery puts a recovery together from a block and flags; the flags win.
@@ -213,7 +233,11 @@ func fill(t *hclspec.RecoveryText, block *hclspec.Recovery) {
 		flag  *string
 		block string
 	}{
-		{&t.Path, d.Path}, {&t.Owner, d.Owner}, {&t.BinDir, d.BinDir}, {&t.WAL, d.WAL}, {&t.Action, block.Target.Action},
+		{&t.Path, d.Path},
+		{&t.Owner, d.Owner},
+		{&t.BinDir, d.BinDir},
+		{&t.WAL, d.WAL},
+		{&t.Action, block.Target.Action},
 		{&t.WALWait, hclspec.FormatDuration(block.WALWait)},
 	} {
 		if *f.flag == "" {

@@ -38,8 +38,9 @@ func walGetCommand(a *app) *cobra.Command {
 	}
 }
 
-func walGetMain(args []string) int {
-	ctx, stop := interruptible(context.Background(), func(int) { os.Exit(walFailed) })
+// walGetMain is the process that PostgreSQL starts. A second signal ends it at once, by exit.
+func walGetMain(args []string, exit func(int)) int {
+	ctx, stop := interruptible(context.Background(), func(int) { exit(walFailed) })
 	defer stop()
 	return walGet(ctx, args, os.Stderr)
 }
