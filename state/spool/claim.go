@@ -76,7 +76,7 @@ func (c *Claim) Release() error {
 func lockFile(f *os.File) error {
 	for try := 0; ; try++ {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil || try == 10 || !errors.Is(err, unix.EWOULDBLOCK) {
+		if err == nil || try == 100 || !errors.Is(err, unix.EWOULDBLOCK) {
 			return err
 		}
 		time.Sleep(time.Millisecond)

@@ -56,6 +56,32 @@ func TestADeadRepositoryDelaysNoCommit(t *testing.T) {
 	}
 }
 
+func TestADeadRepositoryHoldsUpNoStart(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, pgtest.Options{SegmentMB: 1})
+	r := newRig(t, s, mib, 2)
+	stop := r.start()
+	busy(t, s, "one")
+	r.awaitArchived(flushed(t, s))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	release := r.archives[1].stall()
+	defer release()
+	began := time.Now()
+	stop = r.start()
+	await(t, "it streams", func() bool { return r.look().Receiver.Streaming })
+	if d := time.Since(began); d > askBriefly+3*time.Second {
+		t.Errorf("it took %s", d)
+	}
+	release()
+	busy(t, s, "two")
+	r.awaitArchived(flushed(t, s))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestAcknowledgesWhatTheRepositoriesHold(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, pgtest.Options{SegmentMB: 1})
@@ -205,9 +231,10 @@ func TestAFailingRepositoryIsTriedAgain(t *testing.T) {
 	r.archives[0].breakWith(&state.Error{Code: state.CodeDiskFull, Text: "no space", Err: errors.New("ENOSPC"), Hint: "free some"})
 	busy(t, s, "one")
 	await(t, "it is reported", func() bool { return r.saw(state.CodeDiskFull) })
-	if p := r.look().Receiver.Problem; p == nil || !strings.Contains(p.Text, "repository main") {
-		t.Errorf("the problem does not name the repository: %+v", p)
-	}
+	await(t, "the report names the repository", func() bool {
+		p := r.look().Receiver.Problem
+		return p != nil && strings.Contains(p.Text, "repository main")
+	})
 	r.archives[0].breakWith(nil)
 	r.awaitArchived(flushed(t, s))
 	await(t, "the problem is gone", func() bool { return r.look().Receiver.Problem == nil })

@@ -1,9 +1,12 @@
 package receive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/pgkeep/pgkeep/state"
@@ -23,9 +26,6 @@ type begin struct {
 // whereToBegin compares what we hold with the line of history that the server is on. next is set when the timeline
 // before has just ended.
 func (s *session) whereToBegin(ctx context.Context, conn connection, sys postgres.System, next *begin) (begin, error) {
-	if err := s.askArchives(ctx); err != nil {
-		return begin{}, err
-	}
 	line, err := s.keepHistories(ctx, conn, sys.Timeline)
 	if err != nil {
 		return begin{}, err
@@ -216,67 +216,89 @@ func (s *session) refuseSlot(slot *state.Slot) error {
 	return nil
 }
 
-// answer is how far one archive reaches.
-type answer struct {
-	cluster Cluster
-	newest  wal.Range // its To is the end, partials included; empty: it holds nothing
-}
-
-// askArchives finds, once, whether an archive reaches further than the spool, as after a move to another machine, and
-// then lets the spool begin there. An empty spool needs every archive's answer: else we could take for a first start
-// what is none. With a spool that holds WAL, an archive that does not answer is asked again at the next connection.
-func (s *session) askArchives(ctx context.Context) error {
-	if s.start.asked {
-		return nil
+// askArchives finds whether an archive reaches further than the spool, as after a move to another machine, and then lets
+// the spool begin there. An empty spool needs every archive's answer: else we could take for a first start what is none.
+// With a spool that holds WAL the archives are given a moment once, so that a dead one holds up no commit; they are asked
+// again only before a gap is declared.
+func (s *session) askArchives(ctx context.Context, limit time.Duration) error {
+	empty := s.spool.Position().Timeline == 0
+	if empty {
+		limit = s.o.Timeout
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	var best answer
-	all := true
-	for _, u := range s.uploads {
-		a, err := u.furthest(ctx)
-		if err != nil && s.spool.Position().Timeline == 0 {
-			return fmt.Errorf("ask where to go on: %w", err)
-		}
-		if err != nil {
-			all = false
-			s.report.problem(aboutArchive(u.archive.Name), err)
-			continue
-		}
-		n := a.newest
-		if n.Timeline > best.newest.Timeline || n.Timeline == best.newest.Timeline && n.To > best.newest.To {
-			best = a
-		}
+	best, err := s.furthestOf(ctx, limit)
+	if err != nil && empty {
+		return fmt.Errorf("ask where to go on: %w", err)
 	}
 	p := s.spool.Position()
-	further := best.newest.Timeline > p.Timeline || best.newest.Timeline == p.Timeline && best.newest.To > p.Durable
-	if !best.newest.Empty() && further {
+	n := best.newest
+	if !n.Empty() && (n.Timeline > p.Timeline || n.Timeline == p.Timeline && n.To > p.Durable) {
 		if err := s.seed(ctx, best); err != nil {
 			return err
 		}
 	}
-	s.start.asked = all
+	s.start.tried, s.start.asked = true, err == nil
 	return nil
 }
 
-func (u *uploader) furthest(ctx context.Context) (answer, error) {
-	c, err := u.open(ctx)
-	if err != nil {
-		return answer{}, err
+// askBriefly bounds how long a start waits for the archives when the spool tells where to go on.
+const askBriefly = 2 * time.Second
+
+// furthestOf asks all archives at once. The error is the first archive's that did not answer; the best of the others
+// comes all the same.
+func (s *session) furthestOf(ctx context.Context, limit time.Duration) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	answers := make(chan answer, len(s.uploads)) // an archive on a dead mount may hear of ctx late
+	for _, u := range s.uploads {
+		go func() { answers <- u.furthest(ctx) }()
 	}
-	ranges, err := c.WALRanges(ctx)
-	if err != nil {
-		u.reopen()
-		return answer{}, u.named("list archived WAL", err)
+	var best answer
+	missing := map[string]bool{}
+	for _, u := range s.uploads {
+		missing[u.archive.Name] = true
 	}
-	a := answer{cluster: c}
+	var failed error
+	for range s.uploads {
+		select {
+		case a := <-answers:
+			delete(missing, a.name)
+			failed = cmp.Or(failed, a.err)
+			if n := a.newest; n.Timeline > best.newest.Timeline || n.Timeline == best.newest.Timeline && n.To > best.newest.To {
+				best = a
+			}
+		case <-ctx.Done():
+			names := slices.Sorted(maps.Keys(missing))
+			return best, cmp.Or(failed, fmt.Errorf("repositories %v do not answer: %w", names, ctx.Err()))
+		}
+	}
+	return best, failed
+}
+
+// answer is how far one archive reaches.
+type answer struct {
+	name    string
+	cluster Cluster
+	newest  wal.Range // its To is the end, partials included; empty: it holds nothing
+	err     error
+}
+
+// furthest asks with a handle of its own: the uploader's may be stuck.
+func (u *uploader) furthest(ctx context.Context) answer {
+	a := answer{name: u.archive.Name}
+	a.cluster, a.err = u.archive.Open(ctx, u.s.cluster)
+	if a.err != nil {
+		a.err = u.named("open the archive", a.err)
+		return a
+	}
+	ranges, err := a.cluster.WALRanges(ctx)
+	a.err = u.named("list archived WAL", err)
 	for _, r := range ranges {
 		end := wal.Range{Timeline: r.Timeline, From: r.From, To: max(r.To, r.Partial)}
 		if end.Timeline > a.newest.Timeline || end.Timeline == a.newest.Timeline && end.To > a.newest.To {
 			a.newest = end
 		}
 	}
-	return a, nil
+	return a
 }
 
 // seed puts the segment where an archive's WAL ends into the spool: the stream then goes on from there, and what comes

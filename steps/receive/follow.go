@@ -59,7 +59,9 @@ type flow struct {
 
 // follow streams one timeline until it ends (*postgres.EndOfTimeline), the connection does, or ctx.
 func (s *session) follow(ctx context.Context, conn connection, b begin) (moved bool, err error) {
-	st, err := conn.Stream(ctx, postgres.StreamOptions{Slot: s.o.Slot, Timeline: b.timeline, From: b.from})
+	starting, cancel := context.WithTimeout(ctx, s.o.Timeout)
+	st, err := conn.Stream(starting, postgres.StreamOptions{Slot: s.o.Slot, Timeline: b.timeline, From: b.from})
+	cancel()
 	if err != nil {
 		return s.refused(b, err), err
 	}
@@ -217,6 +219,8 @@ func (f *flow) reply(ctx context.Context, now time.Time) error {
 
 // tell reports our positions; ask wants an answer.
 func (f *flow) tell(ctx context.Context, now time.Time, ask bool) error {
+	ctx, cancel := context.WithTimeout(ctx, f.s.o.Timeout)
+	defer cancel()
 	written, flushed := f.w.Written(), f.acknowledged()
 	err := f.st.SendStatus(ctx, postgres.Status{Written: written, Flushed: flushed, Now: now, RequestReply: ask})
 	if err != nil {

@@ -52,6 +52,10 @@ func (s *session) afterRefusal(ctx context.Context, b begin) (begin, error) {
 // archive has said how far it reaches. It gives where the server's WAL begins again.
 func (s *session) passGap(ctx context.Context, b begin, cause error) (begin, error) {
 	if !s.start.asked {
+		if err := s.askArchives(ctx, s.o.Timeout); err != nil {
+			return b, err
+		}
+		// What was learnt is used by the next connection.
 		return b, fmt.Errorf("not taken for a gap before every repository has answered: %w", cause)
 	}
 	ctl, err := s.o.Control(ctx)

@@ -41,7 +41,9 @@ func (c *checker) fetch(ctx context.Context, seg wal.Segment) (same bool, err er
 		return false, err
 	}
 	defer conn.Close()
-	sys, err := conn.IdentifySystem(ctx)
+	starting, cancel := context.WithTimeout(ctx, c.s.o.Timeout)
+	defer cancel()
+	sys, err := conn.IdentifySystem(starting)
 	if err != nil {
 		return false, err
 	}
@@ -49,7 +51,7 @@ func (c *checker) fetch(ctx context.Context, seg wal.Segment) (same bool, err er
 		return false, &state.Error{Code: state.CodeIdentity, Text: "the server is another cluster now: " + sys.ID}
 	}
 	z := c.s.cluster.SegmentSize
-	st, err := conn.Stream(ctx, postgres.StreamOptions{Timeline: seg.Timeline, From: seg.Start(z)})
+	st, err := conn.Stream(starting, postgres.StreamOptions{Timeline: seg.Timeline, From: seg.Start(z)})
 	if err != nil {
 		return false, err
 	}

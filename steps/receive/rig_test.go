@@ -117,7 +117,13 @@ func (r *rig) saw(code state.Code) bool {
 func (r *rig) start() (stop func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Run(ctx, r.o) }()
+	go func() {
+		err := Run(ctx, r.o)
+		if err != nil && r.t.Context().Err() == nil {
+			r.t.Logf("the receiver ended with %v", err)
+		}
+		done <- err
+	}()
 	stop = sync.OnceValue(func() error { cancel(); return <-done })
 	r.t.Cleanup(func() { _ = stop() })
 	return stop

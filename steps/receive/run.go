@@ -116,6 +116,8 @@ func askCluster(ctx context.Context, o *Options) (ClusterIdentity, error) {
 		return ClusterIdentity{}, err
 	}
 	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
 	_, c, err := identify(ctx, o, conn)
 	return c, err
 }

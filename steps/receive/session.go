@@ -36,7 +36,8 @@ type session struct {
 
 // startState is what the stream remembers between connections.
 type startState struct {
-	asked    bool   // every archive has told how far it reaches
+	tried    bool   // the archives were asked how far they reach
+	asked    bool   // and every one has answered
 	lastPID  int    // of our latest walsender
 	noSwitch bool   // the role may not
 	gone     *begin // the server said that it no longer has WAL from there

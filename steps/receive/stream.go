@@ -54,6 +54,11 @@ func (s *session) connectAndFollow(ctx context.Context) (worked bool, err error)
 	if err := s.spool.CheckRoom(); err != nil {
 		return false, err
 	}
+	if !s.start.tried {
+		if err := s.askArchives(ctx, askBriefly); err != nil {
+			return false, err
+		}
+	}
 	conn, err := connect(ctx, &s.o)
 	if err != nil {
 		return false, err
@@ -61,17 +66,7 @@ func (s *session) connectAndFollow(ctx context.Context) (worked bool, err error)
 	defer conn.Close()
 	var next *begin
 	for {
-		sys, c, err := identify(ctx, &s.o, conn)
-		if err != nil {
-			return worked, err
-		}
-		if c.SystemID != s.cluster.SystemID || c.SegmentSize != s.cluster.SegmentSize {
-			return worked, &otherClusterError{cluster: c}
-		}
-		b, err := s.whereToBegin(ctx, conn, sys, next)
-		if err == nil {
-			b, err = s.afterRefusal(ctx, b)
-		}
+		b, err := s.agree(ctx, conn, next)
 		if err != nil {
 			return worked, err
 		}
@@ -84,6 +79,25 @@ func (s *session) connectAndFollow(ctx context.Context) (worked bool, err error)
 		}
 		next = &begin{timeline: end.Next, from: s.cluster.SegmentSize.Floor(end.Switch)}
 	}
+}
+
+// agree finds out who the server is and where to begin. All of it is done within the timeout, or the server is
+// taken for dead.
+func (s *session) agree(ctx context.Context, conn connection, next *begin) (begin, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.o.Timeout)
+	defer cancel()
+	sys, c, err := identify(ctx, &s.o, conn)
+	if err != nil {
+		return begin{}, err
+	}
+	if c.SystemID != s.cluster.SystemID || c.SegmentSize != s.cluster.SegmentSize {
+		return begin{}, &otherClusterError{cluster: c}
+	}
+	b, err := s.whereToBegin(ctx, conn, sys, next)
+	if err != nil {
+		return b, err
+	}
+	return s.afterRefusal(ctx, b)
 }
 
 // quickly tells whether a connection that worked is made anew at once after this error.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/pgkeep/pgkeep/state"
@@ -27,7 +26,6 @@ type uploader struct {
 	index   int
 	wake    chan struct{}
 
-	mu      sync.Mutex
 	cluster Cluster // open; nil: not yet, or to be opened again
 
 	pushed    wal.LSN // of the unfinished segment pushedSeg
@@ -124,8 +122,6 @@ func (u *uploader) sleep(ctx context.Context, d time.Duration) {
 
 // open gives the cluster, opening the repository when needed.
 func (u *uploader) open(ctx context.Context) (Cluster, error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
 	if u.cluster != nil {
 		return u.cluster, nil
 	}
@@ -138,8 +134,6 @@ func (u *uploader) open(ctx context.Context) (Cluster, error) {
 }
 
 func (u *uploader) reopen() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
 	u.cluster = nil
 }
 
@@ -261,6 +255,7 @@ func (u *uploader) writeIndexes(ctx context.Context, c Cluster, now bool) {
 func (s *session) retire(j job) error {
 	switch {
 	case j.gap != nil:
+		s.report.solved(aboutGap) // the repositories tell of it from here on, also once a new backup has healed it
 		return s.spool.DoneGap(j.gap.Range)
 	case j.ended != nil:
 		return s.spool.DoneEnded(j.ended.segment)
