@@ -95,9 +95,13 @@ func (b *builder) receiverEffect(s *server) string {
 func (b *builder) receiverHealth(s *server, r state.Receiver) {
 	at := rangeOf(s.Where.Of("receiver"))
 	if r.Problem != nil {
+		hint := r.Problem.Hint
+		if r.Problem.Code == state.CodeIdentity { // the plan came so far because the configuration accepts this server
+			hint = fmt.Sprintf("the configuration accepts this server and the receiver was started before it did: pgkeep receiver stop %s && pgkeep apply", s.Name)
+		}
 		b.finding(Finding{
 			Severity: Error, Code: r.Problem.Code, Subject: s.Address, Text: "the receiver says since " + Moment(r.Problem.Since) + ": " + r.Problem.Text,
-			Hint: r.Problem.Hint, Range: at,
+			Hint: hint, Range: at,
 		})
 		return
 	}

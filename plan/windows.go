@@ -28,6 +28,9 @@ func (b *builder) windows(s *server) {
 			}
 		}
 		w.Loss = b.loss(s, h)
+		if at, broken := h.archive.brokenAfter(w.Intervals); broken {
+			w.Loss = "everything since " + Moment(at) + ", because WAL is missing after it"
+		}
 		b.plan.Windows = append(b.plan.Windows, w)
 		for i := range h.others {
 			former := newArchive(&h.others[i], 0)
@@ -81,6 +84,21 @@ func (a *archive) intervals() []Interval {
 		out = append(out, i)
 	}
 	return out
+}
+
+// brokenAfter tells whether WAL of the current line is archived beyond a hole that no backup bridges, and the last moment
+// before the hole: nothing of what came after can be restored, however well it is received.
+func (a *archive) brokenAfter(spans []Interval) (last time.Time, broken bool) {
+	if a == nil || len(spans) == 0 {
+		return last, false
+	}
+	end := spans[len(spans)-1]
+	for _, r := range a.WAL {
+		if left, on := a.current.left(r.Timeline); on && r.From < left && r.From > end.ToLSN {
+			return end.To, true
+		}
+	}
+	return last, false
 }
 
 // caughtUp moves the end of the newest interval to the last moment at which the receiver had archived all there was: a
