@@ -23,6 +23,9 @@ func (b *builder) health(s *server, h *home, r Retained) {
 		case k.State == state.BackupDamaged && !f.Goes:
 			say(Error, state.CodeCorrupt, fmt.Sprintf("backup %s of %s in %s is damaged: pages of the server failed their checksum; it counts for nothing", k.ID, Moment(k.Ended), h.spec.Address),
 				"look at the server's disk and find the tables with pg_amcheck; pgkeep backups show "+k.ID)
+		case k.State == state.BackupCorrupt:
+			say(Error, state.CodeCorrupt, fmt.Sprintf("backup %s in %s cannot be trusted and counts for nothing; it and the WAL that it may need stay: %s", k.ID, h.spec.Address, k.Failure),
+				"restore the object from another repository; or give the backup up: pgkeep backups delete "+k.ID)
 		case f.Usability == state.LostWAL && !f.Goes:
 			say(Error, state.CodeGap, fmt.Sprintf("backup %s in %s can never be made consistent: a gap cuts its WAL", k.ID, h.spec.Address), "pgkeep backup "+s.Name)
 		case f.Usability == state.Waiting && b.now.Sub(k.Ended) > waitingTooLong:

@@ -47,6 +47,7 @@ const (
 	StaysHeld        Cause = "held"         // an unexpired hold
 	StaysWaiting     Cause = "waiting"      // its WAL is not archived yet
 	StaysDamaged     Cause = "damaged"      // damaged, and still inside the window or without a usable one after it
+	StaysCorrupt     Cause = "corrupt"      // its records cannot be read: it may be whole, and is for somebody to look at
 	StaysInWindow    Cause = "in-window"    // moments of the window are recovered from it
 	StaysWindowStart Cause = "window-start" // the newest one from which the window's first moment is recovered
 	StaysRedundancy  Cause = "redundancy"
@@ -159,6 +160,8 @@ func (r *Retained) keepUnjudged() {
 			f.Cause = StaysUnfinished
 		case state.BackupDeleted:
 			f.Cause = StaysDeleted
+		case state.BackupCorrupt:
+			f.Cause = StaysCorrupt
 		case state.BackupDamaged:
 			if b.Ended.After(r.Start) || !r.usableAfter(b) {
 				f.Cause = StaysDamaged

@@ -19,6 +19,11 @@ func (r Retained) NeedlessWAL() []wal.Range {
 	if r.Stopped != "" {
 		return nil
 	}
+	for _, f := range r.Fates {
+		if f.Backup.Redo == 0 && counts(f, r) {
+			return nil // its START cannot be read: which WAL it needs is not known
+		}
+	}
 	a := r.archive
 	var needed []wal.Range
 	for _, x := range a.lines {

@@ -23,6 +23,9 @@ type Repository struct {
 
 // Cluster is what a repository holds of one PostgreSQL cluster: a stored name and a system identifier.
 type Cluster struct {
+	// Unknown says why this cluster could not be seen while others of its repository were; nothing else but name and
+	// system identifier is told then.
+	Unknown     *Unknown        `json:"unknown,omitempty"`
 	Name        string          `json:"name"`
 	SystemID    string          `json:"system_id"`
 	Major       int             `json:"major"`
@@ -75,6 +78,9 @@ const (
 	BackupDamaged   BackupState = "damaged" // committed, with pages whose checksum failed in the source
 	BackupAborted   BackupState = "aborted" // decided aborted; what is left of it is garbage
 	BackupDeleted   BackupState = "deleted" // TOMB is there; held when Hold is set and unexpired
+	// BackupCorrupt is a backup of which START, the decision or TOMB cannot be read or was lost, Failure says which: it may
+	// be whole or not. It is never usable, no parent, never removed by itself, and its WAL stays: all of it where Redo is zero.
+	BackupCorrupt BackupState = "corrupt"
 )
 
 // Backup is one base backup in one repository.

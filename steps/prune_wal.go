@@ -82,7 +82,7 @@ func (s *pruneWAL) narrow(ctx context.Context) (verdict, error) {
 	}
 	needed, usable := neededWAL(seen, histories, s.clock())
 	if !usable {
-		return isRefused("there is no usable backup: no WAL goes"), nil
+		return isRefused("there is no usable backup, or one whose START cannot be read: no WAL goes"), nil
 	}
 	s.ranges = []wal.Range{}
 	for _, r := range s.action.Ranges {
@@ -96,7 +96,7 @@ func (s *pruneWAL) narrow(ctx context.Context) (verdict, error) {
 
 // neededWAL gives what must stay in any case: from redo to stop of every backup that counts, and everything from the
 // newest usable backup's redo on, along the newest line of history through it. More may be needed by the rules of
-// retention; that is the plan's to know. usable is false when there is no usable backup.
+// retention; that is the plan's to know. usable is false when there is no usable backup, or one that may need any WAL.
 func neededWAL(c state.Cluster, histories []wal.History, now time.Time) (needed []wal.Range, usable bool) {
 	const end = ^wal.LSN(0)
 	var newest *state.Backup
@@ -104,6 +104,9 @@ func neededWAL(c state.Cluster, histories []wal.History, now time.Time) (needed 
 		b := &c.Backups[i]
 		if !countsForWAL(*b, now) {
 			continue
+		}
+		if b.Redo == 0 { // its START cannot be read: which WAL it needs is not known
+			return nil, false
 		}
 		stop := b.Stop
 		if stop == 0 {
@@ -134,7 +137,7 @@ func newestLine(histories []wal.History, b state.Backup) wal.History {
 
 func countsForWAL(b state.Backup, now time.Time) bool {
 	switch b.State {
-	case state.BackupRunning, state.BackupCommitted, state.BackupDamaged:
+	case state.BackupRunning, state.BackupCommitted, state.BackupDamaged, state.BackupCorrupt:
 		return true
 	case state.BackupDeleted:
 		return heldAt(b, now) || now.Sub(b.Tombed) < liveAfterTomb

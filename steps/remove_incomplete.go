@@ -108,7 +108,7 @@ func (s *removeIncomplete) Run(ctx context.Context, _ func(done, total int64)) e
 
 func (s *removeIncomplete) remove(ctx context.Context, b state.Backup) error {
 	switch b.State {
-	case state.BackupCommitted, state.BackupDamaged, state.BackupDeleted:
+	case state.BackupCommitted, state.BackupDamaged, state.BackupDeleted, state.BackupCorrupt:
 		s.won = append(s.won, b.ID)
 		return nil
 	case state.BackupRunning:

@@ -60,7 +60,7 @@ func (w *BackupWriter) Codec() seal.Codec { return w.c.repo.Compression().Normal
 
 // BeginBackup announces a backup: it puts START, naming every backup whose volumes may be referred to, and only then
 // looks whether the parent still stands. An expirer that put its TOMB before we looked is seen here; one that comes
-// later lists our START. When the parent is gone, or a standby's redo lies before WAL that may be pruned already, the
+// later lists our START. When the parent is gone, or the redo lies before WAL that may be pruned already, the
 // backup is decided `aborted` and the error has CodeStale: begin again with another parent, or a full.
 func (c *Cluster) BeginBackup(ctx context.Context, in Intent) (*BackupWriter, error) {
 	w, err := c.announce(ctx, in)
@@ -68,7 +68,7 @@ func (c *Cluster) BeginBackup(ctx context.Context, in Intent) (*BackupWriter, er
 		return nil, fmt.Errorf("begin backup %s: %w", in.ID, err)
 	}
 	err = c.checkParent(ctx, in.Parent)
-	if err == nil && in.FromStandby {
+	if err == nil {
 		err = c.checkFloor(ctx, in)
 	}
 	if err != nil {
@@ -160,6 +160,9 @@ func (c *Cluster) checkParent(ctx context.Context, parent string) error {
 	if d.state() != state.BackupCommitted {
 		return parentGone(parent, "is "+string(d.state()))
 	}
+	if _, err := c.readStart(ctx, parent); err != nil {
+		return parentGone(parent, "cannot be trusted: "+err.Error())
+	}
 	return nil
 }
 
@@ -181,19 +184,20 @@ func (c *Cluster) stands(ctx context.Context, id string) (bool, error) {
 	return c.exists(ctx, c.key.startFile(id))
 }
 
-// checkFloor refuses a standby's backup whose redo lies before the newest usable backup's: WAL that old may be pruned at
-// any moment. Backups within 24 hours of their TOMB count, because a prune may have been planned while they stood.
+// checkFloor refuses a backup whose redo lies before the newest usable backup's: WAL that old may be pruned at any moment. A
+// standby's may be old; so is one's of a server that was set back, or a former primary. Backups within 24 hours of their TOMB count, because a prune may have been planned while they stood.
 func (c *Cluster) checkFloor(ctx context.Context, in Intent) error {
 	newest, err := c.newestUsable(ctx, in.ID, in.Now)
 	if err != nil || newest == nil {
 		return err
 	}
-	if newest.Timeline <= in.Timeline && newest.Redo <= in.Redo {
-		return nil
+	older := in.Redo < newest.Redo && (in.FromStandby || in.Timeline == newest.Timeline)
+	if in.Timeline >= newest.Timeline && !older {
+		return nil // a primary that was recovered to before that backup begins a branch of its own, whose WAL is its own too
 	}
 	return &state.Error{
 		Code: state.CodeStale,
-		Text: fmt.Sprintf("the standby's redo position %s on timeline %d lies before that of backup %s (%s on timeline %d): WAL from there may be pruned",
+		Text: fmt.Sprintf("the redo position %s on timeline %d lies before that of backup %s (%s on timeline %d): WAL from there may be pruned",
 			in.Redo, in.Timeline, newest.ID, newest.Redo, newest.Timeline),
 		Hint: "run CHECKPOINT on the primary, wait until the standby has replayed it, and take the backup again",
 	}
@@ -203,6 +207,10 @@ func (c *Cluster) newestUsable(ctx context.Context, except string, now time.Time
 	backups, err := c.Backups(ctx)
 	if err != nil {
 		return nil, err
+	}
+	backups = slices.DeleteFunc(backups, func(b state.Backup) bool { return b.ID == except || b.Stop == 0 })
+	if len(backups) == 0 {
+		return nil, nil
 	}
 	seen := state.Cluster{}
 	if seen.WAL, err = c.WALRanges(ctx); err != nil {
@@ -217,7 +225,7 @@ func (c *Cluster) newestUsable(ctx context.Context, except string, now time.Time
 		if b.State == state.BackupDeleted && b.Stop != 0 && now.Before(b.Tombed.Add(grace)) {
 			b.State = state.BackupCommitted
 		}
-		if b.ID == except || seen.Usability(*b) != state.Usable {
+		if seen.Usability(*b) != state.Usable {
 			continue
 		}
 		if newest == nil || b.Timeline > newest.Timeline || b.Timeline == newest.Timeline && b.Redo > newest.Redo {
@@ -260,7 +268,7 @@ func firstLine(err error) string {
 }
 
 // commit decides `committed` and then looks whether START still stands: a writer that slept while its backup was aborted
-// and removed finds the decision's key free again, and a COMMIT without START is garbage.
+// and removed finds the decision's key free again. It takes its COMMIT back: nobody was told of that backup.
 func (w *BackupWriter) commit(ctx context.Context, d decision) error {
 	d.StartSum = w.startSum
 	got, err := w.c.decide(ctx, d)
@@ -275,6 +283,7 @@ func (w *BackupWriter) commit(ctx context.Context, d decision) error {
 	}
 	there, err := w.c.exists(ctx, w.c.key.startFile(d.ID))
 	if err == nil && !there {
+		_ = w.c.repo.Store().Delete(ctx, w.c.key.commitFile(d.ID)) // ours, and of no use; if it stays, it is listed as corrupt
 		err = &state.Error{
 			Code: state.CodeStale, Text: fmt.Sprintf("backup %s was aborted and removed by another while it was written", d.ID),
 			Hint: "take the backup again", Err: store.ErrNotExist,

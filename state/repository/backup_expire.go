@@ -14,7 +14,7 @@ import (
 
 // Tomb marks a committed backup as to be deleted: from now on it is no parent and not listed as committed. Its volumes
 // and WAL stay for 24 hours and as long as a hold or another backup needs them; Sweep removes them. A TOMB is never
-// withdrawn. A held backup is refused.
+// withdrawn. A held backup is refused. A corrupt one, of which nobody can tell whether it is whole, goes this way too.
 func (c *Cluster) Tomb(ctx context.Context, id string, now time.Time) error {
 	if err := CheckBackupID(id); err != nil {
 		return err
@@ -29,14 +29,18 @@ func (c *Cluster) Tomb(ctx context.Context, id string, now time.Time) error {
 	}
 	held := r.hold(endsAt(now, stored))
 	switch {
-	case r.start == nil || r.tomb != nil:
+	case r.tombBad != nil:
+		return fmt.Errorf("delete backup %s: %w", id, r.tombBad)
+	case r.tomb != nil, !r.begun() && !r.corrupt():
 		return nil // gone, or on its way
+	case r.corrupt(): // by name: somebody looked and gave it up
 	case r.decided == nil:
 		return &state.Error{
 			Code: state.CodeStale, Text: fmt.Sprintf("backup %s is still being written", id),
 			Hint: "a backup without decision is removed by remove-incomplete once its writer is dead: pgkeep plan",
 		}
-	case held != nil:
+	}
+	if held != nil {
 		return &state.Error{
 			Code: state.CodeStale, Text: fmt.Sprintf("backup %s is held: %s", id, holdText(held)),
 			Hint: fmt.Sprintf("pgkeep backups release %s", id),
@@ -111,7 +115,7 @@ func (c *Cluster) Sweep(ctx context.Context, now time.Time) (int64, error) {
 	}
 	var freed int64
 	for _, id := range slices.Sorted(needs.mayGo()) {
-		n, err := c.sweepOne(ctx, id, needs)
+		n, err := c.sweepOne(ctx, id, needs, now)
 		freed += n
 		if err != nil {
 			return freed, fmt.Errorf("sweep backup %s: %w", id, err)
@@ -120,8 +124,9 @@ func (c *Cluster) Sweep(ctx context.Context, now time.Time) (int64, error) {
 	return freed, nil
 }
 
-// deadBackups is the first look: backups past their TOMB and grace, and prefixes that hold something but no START: START
-// is the first object put, so it was removed. (An empty prefix may be a directory made for a START that is on its way.)
+// deadBackups is the first look: backups past their TOMB and grace, and prefixes that hold something but no START, unless
+// a decision says that it was committed: START is the first object put and goes only after TOMB is there, so it was
+// removed. (An empty prefix may be a directory made for a START that is on its way.)
 func (c *Cluster) deadBackups(ctx context.Context, now time.Time) (map[string]bool, error) {
 	ids, err := c.backupIDs(ctx)
 	if err != nil {
@@ -133,7 +138,7 @@ func (c *Cluster) deadBackups(ctx context.Context, now time.Time) (map[string]bo
 		if err != nil {
 			return nil, err
 		}
-		if r.start == nil && r.remains || r.start != nil && r.tomb != nil && !r.live(now) {
+		if r.mayGo(now) {
 			dead[id] = true
 		}
 	}
@@ -153,12 +158,15 @@ func (c *Cluster) lookForNeeds(ctx context.Context, dead map[string]bool, now ti
 			return nil, err
 		}
 		switch {
-		case r.open():
+		case r.open(now), r.decidedBad != nil && r.live(now):
 			n.held[id] = true
+			if r.start == nil {
+				return nil, needsUnknown(r)
+			}
 			for _, name := range r.start.Names {
 				n.named[name] = true
 			}
-		case r.committed() && (!dead[id] || r.live(now)):
+		case r.decided != nil && !r.aborted() && (r.begun() || r.live(now)) && (!dead[id] || r.live(now)):
 			n.held[id] = true
 			if err := c.addReferences(ctx, r, n); err != nil {
 				return nil, err
@@ -168,19 +176,44 @@ func (c *Cluster) lookForNeeds(ctx context.Context, dead map[string]bool, now ti
 	return n, nil
 }
 
-// addReferences adds the volumes of other backups that r reads.
+// needsUnknown is the error for a backup that may refer to any other: nothing can be removed safely beside it.
+func needsUnknown(r record) error {
+	return &state.Error{
+		Code: state.CodeCorrupt, Text: fmt.Sprintf("what backup %s refers to cannot be read, so nothing is removed", r.id),
+		Hint: "restore the object from another repository, or give the backup up: pgkeep backups delete " + r.id, Err: r.why(),
+	}
+}
+
+// addReferences adds the volumes of other backups that r reads. Where the list cannot be read, the decision still names
+// those backups, and they stay whole.
 func (c *Cluster) addReferences(ctx context.Context, r record, n *needs) error {
-	return c.readSums(ctx, r.id, refsDir, r.decided.Refs, func(s sumLine) error {
+	err := c.readSums(ctx, r.id, refsDir, r.decided.Refs, func(s sumLine) error {
 		other, volume, err := splitReference(s.name)
 		if err != nil {
 			return corrupt(c.key.backupDir(r.id)+refsDir, err)
 		}
-		if n.volumes[other] == nil {
-			n.volumes[other] = map[string]bool{}
-		}
-		n.volumes[other][volume] = true
+		n.add(other, volume)
 		return nil
 	})
+	if !isCorrupt(err) && !isAbsent(err) {
+		return err
+	}
+	for _, id := range r.decided.RefersTo {
+		n.named[id] = true
+	}
+	return nil
+}
+
+// add notes a volume that is read. Only those of dead backups matter, so only those are remembered: a repository has
+// millions.
+func (n *needs) add(id, volume string) {
+	if !n.dead[id] {
+		return
+	}
+	if n.volumes[id] == nil {
+		n.volumes[id] = map[string]bool{}
+	}
+	n.volumes[id][volume] = true
 }
 
 // needs is what the second look found.
@@ -202,8 +235,12 @@ func (n *needs) mayGo() func(yield func(string) bool) {
 	}
 }
 
-// sweepOne removes one dead backup: whole, or all but the volumes that others need.
-func (c *Cluster) sweepOne(ctx context.Context, id string, n *needs) (int64, error) {
+// sweepOne removes one dead backup: whole, or all but the volumes that others need. It looks once more, just before: a
+// backup that by now looks committed, by whatever came between, is left.
+func (c *Cluster) sweepOne(ctx context.Context, id string, n *needs, now time.Time) (int64, error) {
+	if r, err := c.readBackup(ctx, id); err != nil || !r.mayGo(now) {
+		return 0, err
+	}
 	if len(n.volumes[id]) > 0 {
 		return c.deleteObjects(ctx, id, func(name string) bool {
 			small := name == startName || name == decisionName || name == tombName

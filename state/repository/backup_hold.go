@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/pgkeep/pgkeep/state"
@@ -46,7 +47,7 @@ func notHeld(id, why string) error {
 	return &state.Error{Code: state.CodeStale, Text: fmt.Sprintf("backup %s cannot be held: %s", id, why), Hint: "pgkeep backups"}
 }
 
-// Release ends the operator's hold.
+// Release ends the operator's hold, and any hold that cannot be read.
 func (c *Cluster) Release(ctx context.Context, id string, now time.Time) error {
 	return c.ReleaseBy(ctx, id, "", now)
 }
@@ -61,9 +62,11 @@ func (c *Cluster) ReleaseBy(ctx context.Context, id, holder string, now time.Tim
 		return fmt.Errorf("release backup %s: %w", id, err)
 	}
 	for _, h := range r.holds {
-		if h.Holder != holder || h.Released {
+		unread := holder == "" && strings.HasPrefix(h.Holder, unreadHolder)
+		if h.Holder != holder && !unread || h.Released {
 			continue
 		}
+		h.ID, h.Holder = id, holder
 		h.Number, h.Released, h.At = r.lastHold, true, now.UTC()
 		if _, err := c.putHold(ctx, h); err != nil {
 			return fmt.Errorf("release backup %s: %w", id, err)

@@ -35,15 +35,21 @@ func (c *Cluster) OpenBackup(ctx context.Context, id string) (*BackupReader, err
 	if err != nil {
 		return nil, fmt.Errorf("open backup %s: %w", id, err)
 	}
-	if r.start == nil {
+	if r.corrupt() && !r.committed() {
+		return nil, &state.Error{
+			Code: state.CodeCorrupt, Text: fmt.Sprintf("backup %s cannot be trusted", id),
+			Hint: "pgkeep check --repository, then restore the object from another repository", Err: r.why(),
+		}
+	}
+	if !r.begun() {
 		return nil, &state.Error{
 			Code: state.CodeAbsent, Text: fmt.Sprintf("the repository has no backup %s of %s", id, c.key.Name),
 			Hint: "pgkeep backups " + c.key.Name, Err: store.ErrNotExist,
 		}
 	}
-	if !r.committed() {
+	if is, _ := r.describe(); !r.committed() {
 		return nil, &state.Error{
-			Code: state.CodeStale, Text: fmt.Sprintf("backup %s is %s, not committed", id, r.describe().State),
+			Code: state.CodeStale, Text: fmt.Sprintf("backup %s is %s, not committed", id, is.State),
 			Hint: "pgkeep backups " + c.key.Name,
 		}
 	}
@@ -83,7 +89,10 @@ func (b *BackupReader) load(ctx context.Context) error {
 func (b *BackupReader) key(name string) string { return b.c.key.backupDir(b.rec.id) + name }
 
 // Info gives the backup's facts.
-func (b *BackupReader) Info() state.Backup { return b.rec.describe() }
+func (b *BackupReader) Info() state.Backup {
+	info, _ := b.rec.describe() // it is committed, or it would not be open
+	return info
+}
 
 // Folders gives the data directory (OID 0) and the tablespaces.
 func (b *BackupReader) Folders() []Folder { return b.folders }

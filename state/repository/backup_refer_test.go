@@ -236,8 +236,10 @@ func TestLateWriterFails(t *testing.T) {
 	if err == nil && out[0].Err == nil {
 		t.Error("a backup that was aborted and removed was told of as committed")
 	}
-	if b := must(c.Backups(t.Context()))(t); len(b) != 0 {
-		t.Errorf("a COMMIT without START is listed: %+v", b)
+	for _, b := range must(c.Backups(t.Context()))(t) {
+		if b.State != state.BackupAborted { // for remove-incomplete to plan
+			t.Errorf("what a late writer left is listed as %+v", b)
+		}
 	}
 	must(c.Sweep(t.Context(), testNow))(t)
 	if left := c.repo.Store().(*memory).keys(); len(left) != 0 {

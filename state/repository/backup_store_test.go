@@ -144,7 +144,9 @@ func (m *memory) keys() []string {
 }
 
 func testCluster(st store.Store) *Cluster {
-	return &Cluster{repo: &Repository{st: st}, key: ClusterKey{Name: "orders.eu", SystemID: "7335180256203400928"}}
+	key := ClusterKey{Name: "orders.eu", SystemID: "7335180256203400928"}
+	known := map[ClusterKey]ClusterFacts{key: {Major: 15, SegmentSize: 16 << 20, PageSize: 8192, PageChecksums: true}}
+	return &Cluster{repo: &Repository{st: st, shared: &shared{facts: known}}, key: key}
 }
 
 var testNow = time.Date(2026, 2, 10, 21, 16, 17, 0, time.UTC)

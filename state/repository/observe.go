@@ -72,8 +72,9 @@ func look(ctx context.Context, st store.Store, seen *state.Repository) error {
 	return nil
 }
 
-// Observe reads everything that state.Repository tells. Whatever cannot be read makes it fail as a whole: half a list of
-// backups is no basis for a plan.
+// Observe reads everything that state.Repository tells. What cannot be read of one cluster makes that cluster Unknown as
+// a whole, because half a list of backups is no basis for a plan, and hides no other; one bad object of a backup makes
+// only that backup corrupt.
 func (r *Repository) Observe(ctx context.Context, o ObserveOptions) (state.Repository, error) {
 	seen := state.Repository{Location: o.Location, ID: r.file.ID, Format: r.file.Format}
 	if err := look(ctx, r.st, &seen); err != nil {
@@ -87,8 +88,12 @@ func (r *Repository) Observe(ctx context.Context, o ObserveOptions) (state.Repos
 	g, inner := errgroup.WithContext(ctx)
 	g.SetLimit(4)
 	for i, k := range keys {
-		g.Go(func() (err error) {
-			clusters[i], err = r.Cluster(k.Name, k.SystemID).observe(inner, o.WriterAlive)
+		g.Go(func() error {
+			seen, err := r.Cluster(k.Name, k.SystemID).observe(inner, o.WriterAlive)
+			if untrusted(err) {
+				seen, err = state.Cluster{Name: k.Name, SystemID: k.SystemID, Unknown: unknown(err, o)}, nil
+			}
+			clusters[i] = seen
 			return err
 		})
 	}
