@@ -73,7 +73,8 @@ func checked(spec *hclspec.Spec, names []string, repository string) ([]string, e
 }
 
 // unseen makes an error of everything that could not be looked at and that the plan does not speak of: what was not
-// verified is not reported as good.
+// verified is not reported as good. That a repository is absent is not said, with the hint to create it, where the plan
+// knows that it was there and is not mounted.
 func unseen(seen state.Observation, names []string, said []plan.Finding) []plan.Finding {
 	var out []plan.Finding
 	add := func(subject string, u *state.Unknown) {
@@ -82,7 +83,9 @@ func unseen(seen state.Observation, names []string, said []plan.Finding) []plan.
 			return
 		}
 		f.Code, f.Text, f.Hint = u.Code, u.Because, u.Hint
-		known := slices.ContainsFunc(said, func(s plan.Finding) bool { return s.Code == f.Code && s.Text == f.Text })
+		known := slices.ContainsFunc(said, func(s plan.Finding) bool {
+			return s.Code == f.Code && s.Text == f.Text || s.Severity == plan.Error && s.Code == state.CodeNotMounted && s.Subject == f.Subject
+		})
 		if !known && concerns(f, names) {
 			out = append(out, f)
 		}

@@ -28,7 +28,7 @@ func vacant(ctx context.Context, st store.Store) error {
 	if !facts.Exists {
 		what = "does not exist"
 	}
-	return &state.Error{Code: state.CodeAbsent, Text: fmt.Sprintf("%s %s: there is no repository", facts.Path, what), Hint: "pgkeep apply creates it"}
+	return &state.Error{Code: state.CodeAbsent, Text: fmt.Sprintf("%s %s: there is no repository", facts.Path, what), Hint: "pgkeep plan says whether one is to be created there, or what was there has to be mounted"}
 }
 
 func vacantStore(ctx context.Context, st store.Store) error {
@@ -40,7 +40,7 @@ func vacantStore(ctx context.Context, st store.Store) error {
 			return notRepository("the store")
 		}
 	}
-	return &state.Error{Code: state.CodeAbsent, Text: "the store is empty: there is no repository", Hint: "pgkeep apply creates it"}
+	return &state.Error{Code: state.CodeAbsent, Text: "the store is empty: there is no repository", Hint: "pgkeep plan says whether one is to be created there, or what was there has to be mounted"}
 }
 
 func notMounted(f store.PlaceFacts) error {
