@@ -19,6 +19,13 @@ func TestPushesWhenAsked(t *testing.T) {
 	r := newRig(t, s, mib, 2)
 	r.o.PushEvery = time.Hour
 	stop := r.start()
+	busy(t, s, "zero")
+	at := flushed(t, s)
+	await(t, "the spool has it", func() bool { return r.look().Receiver.Flushed >= at })
+	if err := syscall.Kill(os.Getpid(), PushSignal); err != nil { // the first push comes unasked, or by this
+		t.Fatal(err)
+	}
+	r.awaitArchived(at)
 	busy(t, s, "one")
 	end := flushed(t, s)
 	await(t, "the spool has it", func() bool { return r.look().Receiver.Flushed >= end })
