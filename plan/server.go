@@ -77,6 +77,11 @@ func (b *builder) gather(spec *hclspec.Server) *server {
 			s.blocked = append(s.blocked, name)
 			continue
 		}
+		if u := p.unknownCluster(s); u != nil {
+			s.blocked = append(s.blocked, name)
+			b.refuseCluster(s, p, u)
+			continue
+		}
 		s.homes = append(s.homes, &home{place: p})
 		if p.create != "" {
 			s.after = append(s.after, p.create)
@@ -91,10 +96,30 @@ func (b *builder) gather(spec *hclspec.Server) *server {
 	return s
 }
 
+// unknownCluster says why what the repository holds of the server was not seen though the repository was; nil: it was.
+func (p *place) unknownCluster(s *server) *state.Unknown {
+	for _, c := range p.seen.Clusters[s.Name] {
+		if c.Unknown != nil && (s.systemID == "" || c.SystemID == s.systemID) {
+			return c.Unknown
+		}
+	}
+	return nil
+}
+
+func (b *builder) refuseCluster(s *server, p *place, u *state.Unknown) {
+	at := p.spec.Where.Of("path")
+	what := "everything of " + s.Name + " in " + p.spec.Address
+	b.notDone(NotDone{What: what, Why: because("cluster-unknown", u.Because, at), Hint: u.Hint})
+	b.finding(Finding{Severity: Error, Code: u.Code, Subject: s.Address, Text: u.Because, Hint: u.Hint, Range: rangeOf(at)})
+}
+
 // settle picks out the cluster of the server's own system identifier.
 func (h *home) settle(s *server) {
 	clusters := h.seen.Clusters[s.Name]
 	for i := range clusters {
+		if clusters[i].Unknown != nil {
+			continue
+		}
 		if clusters[i].SystemID == s.systemID && s.systemID != "" {
 			h.archive = newArchive(&clusters[i], s.seen.Timeline)
 			continue

@@ -15,6 +15,8 @@ func (b *builder) windows(s *server) {
 		w := Window{Server: s.Name, Repository: name, Unknown: "the repository was not seen"}
 		if p := b.repositories[name]; p != nil && p.seen.Unknown != nil {
 			w.Unknown = p.seen.Unknown.Because
+		} else if p != nil && p.unknownCluster(s) != nil {
+			w.Unknown = p.unknownCluster(s).Because
 		}
 		b.plan.Windows = append(b.plan.Windows, w)
 	}

@@ -49,6 +49,11 @@ func (a *app) clusters(ctx context.Context, names []string) ([]heldCluster, erro
 				continue
 			}
 			for _, c := range r.Clusters[name] {
+				if u := c.Unknown; u != nil {
+					fmt.Fprintf(a.err, "What repository %s holds of %s is unknown [%s]: %s\n", label, name, u.Code, u.Because)
+					err = &state.Error{Code: u.Code, Text: "the list is not complete", Hint: u.Hint}
+					continue
+				}
 				out = append(out, heldCluster{label, c})
 			}
 		}
