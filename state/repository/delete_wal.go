@@ -38,7 +38,7 @@ func (c *Cluster) DeleteWAL(ctx context.Context, r []wal.Range) (freed int64, er
 }
 
 func (c *Cluster) deleteTimeline(ctx context.Context, t wal.Timeline, z wal.SegmentSize, doomed []wal.Range) (freed int64, err error) {
-	if err := c.WriteIndex(ctx, t); err != nil && !isFull(err) { // what an earlier deletion left becomes visible
+	if err := c.writeIndex(ctx, t, true); err != nil && !isFull(err) { // what an earlier deletion left becomes visible
 		return 0, err
 	}
 	views, err := c.survey(ctx, t, z)
@@ -54,8 +54,8 @@ func (c *Cluster) deleteTimeline(ctx context.Context, t wal.Timeline, z wal.Segm
 		isStale[o.walName] = true
 	}
 	for _, v := range views {
-		goes := func(o listed) bool { return isStale[o.walName] || inside(doomed, o.walName, z) }
-		if !touches(t, v, z, doomed) && !slices.ContainsFunc(v.partials, goes) {
+		goes := func(o listed) bool { return inside(doomed, o.walName, z) }
+		if !touches(t, v, z, doomed) && !slices.ContainsFunc(v.partials, func(o listed) bool { return isStale[o.walName] }) {
 			if err := c.dropOldIndexes(ctx, v.names); err != nil {
 				return freed, err
 			}
@@ -88,10 +88,15 @@ func (c *Cluster) deleteInLog(ctx context.Context, t wal.Timeline, l log, z wal.
 	if err != nil {
 		return 0, err
 	}
+	whole := map[wal.Segment]bool{}
+	for _, o := range objects {
+		whole[o.Segment] = whole[o.Segment] || !o.partial()
+	}
 	var keys []string
 	gone := map[uint32]bool{}
 	for _, o := range objects {
-		if !goes(o) {
+		stale := o.partial() && whole[o.Segment] // an index may tell of a segment that the disk has lost
+		if !stale && !goes(o) {
 			continue
 		}
 		keys = append(keys, c.key.walFile(o.walName, z))
@@ -130,12 +135,7 @@ func (c *Cluster) announceRemoval(ctx context.Context, t wal.Timeline, l log, z 
 		if err != nil {
 			return err
 		}
-		x.Segments = slices.DeleteFunc(x.Segments, func(e indexEntry) bool {
-			if gone[e.N] {
-				x.Removing = append(x.Removing, e.N)
-			}
-			return gone[e.N]
-		})
+		x.remove(gone)
 		done, err := c.writeIndexFile(ctx, indexName{Timeline: t, Log: l}, z, names, x)
 		if done || err != nil {
 			return err
@@ -151,7 +151,7 @@ func (c *Cluster) indexAgain(ctx context.Context, t wal.Timeline, l log, z wal.S
 	if err != nil || len(names[l]) == 0 {
 		return err
 	}
-	if err := c.indexLog(ctx, t, l, z); err != nil {
+	if err := c.indexLog(ctx, t, l, z, true); err != nil {
 		return err
 	}
 	if names, err = c.indexNames(ctx, prefix); err != nil {

@@ -120,13 +120,19 @@ const indexTries = 20
 
 // indexLog writes the index of one log from what is listed there, unless the newest index says just that. The generation is read before the
 // listing: whoever lists later has the higher one, or the same, and on the same both do it again.
-func (c *Cluster) indexLog(ctx context.Context, t wal.Timeline, l log, z wal.SegmentSize) error {
+//
+// What the newest index names as being removed stays so named while it exists, or an index written in the middle of a
+// deletion would promise what is gone a moment later. A deletion alone settles that, with settled, when it begins and ends.
+func (c *Cluster) indexLog(ctx context.Context, t wal.Timeline, l log, z wal.SegmentSize, settled bool) error {
 	for range indexTries {
 		names, err := c.indexNames(ctx, c.key.indexTimeline(t)+l.hex()+".")
 		if err != nil {
 			return err
 		}
 		x, err := c.listedIndex(ctx, t, l, z, names[l])
+		if err == nil && !settled {
+			err = c.carryRemoving(ctx, z, names[l], &x)
+		}
 		if err != nil {
 			return err
 		}
@@ -136,6 +142,35 @@ func (c *Cluster) indexLog(ctx context.Context, t wal.Timeline, l log, z wal.Seg
 		}
 	}
 	return fmt.Errorf("index log %s of timeline %d of %s: others index it all the time", l.hex(), t, c.key.Name)
+}
+
+// carryRemoving moves what the newest index, or any of several newest, names as being removed out of what x counts.
+func (c *Cluster) carryRemoving(ctx context.Context, z wal.SegmentSize, names []indexName, x *indexDoc) error {
+	going := map[uint32]bool{}
+	for _, n := range names {
+		if n.Generation != names[len(names)-1].Generation {
+			continue
+		}
+		old, err := c.readIndex(ctx, n, z)
+		if err != nil && !isAbsent(err) && !isCorrupt(err) {
+			return err
+		}
+		for _, number := range old.Removing {
+			going[number] = true
+		}
+	}
+	x.remove(going)
+	return nil
+}
+
+// remove stops counting segments, and names them.
+func (x *indexDoc) remove(going map[uint32]bool) {
+	x.Segments = slices.DeleteFunc(x.Segments, func(e indexEntry) bool {
+		if going[e.N] {
+			x.Removing = append(x.Removing, e.N)
+		}
+		return going[e.N]
+	})
 }
 
 // listedIndex makes an index of what is listed, taking what an older index already knows.
@@ -273,6 +308,10 @@ func (c *Cluster) dropIndexes(ctx context.Context, names []indexName) error {
 // WriteIndex brings a timeline's index up to date with what was archived after it: hourly, and when a timeline ends. It lists only what
 // the index does not cover yet.
 func (c *Cluster) WriteIndex(ctx context.Context, t wal.Timeline) error {
+	return c.writeIndex(ctx, t, false)
+}
+
+func (c *Cluster) writeIndex(ctx context.Context, t wal.Timeline, settled bool) error {
 	z, err := c.segmentSize(ctx)
 	if err != nil {
 		return err
@@ -285,7 +324,7 @@ func (c *Cluster) WriteIndex(ctx context.Context, t wal.Timeline) error {
 		if v.index != nil && !v.grown && len(v.index.removing) == 0 {
 			continue
 		}
-		if err := c.indexLog(ctx, t, v.log, z); err != nil {
+		if err := c.indexLog(ctx, t, v.log, z, settled); err != nil {
 			return err
 		}
 	}
@@ -304,7 +343,7 @@ func (c *Cluster) RebuildIndex(ctx context.Context, t wal.Timeline) error {
 		return err
 	}
 	for _, v := range logs {
-		if err := c.indexLog(ctx, t, v.log, z); err != nil {
+		if err := c.indexLog(ctx, t, v.log, z, false); err != nil {
 			return err
 		}
 	}
