@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository/store"
@@ -73,13 +74,18 @@ func (c *Cluster) putRecord(ctx context.Context, key string, v any) error {
 	if len(body) > maxRecord {
 		return fmt.Errorf("put %s: %d bytes are more than the %d that a record may have", key, len(body), maxRecord)
 	}
-	return c.putObject(ctx, key, body)
+	removal := strings.HasSuffix(key, "/"+decisionName) || strings.HasSuffix(key, "/"+tombName)
+	return c.putBytes(ctx, key, body, store.PutOptions{Reserve: removal}) // what makes room must find room
 }
 
 // putObject puts bytes under a key that is ours alone. ErrExists stays only when other bytes are there.
 func (c *Cluster) putObject(ctx context.Context, key string, body []byte) error {
+	return c.putBytes(ctx, key, body, store.PutOptions{})
+}
+
+func (c *Cluster) putBytes(ctx context.Context, key string, body []byte, o store.PutOptions) error {
 	st := c.repo.Store()
-	err := st.PutIfAbsent(ctx, key, bytes.NewReader(body), int64(len(body)), store.PutOptions{})
+	err := st.PutIfAbsent(ctx, key, bytes.NewReader(body), int64(len(body)), o)
 	if err == nil {
 		return nil
 	}

@@ -31,6 +31,9 @@ type Info struct {
 // PutOptions go with one PutIfAbsent. The zero value is a plain put.
 type PutOptions struct {
 	RetainUntil time.Time // object lock; zero: none
+	// Reserve says that the object is small and lets room be made: where the store keeps room back for that, a put that
+	// finds none takes it.
+	Reserve bool
 }
 
 // Capabilities are what a driver found the store able to do.

@@ -41,6 +41,9 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	for dir := range touched {
 		dirs = append(dirs, dir)
 	}
+	if len(dirs) > 0 {
+		s.ballastAgain()
+	}
 	slices.Sort(dirs)
 	for _, dir := range slices.Backward(dirs) {
 		if err := s.tidy(root, dir); err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -26,10 +27,11 @@ type Store struct {
 	path string
 	o    Options
 
-	mu      sync.Mutex
-	root    *os.Root // nil until the directory was seen
-	naming  naming   // how a temporary file gets its final name; unknown until the first put
-	durable map[string]identity
+	mu        sync.Mutex
+	root      *os.Root // nil until the directory was seen
+	naming    naming   // how a temporary file gets its final name; unknown until the first put
+	durable   map[string]identity
+	ballasted bool // the ballast was looked for
 }
 
 var (
@@ -106,6 +108,9 @@ func absent(err error) bool {
 
 // lstat gives the facts of a key's file; ErrNotExist unless a regular file has the name.
 func (s *Store) lstat(root *os.Root, key string) (fs.FileInfo, error) {
+	if err := noLinks(root, path.Dir(key)); err != nil {
+		return nil, fmt.Errorf("look at object %s: %w", key, err)
+	}
 	info, err := root.Lstat(key)
 	switch {
 	case err != nil && absent(err):
@@ -118,6 +123,27 @@ func (s *Store) lstat(root *os.Root, key string) (fs.FileInfo, error) {
 		return nil, fmt.Errorf("look at object %s: it is no regular file (%s)", key, info.Mode().Type())
 	}
 	return info, nil
+}
+
+// noLinks tells whether dir and every directory above it is one and no link to one: List shows nothing behind a link, so
+// nothing may be read or written behind it either. What is not there is no link.
+func noLinks(root *os.Root, dir string) error {
+	if dir == "." {
+		return nil
+	}
+	if err := noLinks(root, path.Dir(dir)); err != nil {
+		return err
+	}
+	info, err := root.Lstat(dir)
+	switch {
+	case err != nil && absent(err):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode()&fs.ModeSymlink != 0:
+		return fmt.Errorf("%s is a symbolic link, and no link is followed inside a repository", dir)
+	}
+	return nil
 }
 
 // Stat is store.Store's.

@@ -100,6 +100,7 @@ func TestKill(t *testing.T) {
 	if err := s.Probe(); err != nil {
 		t.Fatal(err)
 	}
+	os.Remove(dir + "/" + ballastName)
 	if names, _ := os.ReadDir(dir + "/" + tempDir); len(names) != 0 {
 		t.Errorf("%d temporary files were never collected", len(names))
 	}

@@ -22,6 +22,10 @@ func (s *Store) List(ctx context.Context, prefix, after string, delimited bool) 
 			yield(store.Info{}, err)
 			return
 		}
+		if err := noLinks(root, path.Join(".", path.Dir(prefix+"x"))); err != nil {
+			yield(store.Info{}, fmt.Errorf("list objects: %w", err))
+			return
+		}
 		l := lister{ctx: ctx, root: root, prefix: prefix, after: after, delimited: delimited, yield: yield}
 		dir, _ := path.Split(prefix)
 		l.dir(dir)

@@ -28,6 +28,20 @@ func (s *Store) PutIfAbsent(ctx context.Context, key string, body io.ReaderAt, s
 	if err != nil {
 		return err
 	}
+	err = s.putObject(ctx, root, key, body, size)
+	if full(err) && o.Reserve && s.dropBallast(root) {
+		err = s.putObject(ctx, root, key, body, size)
+	}
+	if err == nil {
+		s.keepBallast(root)
+	}
+	return err
+}
+
+func (s *Store) putObject(ctx context.Context, root *os.Root, key string, body io.ReaderAt, size int64) error {
+	if err := errors.Join(noLinks(root, tempDir), noLinks(root, path.Dir(key))); err != nil {
+		return fmt.Errorf("put object %s: %w", key, err)
+	}
 	if err := s.ready(root); err != nil {
 		return err
 	}

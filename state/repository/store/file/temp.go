@@ -143,6 +143,9 @@ func collect(root *os.Root) error {
 		return err
 	}
 	for _, name := range names {
+		if path.Join(tempDir, name) == ballastName {
+			continue
+		}
 		if err := collectOne(root, path.Join(tempDir, name)); err != nil {
 			return err
 		}

@@ -1,0 +1,44 @@
+package repository
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/repository/store"
+	"github.com/pgkeep/pgkeep/state/repository/store/file"
+)
+
+// TestAFullDiskCanBeEmptied: a backup that was abandoned filled the disk to its last page. Another process decides that it
+// is aborted, and removes it.
+func TestAFullDiskCanBeEmptied(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounting a tiny tmpfs needs root")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
+		t.Skipf("a tmpfs cannot be mounted here: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	c := newArchive(t, must(file.Open(dir, file.Options{}))(t), mib)
+	id := testIntent(1).ID
+	must(c.BeginBackup(t.Context(), testIntent(1)))(t)
+	for size, n := 256<<10, 0; size > 0; n++ {
+		key := fmt.Sprintf("%sv/base/%06d", c.key.backupDir(id), n)
+		body := bytes.Repeat([]byte("x"), size)
+		if err := c.repo.Store().PutIfAbsent(t.Context(), key, bytes.NewReader(body), int64(size), store.PutOptions{}); err != nil {
+			size /= 2
+		}
+	}
+	c = newArchive(t, must(file.Open(dir, file.Options{}))(t), mib)
+	if got, err := c.AbortBackup(t.Context(), id, "its writer died", testNow); err != nil || got != state.BackupAborted {
+		t.Fatalf("%s, %v", got, err)
+	}
+	if freed := must(c.RemoveAborted(t.Context(), id))(t); freed < 2<<20 {
+		t.Errorf("freed %d bytes", freed)
+	}
+}
