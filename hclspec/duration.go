@@ -25,8 +25,12 @@ var units = []struct {
 	name string
 	long time.Duration
 }{
-	{"ms", time.Millisecond}, {"s", time.Second}, {"m", time.Minute},
-	{"h", time.Hour}, {"d", 24 * time.Hour}, {"w", 7 * 24 * time.Hour},
+	{"ms", time.Millisecond},
+	{"s", time.Second},
+	{"m", time.Minute},
+	{"h", time.Hour},
+	{"d", 24 * time.Hour},
+	{"w", 7 * 24 * time.Hour},
 }
 
 // ParseDuration reads "7d", "1h30m", "500ms". Units are ms, s, m (minutes), h, d (24 hours) and w.

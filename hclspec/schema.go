@@ -26,12 +26,19 @@ type attribute struct {
 // language is every block, in the order of the documentation.
 func language() []block {
 	return []block{
-		pgkeepBlock(), variableBlock(), {name: "locals"}, repositoryBlock(), serverBlock(), scheduleBlock(), retentionBlock(),
-		recoveryBlock(), {name: "approval", single: true, attributes: []attribute{
+		pgkeepBlock(), variableBlock(),
+		{name: "locals"},
+		repositoryBlock(), serverBlock(), scheduleBlock(), retentionBlock(),
+		recoveryBlock(),
+		{name: "approval", single: true, attributes: []attribute{
 			{name: "auto", kind: listOf(oneOf("safe", "declared", "destructive", "disruptive"), "list of impacts", refusal{"any other word", `["sure"]`}, refusal{"the same impact twice", `["safe", "safe"]`}), standard: `["safe", "declared"]`},
-		}}, removedBlock(), outputBlock(),
-		{name: "moved", later: true}, {name: "verify", label: "name", later: true}, {name: "drill", label: "name", later: true},
-		{name: "notify", label: "name", later: true}, {name: "hook", label: "name", later: true},
+		}},
+		removedBlock(), outputBlock(),
+		{name: "moved", later: true},
+		{name: "verify", label: "name", later: true},
+		{name: "drill", label: "name", later: true},
+		{name: "notify", label: "name", later: true},
+		{name: "hook", label: "name", later: true},
 	}
 }
 
@@ -51,7 +58,8 @@ func repositoryBlock() block {
 			{name: "algorithm", kind: oneOf("zstd", "gzip", "lz4"), standard: `"zstd"`},
 			{name: "level", kind: whole(1, 19), standard: "1"},
 		}, refused: []string{"`level` above 9 with gzip or lz4"}},
-		{name: "encryption", later: true}, {name: "object_lock", later: true},
+		{name: "encryption", later: true},
+		{name: "object_lock", later: true},
 	}, refused: []string{"two repositories in one path, or one inside the other, on one machine"}}
 }
 
@@ -75,7 +83,8 @@ func serverBlock() block {
 			{name: "name", kind: matching("slot name", checkSlot, refusal{"not lower-case letters, digits and `_`", `"orders-eu"`}, refusal{"longer than 63 bytes", `"` + long(64) + `"`}), otherwise: "`pgkeep_` and the stored name with `_` for `-` and `.`"},
 			{name: "on_lost", kind: oneOf("replace", "fail"), standard: `"replace"`},
 		}},
-		receiverBlock(), backupBlock(), {name: "objective", later: true},
+		receiverBlock(), backupBlock(),
+		{name: "objective", later: true},
 	}, refused: []string{
 		"two servers with one stored name or one slot name", "a key of `for_each` that cannot be a name", "a sensitive `for_each`",
 		"more than 16,384 instances", "a default slot name longer than 63 bytes",

@@ -92,8 +92,10 @@ func (b *builder) backupNow(name string, now BackupNow) {
 		return
 	}
 	if len(s.homes) == 0 {
-		b.notDone(NotDone{What: "take-backup of " + s.Name, Host: b.hostOf(s.blocked), Hint: runOn(b.hostOf(s.blocked)),
-			Why: because("no-repository-seen", "none of its repositories was seen", s.Where.Of("repositories"))})
+		b.notDone(NotDone{
+			What: "take-backup of " + s.Name, Host: b.hostOf(s.blocked), Hint: runOn(b.hostOf(s.blocked)),
+			Why: because("no-repository-seen", "none of its repositories was seen", s.Where.Of("repositories")),
+		})
 		return
 	}
 	if running := s.running(); running != nil {

@@ -13,7 +13,7 @@ type Server struct {
 	Version       int               `json:"version,omitempty"`   // server_version_num, for example 150018
 	InRecovery    bool              `json:"in_recovery,omitempty"`
 	Timeline      wal.Timeline      `json:"timeline,omitempty"`
-	History       *History          `json:"history,omitempty"` // of Timeline, as the server gives it; nil: timeline 1, or not asked
+	History       *History          `json:"history,omitempty"`   // of Timeline, as the server gives it; nil: timeline 1, or not asked
 	FlushLSN      wal.LSN           `json:"flush_lsn,omitempty"` // primary: end of flushed WAL; standby: end of received WAL
 	SegmentSize   wal.SegmentSize   `json:"segment_size,omitempty"`
 	PageSize      int               `json:"page_size,omitempty"`

@@ -44,9 +44,14 @@ func TestIsHere(t *testing.T) {
 		configured, here string
 		want             bool
 	}{
-		{"", "backup1", true}, {"backup1", "backup1", true}, {"Backup1", "backup1", true},
-		{"backup1", "backup1.example.com", true}, {"backup1.example.com", "backup1", true},
-		{"backup1.example.com", "backup1.example.org", false}, {"backup1", "backup2", false}, {"backup1", "", false},
+		{"", "backup1", true},
+		{"backup1", "backup1", true},
+		{"Backup1", "backup1", true},
+		{"backup1", "backup1.example.com", true},
+		{"backup1.example.com", "backup1", true},
+		{"backup1.example.com", "backup1.example.org", false},
+		{"backup1", "backup2", false},
+		{"backup1", "", false},
 	} {
 		if got := IsHere(c.configured, c.here); got != c.want {
 			t.Errorf("IsHere(%q, %q) = %v", c.configured, c.here, got)

@@ -132,8 +132,14 @@ func TestParseBackupLabel(t *testing.T) {
 		t.Fatal(diff, err)
 	}
 	for _, change := range [][2]string{
-		{"0/2000028", "2000028"}, {"(file 000000010000000000000002)", ""}, {"000000010000000000000002", "000000020000000000000002"},
-		{"0/2000060", "0/1"}, {"TIMELINE: 1", "TIMELINE: 0"}, {"TIMELINE: 1", "TIMELINE: x"}, {"LABEL: a: b", "LABEL"}, {"START WAL", "STOP WAL"},
+		{"0/2000028", "2000028"},
+		{"(file 000000010000000000000002)", ""},
+		{"000000010000000000000002", "000000020000000000000002"},
+		{"0/2000060", "0/1"},
+		{"TIMELINE: 1", "TIMELINE: 0"},
+		{"TIMELINE: 1", "TIMELINE: x"},
+		{"LABEL: a: b", "LABEL"},
+		{"START WAL", "STOP WAL"},
 		{"a: b", strings.Repeat("a", 20<<10)},
 	} {
 		if got, err := postgres.ParseBackupLabel([]byte(strings.Replace(goodLabel, change[0], change[1], 1))); err == nil {

@@ -152,8 +152,10 @@ func TestEveryBitCounts(t *testing.T) {
 				t.Fatalf("%v: bit %d flipped: %v", c, bit, err)
 			}
 		}
-		for _, bad := range [][]byte{nil, stored[:1], stored[:len(stored)/2], stored[:len(stored)-1], append(bytes.Clone(stored), 0),
-			append(bytes.Clone(stored), stored...)} {
+		for _, bad := range [][]byte{
+			nil, stored[:1], stored[:len(stored)/2], stored[:len(stored)-1], append(bytes.Clone(stored), 0),
+			append(bytes.Clone(stored), stored...),
+		} {
 			if _, _, err := open(bad); !errors.Is(err, ErrCorrupt) {
 				t.Fatalf("%v: %d of %d bytes: %v", c, len(bad), len(stored), err)
 			}
