@@ -244,9 +244,14 @@ func (w *BackupWriter) Abort(ctx context.Context, why string, now time.Time) err
 	return err
 }
 
+// settleTime bounds a decision that is made after the work was called off.
+const settleTime = time.Minute
+
 // settle makes the decision sure after a failure: `aborted`, unless a COMMIT whose answer was lost is there after all,
 // which is success.
 func (w *BackupWriter) settle(ctx context.Context, cause error, now time.Time) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime) // the cause is often that ctx ended
+	defer cancel()
 	got, err := w.c.AbortBackup(ctx, w.start.ID, firstLine(cause), now)
 	if err != nil {
 		return errors.Join(cause, err)

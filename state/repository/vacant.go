@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository/store"
@@ -21,7 +22,7 @@ func vacant(ctx context.Context, st store.Store) error {
 		return fmt.Errorf("open repository: %w", code(err))
 	case facts.FstabMount != "":
 		return notMounted(facts)
-	case !facts.Empty && !slices.Equal(facts.Entries, []string{readmeKey}):
+	case !facts.Empty && (!slices.Equal(facts.Entries, []string{readmeKey}) || !ourReadme(ctx, st)):
 		return notRepository(facts.Path)
 	}
 	what := "is empty"
@@ -36,11 +37,18 @@ func vacantStore(ctx context.Context, st store.Store) error {
 		if err != nil {
 			return fmt.Errorf("open repository: %w", code(err))
 		}
-		if info.Key != readmeKey { // which a Create that was cut short leaves alone
+		if info.Key != readmeKey || !ourReadme(ctx, st) { // which a Create that was cut short leaves alone
 			return notRepository("the store")
 		}
 	}
 	return &state.Error{Code: state.CodeAbsent, Text: "the store is empty: there is no repository", Hint: "pgkeep plan says whether one is to be created there, or what was there has to be mounted"}
+}
+
+// ourReadme tells whether README.txt begins as ours does: a Create that was cut short put it.
+func ourReadme(ctx context.Context, st store.Store) bool {
+	first, _, _ := strings.Cut(readme, "\n")
+	b, err := readAll(ctx, st, readmeKey, 1<<20)
+	return err == nil && strings.HasPrefix(string(b), first+"\n")
 }
 
 func notMounted(f store.PlaceFacts) error {
