@@ -22,6 +22,16 @@
 // index does not cover yet: an index that is missing, damaged or doubtful makes looking slower and hides nothing, and one that is
 // believed never promises what is gone, because DeleteWAL puts the new index before it deletes.
 //
+// # What cannot be trusted
+//
+// The first design called a COMMIT without START garbage. A START that a disk lost made a good backup food for a sweep, so it
+// is `corrupt` now: told, kept, and removed only by name. So is a backup of which START, COMMIT or TOMB does not prove itself. One
+// bad object hides neither another backup nor another cluster (state.Cluster.Unknown).
+//
+// No machine's clock alone ends a grace or a hold: see backup_clock.go. A TOMB of another host put between a prune's count of
+// usable backups and its own TOMB is not seen: minimum_redundancy is kept by one host that prunes a repository at a time, and a
+// TOMB is never withdrawn, because the model loses backups when it may be.
+//
 // # What is not seen
 //
 // A place without REPOSITORY.json is never an empty repository. Open tells an absent or empty directory (CodeAbsent), a file
