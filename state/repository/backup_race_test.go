@@ -180,7 +180,7 @@ func TestRacesLoseNothing(t *testing.T) {
 	takeBackup(t, full, seal.Codec{}, randomMembers(rand.New(rand.NewPCG(5, 5)), 4, 20_000), 1000, testCluster(base))
 	must(referBackup(t, testCluster(base), child))(t)
 	outcomes := &tally{n: map[string]int{}}
-	for seed := range uint64(rounds(t, 150)) {
+	for seed := range uint64(rounds(t, 100)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 9))
 			shared := newMemory()
