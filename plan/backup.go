@@ -178,8 +178,8 @@ func (b *builder) broken(s *server, a *archive, k *state.Backup, gone []wal.Rang
 			}
 		}
 	}
-	sp, ok := b.seen.Spools[s.Name]
-	if !ok || sp.Unknown != nil {
+	sp, ok := b.spoolOf(s)
+	if !ok {
 		return false, wal.Range{} // what is missing may be on its way
 	}
 	end := k.Redo

@@ -250,12 +250,26 @@ func (b *builder) durable(s *server) (t wal.Timeline, end wal.LSN, complete bool
 			see(r.Timeline, r.To)
 		}
 	}
-	sp, ok := b.seen.Spools[s.Name]
-	if !ok || sp.Unknown != nil {
+	sp, ok := b.spoolOf(s)
+	if !ok {
 		return t, end, false
 	}
 	if sp.Durable != 0 {
 		see(sp.Timeline, sp.Durable)
 	}
 	return t, end, complete
+}
+
+// spoolOf gives what is spooled of the very cluster that the server is. It is not ok for a spool that was not seen, and
+// for one in which another cluster was written last: its positions mean nothing here, and what it has of ours is not known.
+func (b *builder) spoolOf(s *server) (sp state.Spool, ok bool) {
+	sp, ok = b.seen.Spools[s.Name]
+	return sp, ok && sp.Unknown == nil && (sp.SystemID == s.systemID || sp.SystemID == "")
+}
+
+// reportOf gives what the receiver says of its positions, when they are those of the very cluster that the server is.
+func (b *builder) reportOf(s *server) (r state.Receiver, ok bool) {
+	r, ok = b.seen.Receivers[s.Name]
+	sp := b.seen.Spools[s.Name]
+	return r, ok && r.Unknown == nil && (sp.SystemID == s.systemID || sp.SystemID == "")
 }

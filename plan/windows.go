@@ -110,7 +110,7 @@ func (b *builder) caughtUp(s *server, spans []Interval) {
 		return
 	}
 	i := &spans[len(spans)-1]
-	if r, ok := b.seen.Receivers[s.Name]; ok && r.Unknown == nil && r.Archived != 0 && r.Archived >= r.ServerEnd && i.ToLSN >= r.Archived {
+	if r, ok := b.reportOf(s); ok && r.Archived != 0 && r.Archived >= r.ServerEnd && i.ToLSN >= r.Archived {
 		i.To = later(i.To, r.CaughtUpAt)
 	}
 }
@@ -137,7 +137,7 @@ func (b *builder) loss(s *server, h *home) string {
 	if !s.known {
 		return "an unknown amount: " + s.Name + " was not seen"
 	}
-	if r, ok := b.seen.Receivers[s.Name]; ok && r.Unknown == nil && r.Running && r.Flushed != 0 && r.Timeline == s.seen.Timeline {
+	if r, ok := b.reportOf(s); ok && r.Running && r.Flushed != 0 && r.Timeline == s.seen.Timeline {
 		return b.behind(s, r.Flushed, r.CaughtUpAt)
 	}
 	t, end, _ := b.durable(s)
