@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pgkeep/pgkeep/state"
@@ -17,6 +18,7 @@ func (b *builder) receiver(s *server) {
 	slot := findSlot(s.seen, s.Slot.Name)
 	if ok && r.Unknown == nil && r.Running {
 		b.receiverHealth(s, r)
+		b.restartReceiver(s, r)
 		return
 	}
 	if !ok || r.Unknown != nil {
@@ -46,6 +48,35 @@ func (b *builder) receiver(s *server) {
 	s.after = append(s.after, b.step(Step{
 		ID: "server." + s.Name + "/receiver", Action: StartReceiver{Server: s.Name}, Change: Add, Impact: Safe, Host: s.Receiver.Host,
 		Because: []Reason{because("no-receiver", b.whyReceiver(s, r, slot), s.Where.Of("receiver"))},
+		Effect:  b.receiverEffect(s), After: s.after,
+		Requires: []Condition{{Code: NeedSlotPresent, Text: "the slot " + s.Slot.Name + " exists and is not lost"}, {Code: NeedNoReceiver, Text: "no receiver of " + s.Name + " runs"}},
+	}))
+}
+
+// refusesNamed tells whether a receiver that runs refuses the very server that the configuration names: it was started
+// before the configuration did. When its spool is of this server already, it refuses it for another cause, and would again.
+func (b *builder) refusesNamed(s *server, r state.Receiver) bool {
+	sp := b.seen.Spools[s.Name]
+	return r.Problem != nil && r.Problem.Code == state.CodeIdentity && !r.Streaming && slices.Contains(s.Identity, s.systemID) && sp.SystemID != s.systemID
+}
+
+// restartReceiver plans a new start of a receiver that must read the configuration again. An agent does that by itself
+// once it reads its configuration again, and would start anew what is stopped before it has.
+func (b *builder) restartReceiver(s *server, r state.Receiver) {
+	if r.Agent || !b.refusesNamed(s, r) || !b.spoolUsable(s) {
+		return
+	}
+	at := s.Where.Of("identity.system_identifiers")
+	id := "server." + s.Name + "/receiver"
+	s.after = append(s.after, b.step(Step{
+		ID: id + "/stop", Action: StopReceiver{Server: s.Name}, Change: Modify, Impact: Safe, Host: s.Receiver.Host,
+		Because: []Reason{because("refuses-named", "the receiver of "+s.Name+" was started before the configuration named this server, and refuses it since "+Moment(r.Problem.Since), at)},
+		Effect:  "nothing is lost: it receives nothing; what is in its spool stays", After: s.after,
+		Requires: []Condition{{Code: NeedReceiver, Text: "the receiver of " + s.Name + " runs"}},
+	}))
+	s.after = append(s.after, b.step(Step{
+		ID: id, Action: StartReceiver{Server: s.Name}, Change: Add, Impact: Safe, Host: s.Receiver.Host,
+		Because: []Reason{because("no-receiver", "it receives from the server that the configuration names only when it is started anew", at)},
 		Effect:  b.receiverEffect(s), After: s.after,
 		Requires: []Condition{{Code: NeedSlotPresent, Text: "the slot " + s.Slot.Name + " exists and is not lost"}, {Code: NeedNoReceiver, Text: "no receiver of " + s.Name + " runs"}},
 	}))
@@ -96,7 +127,13 @@ func (b *builder) receiverHealth(s *server, r state.Receiver) {
 	at := rangeOf(s.Where.Of("receiver"))
 	if r.Problem != nil {
 		hint := r.Problem.Hint
-		if r.Problem.Code == state.CodeIdentity { // the plan came so far because the configuration accepts this server
+		switch {
+		case r.Problem.Code != state.CodeIdentity:
+		case b.refusesNamed(s, r) && r.Agent:
+			hint = "the agent read the configuration before it named this server: systemctl reload pgkeep-agent"
+		case b.refusesNamed(s, r):
+			hint = "the configuration names this server and the receiver was started before it did: apply this plan, which starts it anew"
+		default: // the plan came so far because the configuration accepts this server
 			hint = fmt.Sprintf("the configuration accepts this server and the receiver was started before it did: pgkeep receiver stop %s && pgkeep apply", s.Name)
 		}
 		b.finding(Finding{
