@@ -140,9 +140,6 @@ func (u *uploader) reopen() {
 // do puts one job into the archive and counts it.
 func (u *uploader) do(ctx context.Context, c Cluster, j job) error {
 	reached, err := u.put(ctx, c, j)
-	if errors.Is(err, os.ErrNotExist) {
-		err = nil // set aside meanwhile: the line of history left before it
-	}
 	if err != nil {
 		return err
 	}
@@ -156,6 +153,8 @@ func (u *uploader) do(ctx context.Context, c Cluster, j job) error {
 	return nil
 }
 
+// put gives how far the archive reaches by it. A segment that is no longer in the spool was set aside meanwhile, because
+// the line of history left before it; that an archive misses something is never taken for that.
 func (u *uploader) put(ctx context.Context, c Cluster, j job) (wal.LSN, error) {
 	z := u.s.cluster.SegmentSize
 	switch {
@@ -176,6 +175,9 @@ func (u *uploader) put(ctx context.Context, c Cluster, j job) (wal.LSN, error) {
 		return j.ended.upTo, nil
 	}
 	f, err := u.s.spool.OpenSegment(j.segment)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
 	if err != nil {
 		return 0, err
 	}
