@@ -26,6 +26,7 @@ type memoryArchive struct {
 	fail      error    // every call gives it
 	hang      chan struct{}
 	ids       []string
+	during    func() // called while a segment is put
 }
 
 func newMemoryArchive(z wal.SegmentSize) *memoryArchive {
@@ -92,6 +93,9 @@ func (m *memoryArchive) PutSegment(ctx context.Context, seg wal.Segment, sum wal
 		return err
 	}
 	content := read(plain, m.z.Bytes())
+	if m.during != nil {
+		m.during()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if have, ok := m.whole[seg]; ok && !bytes.Equal(have, content) {

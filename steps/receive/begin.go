@@ -153,7 +153,7 @@ func (s *session) goBack(p spool.Position, at wal.LSN, to wal.Timeline) error {
 	if err != nil {
 		return err
 	}
-	s.tail.back(at)
+	s.tail.back(p.Timeline, at)
 	s.o.Log.Warn("the promoted server did not have the end of the WAL that was received; it is kept under diverged",
 		"server", s.o.Server, "timeline", p.Timeline, "received", p.Durable, "switch", at, "new_timeline", to, "files", aside)
 	return nil

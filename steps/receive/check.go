@@ -51,10 +51,10 @@ func (s *session) loadWork() error {
 func (s *session) loadTail() {
 	p := s.spool.Position()
 	if z := s.cluster.SegmentSize; z.Offset(p.Durable) != 0 && p.Proven > z.Floor(p.Durable) {
-		s.tail.set(z.SegmentAt(p.Timeline, p.Durable), p.Proven)
+		s.tail.set(p.Timeline, z.SegmentAt(p.Timeline, p.Durable), p.Proven)
 		return
 	}
-	s.tail.set(wal.Segment{}, p.Proven)
+	s.tail.set(p.Timeline, wal.Segment{}, p.Proven)
 }
 
 // found hands what came into the spool to the checker.

@@ -203,14 +203,14 @@ func TestFlowInTime(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			st := &script{messages: []timed{in(0, data(mib, 300)), in(time.Millisecond, ask(mib+300))}}
 			f := scripted(t, st, func(o *Options) { o.Acknowledge = Repository })
-			go func() { time.Sleep(200 * time.Millisecond); f.s.tail.reached(0, mib+300) }()
+			go func() { time.Sleep(200 * time.Millisecond); f.s.tail.reached(0, 1, mib+300) }()
 			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 			defer cancel()
 			_ = f.run(ctx)
 			if last := st.sent[len(st.sent)-1]; last.Flushed != mib+300 {
 				t.Errorf("sent %+v", st.sent)
 			}
-			if seg, _, demanded := f.s.tail.get(); demanded != mib+300 {
+			if _, seg, _, demanded := f.s.tail.get(); demanded != mib+300 {
 				t.Errorf("of %v only %s was asked to be pushed at once", seg, demanded)
 			}
 		})

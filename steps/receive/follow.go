@@ -173,7 +173,7 @@ func (f *flow) sync(now time.Time) error {
 	if seg != f.segmentNow {
 		f.segmentNow, f.segmentAt = seg, now
 	}
-	f.s.tail.set(seg, f.w.Flushed())
+	f.s.tail.set(f.timeline, seg, f.w.Flushed())
 	f.s.report.update(func(r *state.Receiver) {
 		r.Written, r.Flushed, r.ServerEnd = f.w.Written(), f.w.Flushed(), f.serverEnd
 		if f.serverEnd > 0 && f.w.Flushed() >= f.serverEnd {
@@ -280,7 +280,7 @@ func (f *flow) end(err error) error {
 	if z := f.s.cluster.SegmentSize; z.Offset(end.Switch) != 0 {
 		f.s.found(job{ended: &ended{segment: z.SegmentAt(f.timeline, end.Switch), upTo: end.Switch}})
 	}
-	f.s.tail.set(wal.Segment{}, end.Switch)
+	f.s.tail.set(f.timeline, wal.Segment{}, end.Switch)
 	return err
 }
 

@@ -17,6 +17,14 @@ type job struct {
 	sum     wal.Summary // of segment, once it was checked
 }
 
+// timeline is that of the WAL that the archives hold once the job is done; zero: it brings none.
+func (j job) timeline() wal.Timeline {
+	if j.ended != nil {
+		return j.ended.segment.Timeline
+	}
+	return j.segment.Timeline
+}
+
 // ended is the last, unfinished segment of a timeline that was left.
 type ended struct {
 	segment wal.Segment
@@ -97,25 +105,30 @@ func (q *queue) done(i int) []job {
 // tail is the unfinished segment, and how far each archive reaches.
 type tail struct {
 	mu       sync.Mutex
+	timeline wal.Timeline
 	segment  wal.Segment
-	upTo     wal.LSN   // durable in the spool
-	demanded wal.LSN   // to be pushed at once up to here
-	archived []wal.LSN // by archive
+	upTo     wal.LSN                  // durable in the spool
+	demanded wal.LSN                  // to be pushed at once up to here
+	archived []wal.LSN                // by archive
+	left     map[wal.Timeline]wal.LSN // where the line of history left a timeline of which we held more
 }
 
-func newTail(archives int) *tail { return &tail{archived: make([]wal.LSN, archives)} }
+func newTail(archives int) *tail {
+	return &tail{archived: make([]wal.LSN, archives), left: map[wal.Timeline]wal.LSN{}}
+}
 
 // set moves the tail; zero segment: there is no unfinished segment now.
-func (t *tail) set(seg wal.Segment, upTo wal.LSN) {
+func (t *tail) set(tli wal.Timeline, seg wal.Segment, upTo wal.LSN) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.segment, t.upTo = seg, upTo
+	t.timeline, t.segment, t.upTo = tli, seg, upTo
 }
 
-func (t *tail) get() (seg wal.Segment, upTo, demanded wal.LSN) {
+// get gives the unfinished segment, and up to where it is durable and demanded.
+func (t *tail) get() (tli wal.Timeline, seg wal.Segment, upTo, demanded wal.LSN) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.segment, t.upTo, t.demanded
+	return t.timeline, t.segment, t.upTo, t.demanded
 }
 
 // demand asks for a push at once of all that is durable.
@@ -125,21 +138,28 @@ func (t *tail) demand() {
 	t.demanded = t.upTo
 }
 
-// reached says that archive i holds everything up to l.
-func (t *tail) reached(i int, l wal.LSN) {
+// reached says that archive i holds everything up to l of timeline tli. What lies behind the point where the line of
+// history left it counts for nothing: an upload may end long after back.
+func (t *tail) reached(i int, tli wal.Timeline, l wal.LSN) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	for left, at := range t.left {
+		if tli <= left {
+			l = min(l, at)
+		}
+	}
 	t.archived[i] = max(t.archived[i], l)
 }
 
-// back says that positions after l are of no worth: the line of history left there.
-func (t *tail) back(l wal.LSN) {
+// back says that positions of timeline tli after l are of no worth: the line of history left there.
+func (t *tail) back(tli wal.Timeline, l wal.LSN) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.left[tli] = l
 	for i := range t.archived {
 		t.archived[i] = min(t.archived[i], l)
 	}
-	t.segment, t.upTo, t.demanded = wal.Segment{}, 0, 0
+	t.timeline, t.segment, t.upTo, t.demanded = tli, wal.Segment{}, 0, 0
 }
 
 // held gives the position that at least quorum archives hold.

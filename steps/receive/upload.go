@@ -87,10 +87,10 @@ func (u *uploader) once(ctx context.Context) (last bool, err error) {
 
 // rest pushes the unfinished segment when it is time, writes indexes when it is, and otherwise waits.
 func (u *uploader) rest(ctx context.Context, c Cluster, last bool) (bool, error) {
-	seg, upTo, demanded := u.s.tail.get()
+	tli, seg, upTo, demanded := u.s.tail.get()
 	settled := u.s.queue.settled(u.index) // asked after the tail: what completed before it is then in the queue
 	if settled && (seg == wal.Segment{} || upTo == seg.Start(u.s.cluster.SegmentSize)) {
-		u.s.tail.reached(u.index, upTo)
+		u.s.tail.reached(u.index, tli, upTo)
 	}
 	wait := u.untilPush(time.Now(), seg, upTo, demanded, last)
 	if wait <= 0 {
@@ -100,7 +100,7 @@ func (u *uploader) rest(ctx context.Context, c Cluster, last bool) (bool, error)
 		wait = u.s.pushEvery()
 	}
 	if settled && seg == u.pushedSeg {
-		u.s.tail.reached(u.index, u.pushed)
+		u.s.tail.reached(u.index, tli, min(u.pushed, upTo))
 	}
 	u.s.report.archived(u.s.tail)
 	u.writeIndexes(ctx, c, last)
@@ -143,7 +143,7 @@ func (u *uploader) do(ctx context.Context, c Cluster, j job) error {
 	if err != nil {
 		return err
 	}
-	u.s.tail.reached(u.index, reached)
+	u.s.tail.reached(u.index, j.timeline(), reached)
 	u.s.report.archived(u.s.tail)
 	for _, done := range u.s.queue.done(u.index) {
 		if err := u.s.retire(done); err != nil {

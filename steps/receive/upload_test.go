@@ -52,3 +52,25 @@ func TestASegmentThatWasSetAsideIsPassedOver(t *testing.T) {
 		t.Errorf("held up to %s, %v", u.s.tail.held(1), err)
 	}
 }
+
+func TestWhatThePromotedServerNeverHadCountsForNothing(t *testing.T) {
+	tl := newTail(1)
+	tl.reached(0, 1, 9000)
+	tl.back(1, 5000)
+	tl.reached(0, 1, 9000) // an upload that began before
+	if held := tl.held(1); held != 5000 {
+		t.Errorf("after going back to 5000 the archive counts up to %s", held)
+	}
+	tl.reached(0, 2, 6000)
+	tl.reached(0, 1, 9000)
+	if held := tl.held(1); held != 6000 {
+		t.Errorf("of the new timeline it holds up to 6000, and counts up to %s", held)
+	}
+
+	a := newMemoryArchive(mib)
+	u, j := oneSegment(t, a)
+	a.during = func() { u.s.tail.back(1, mib+100) }
+	if err := u.do(t.Context(), a, j); err != nil || u.s.tail.held(1) != mib+100 {
+		t.Errorf("a put that went on meanwhile counts up to %s, %v", u.s.tail.held(1), err)
+	}
+}
