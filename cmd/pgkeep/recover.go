@@ -79,7 +79,7 @@ func (o *recoverFlags) flags(c *cobra.Command) {
 	f.StringVar(&o.text.WAL, "wal", "", "fetch WAL when PostgreSQL asks (default), or copy it beforehand")
 	f.StringVar(&o.text.WALWait, "wal-wait", "", "how long a repository that does not answer is retried (10m)")
 	f.StringVar(&o.backup, "backup", "", "id of the backup to start from; chosen without it")
-	f.BoolVar(&o.acceptLoss, "accept-loss", false, "with --latest: also where the receiver's machine cannot be asked for its last WAL")
+	f.BoolVar(&o.acceptLoss, "accept-loss", false, "with --latest: also where the last WAL cannot be had: its receiver cannot be asked, or falls short")
 	f.BoolVar(&o.preview, "preview", false, "only show how it would go")
 	f.BoolVarP(&o.agree.yes, "yes", "y", false, "do not ask")
 }
@@ -100,7 +100,9 @@ func (a *app) recover(c *cobra.Command, name string, o recoverFlags) error {
 		return err
 	}
 	if !o.preview {
-		a.pushFirst(c.Context(), spec, r)
+		if err := a.pushFirst(c.Context(), spec, r, o.acceptLoss); err != nil {
+			return err
+		}
 	}
 	looks := observe.Options{Now: a.now(), Env: a.env, Recoveries: []hclspec.Recovery{r}}
 	seen := observe.World(c.Context(), spec, looks)

@@ -29,7 +29,10 @@ func TestServer(t *testing.T) {
 		Dir:           "testdata/server",
 		WorkdirRoot:   root,
 		UpdateScripts: os.Getenv("PGKEEP_UPDATE") != "",
-		Cmds:          map[string]func(*testscript.TestScript, bool, []string){"exit": exitWith},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exit": exitWith,
+			"sql":  func(_ *testscript.TestScript, _ bool, args []string) { s.Exec(t, strings.Join(args, " ")) },
+		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("PGKEEP_VAR_conninfo", s.Conninfo()+" password=hunter2")
 			e.Setenv("PGKEEP_VAR_work", e.WorkDir)

@@ -145,10 +145,10 @@ func (j *journey) targets() []target {
 }
 
 // recover carries out one recovery of the configuration and asks the server that starts from it what it knows.
-func (j *journey) recover(t *testing.T, x target) {
+func (j *journey) recover(t *testing.T, x target, flags ...string) {
 	t.Helper()
 	j.site.configure(t, j.hcl+fmt.Sprintf(recoveryHCL, x.name, x.hcl, owner(), j.pg.Bin))
-	out := j.site.run(t, "recover", x.name, "--yes")
+	out := j.site.run(t, append([]string{"recover", x.name, "--yes"}, flags...)...)
 	j.prove(t, filepath.Join(j.site.dir, x.name), backupIn(t, out), x.want)
 }
 
@@ -187,7 +187,7 @@ func (j *journey) receiverKilled(t *testing.T) {
 	x := target{"after_a_kill", "latest = true", 70}
 	j.site.configure(t, j.hcl+fmt.Sprintf(recoveryHCL, x.name, x.hcl, owner(), j.pg.Bin))
 	says(t, j.site.run(t, "plan", "--recover="+x.name), "is in its spool and not archived yet; pgkeep recover pushes it first")
-	j.recover(t, x)
+	j.recover(t, x, "--accept-loss") // of what the server may have written on by itself since
 	says(t, j.site.run(t, "apply", "--auto-approve"), "start-receiver")
 }
 
