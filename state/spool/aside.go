@@ -165,6 +165,27 @@ func (s *Spool) GoBack(t wal.Timeline, at wal.LSN) ([]string, error) {
 	return aside, problem("put divergent segments aside", errors.Join(syncDir(s.divergedDir()), syncDir(s.dir)))
 }
 
+// Left gives the newest timeline of which GoBack gave up WAL; zero: none. What it puts aside stays, so that this is known
+// after a restart too.
+func (s *Spool) Left() (wal.Timeline, error) {
+	files, err := names(s.divergedDir())
+	if err != nil {
+		return 0, problem("list diverged segments", err)
+	}
+	var newest wal.Timeline
+	for _, n := range files {
+		base, _ := splitName(n)
+		if !strings.HasSuffix(base, aheadSuffix) {
+			continue
+		}
+		seg, err := wal.ParseSegmentName(strings.TrimSuffix(base, aheadSuffix), s.o.SegmentSize)
+		if err == nil {
+			newest = max(newest, seg.Timeline)
+		}
+	}
+	return newest, nil
+}
+
 func (s *Spool) goBack(seg wal.Segment, at wal.LSN) (string, error) {
 	z := s.o.SegmentSize
 	done, complete := s.files.complete[seg]

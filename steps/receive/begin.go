@@ -36,22 +36,70 @@ func (s *session) whereToBegin(ctx context.Context, conn connection, sys postgre
 	if err != nil {
 		return begin{}, err
 	}
-	if p.Timeline == 0 {
-		return s.beginAtSlot(slot, sys, line), nil
-	}
-	if err := s.stayOnLine(p, sys, line); err != nil {
-		return begin{}, err
+	if p.Timeline != 0 {
+		s.start.held = true
+		if err := s.stayOnLine(p, sys, line); err != nil {
+			return begin{}, err
+		}
 	}
 	if next != nil && next.timeline > p.Timeline {
 		next.durable = next.from
 		return *next, nil
 	}
+	b, left, err := s.beginWhereLeft(line)
+	if left || err != nil {
+		return b, err
+	}
 	p = s.spool.Position()
+	if p.Timeline == 0 {
+		return s.beginAtSlot(slot, sys, line)
+	}
 	return begin{timeline: p.Timeline, from: p.Resume, durable: p.Durable}, nil
 }
 
-// beginAtSlot begins at the segment that the slot keeps; before it nothing was ever ours, so nothing is lost.
-func (s *session) beginAtSlot(slot *state.Slot, sys postgres.System, line wal.History) begin {
+// beginWhereLeft begins with the timeline that follows the one which GoBack left, at the segment that holds the switch,
+// where the spool has nothing that reaches up to there: what lay before was archived and removed, or is still on its way.
+func (s *session) beginWhereLeft(line wal.History) (b begin, left bool, err error) {
+	t, err := s.spool.Left()
+	p := s.spool.Position()
+	if err != nil || t == 0 || p.Timeline > t {
+		return b, false, err
+	}
+	for i, parent := range line.Parents {
+		if parent.Timeline != t {
+			continue
+		}
+		from := s.cluster.SegmentSize.Floor(parent.Switch)
+		if p.Timeline == t && p.Durable >= from {
+			return b, false, nil
+		}
+		next := line.Timeline
+		if i+1 < len(line.Parents) {
+			next = line.Parents[i+1].Timeline
+		}
+		return begin{timeline: next, from: from, durable: from}, true, nil
+	}
+	if p.Timeline != 0 {
+		return b, false, nil
+	}
+	return b, false, &state.Error{
+		Code: state.CodeIdentity,
+		Text: fmt.Sprintf("timeline %d of the server does not descend from timeline %d, whose end is under diverged", line.Timeline, t),
+		Hint: "let the conninfo lead to the promoted server",
+	}
+}
+
+// beginAtSlot begins at the segment that the slot keeps, when neither the spool nor any archive ever held WAL of this
+// cluster: before it nothing was ever ours, so nothing is lost.
+func (s *session) beginAtSlot(slot *state.Slot, sys postgres.System, line wal.History) (begin, error) {
+	if s.start.held || !s.start.asked {
+		s.start.tried = false
+		return begin{}, &state.Error{
+			Code: state.CodeIO,
+			Text: fmt.Sprintf("the spool %s held WAL and now holds none: that is no first start; the repositories are asked where to go on", s.spool.Dir()),
+			Hint: "look at what is under quarantine and diverged in the spool",
+		}
+	}
 	at := slot.RestartLSN
 	if at == 0 {
 		at = sys.FlushLSN
@@ -61,7 +109,7 @@ func (s *session) beginAtSlot(slot *state.Slot, sys postgres.System, line wal.Hi
 		t = line.TimelineAt(at)
 	}
 	from := s.cluster.SegmentSize.Floor(at)
-	return begin{timeline: t, from: from, durable: from}
+	return begin{timeline: t, from: from, durable: from}, nil
 }
 
 // keepHistories fetches the histories of the server's timeline and of those before it, keeps them, and hands new ones to
@@ -154,6 +202,7 @@ func (s *session) goBack(p spool.Position, at wal.LSN, to wal.Timeline) error {
 		return err
 	}
 	s.tail.back(p.Timeline, at)
+	s.start.asked = false // what the archives said before is of the line that was left
 	s.o.Log.Warn("the promoted server did not have the end of the WAL that was received; it is kept under diverged",
 		"server", s.o.Server, "timeline", p.Timeline, "received", p.Durable, "switch", at, "new_timeline", to, "files", aside)
 	return nil
@@ -231,7 +280,7 @@ func (s *session) askArchives(ctx context.Context, limit time.Duration) error {
 	}
 	p := s.spool.Position()
 	n := best.newest
-	if !n.Empty() && (n.Timeline > p.Timeline || n.Timeline == p.Timeline && n.To > p.Durable) {
+	if !n.Empty() && !s.tail.leaves(n.Timeline, n.To) && (n.Timeline > p.Timeline || n.Timeline == p.Timeline && n.To > p.Durable) {
 		if err := s.seed(ctx, best); err != nil {
 			return err
 		}

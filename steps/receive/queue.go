@@ -162,6 +162,14 @@ func (t *tail) back(tli wal.Timeline, l wal.LSN) {
 	t.timeline, t.segment, t.upTo, t.demanded = tli, wal.Segment{}, 0, 0
 }
 
+// leaves tells whether position l of timeline tli lies behind the point where the line of history left it.
+func (t *tail) leaves(tli wal.Timeline, l wal.LSN) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	at, left := t.left[tli]
+	return left && l > at
+}
+
 // held gives the position that at least quorum archives hold.
 func (t *tail) held(quorum int) wal.LSN {
 	t.mu.Lock()

@@ -38,6 +38,7 @@ type session struct {
 type startState struct {
 	tried    bool   // the archives were asked how far they reach
 	asked    bool   // and every one has answered
+	held     bool   // the spool has held WAL
 	lastPID  int    // of our latest walsender
 	noSwitch bool   // the role may not
 	gone     *begin // the server said that it no longer has WAL from there

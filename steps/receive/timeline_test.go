@@ -110,6 +110,54 @@ func TestGoesBackWhereThePromotedServerHadLess(t *testing.T) {
 	}
 }
 
+// TestGoesBackFurtherThanTheSpoolReaches has the receiver ahead by more segments than the spool keeps, and a slot on the
+// promoted server that keeps only what came long after the switch.
+func TestGoesBackFurtherThanTheSpoolReaches(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, pgtest.Options{SegmentMB: 1})
+	r := newRig(t, s, mib, 1)
+	stop := r.start()
+	standby := s.Standby(t, standbyOptions())
+	busy(t, s, "in_common")
+	standby.AwaitReplay(t, s)
+	standby.Stop(t, "fast")
+	for i := range 4 {
+		busy(t, s, fmt.Sprintf("only_here_%d", i))
+	}
+	s.Exec(t, "select pg_switch_wal()")
+	busy(t, s, "only_here")
+	r.awaitArchived(flushed(t, s))
+	await(t, "the spool has let it go", func() bool { return len(r.look().Spool.Pending) == 0 })
+	s.Stop(t, "immediate")
+	standby.StartAgain(t)
+	standby.Promote(t)
+	for i := range 3 {
+		busy(t, standby, fmt.Sprintf("before_the_slot_%d", i))
+	}
+	standby.Exec(t, "select pg_switch_wal()")
+	standby.Exec(t, "checkpoint")
+	r.leadTo(standby)
+	busy(t, standby, "after")
+	end := flushed(t, standby)
+	a := r.archives[0]
+	await(t, "the new timeline is archived", func() bool { return a.end().Timeline == 2 && a.end().To >= end })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	r.compare(s, standby)
+	h, err := wal.ParseHistory(2, a.histories[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := wal.SegmentSize(mib).SegmentAt(2, h.Parents[0].Switch)
+	if _, have := a.whole[first]; !have {
+		t.Errorf("the segment of the switch at %s is not archived of timeline 2, and nothing tells of a gap: %v", h.Parents[0].Switch, a.order)
+	}
+	if len(a.gaps) > 0 {
+		t.Errorf("gaps: %+v", a.gaps)
+	}
+}
+
 func TestRefusesAForkOnTheSameTimeline(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, pgtest.Options{SegmentMB: 1})
