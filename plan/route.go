@@ -353,16 +353,12 @@ func (a *archive) endOf(x line) wal.LSN {
 }
 
 // spoolRefusal refuses `latest` when the receiver's machine could not be asked for what it holds beyond the archive,
-// and nobody accepted that loss.
+// or is not known because no configuration names the server, and nobody accepted that loss.
 func (b *builder) spoolRefusal(rec hclspec.Recovery, homes []*home) *refusal {
 	spec := b.serverNamed(rec.Server)
 	sp, ok := b.seen.Spools[rec.Server]
-	if !rec.Target.Latest || spec == nil || b.opt.AcceptLoss || ok && (sp.Unknown == nil || sp.Unknown.Code == state.CodeAbsent) {
+	if !rec.Target.Latest || b.opt.AcceptLoss || ok && (sp.Unknown == nil || sp.Unknown.Code == state.CodeAbsent) {
 		return nil
-	}
-	where := spec.Receiver.Host
-	if where == "" {
-		where = "this machine"
 	}
 	var end wal.LSN
 	var at time.Time
@@ -370,6 +366,17 @@ func (b *builder) spoolRefusal(rec hclspec.Recovery, homes []*home) *refusal {
 		if l := h.archive.endOf(h.archive.current); l > end {
 			end, at = l, h.archive.lastCommit(l)
 		}
+	}
+	if spec == nil {
+		return &refusal{
+			state.CodeTarget,
+			fmt.Sprintf("no configuration says where the receiver of %s ran, so it could not be asked for WAL after %s (%s), the last that is archived", rec.Server, end, Moment(at)),
+			"recover where the configuration is, or accept the loss of what comes after with --accept-loss",
+		}
+	}
+	where := spec.Receiver.Host
+	if where == "" {
+		where = "this machine"
 	}
 	return &refusal{
 		state.CodeTarget,
