@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pgkeep/pgkeep/state/wal"
 )
 
@@ -41,10 +43,13 @@ func (s *Spool) settle() error {
 	return nil
 }
 
-// settlePartial cuts a partial back to its last whole record and makes the rest durable.
+// settlePartial cuts a partial back to its last whole record and makes the rest durable, as a copy in a new file: where
+// an fsync failed before the restart, the kernel takes the pages for clean although they are not on disk, and another
+// fsync of the same file succeeds. A full disk, which has no room for a copy, must not keep the repositories from
+// emptying the spool: then the file itself is cut and fsynced.
 func (s *Spool) settlePartial(v *inventory, seg wal.Segment) (extent, error) {
 	path := s.path(seg, partialSuffix)
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return extent{}, err
 	}
@@ -53,7 +58,12 @@ func (s *Spool) settlePartial(v *inventory, seg wal.Segment) (extent, error) {
 	if err != nil {
 		return extent{}, err
 	}
-	if err := f.Truncate(int64(x.valid - seg.Start(s.o.SegmentSize))); err != nil {
+	n := int64(x.valid - seg.Start(s.o.SegmentSize))
+	err = s.install(path, io.NewSectionReader(f, 0, n), n)
+	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		return x, err
+	}
+	if err := f.Truncate(n); err != nil {
 		return extent{}, err
 	}
 	return x, f.Sync()

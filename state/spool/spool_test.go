@@ -120,6 +120,38 @@ func (s sample) holds(t testing.TB, sp *Spool, upTo wal.LSN) {
 func TestSpool(t *testing.T) {
 	s := wantWAL(t)
 
+	t.Run("trusts no file of an earlier process to be on disk", func(t *testing.T) {
+		dir := t.TempDir()
+		sp := s.open(t, dir, Limit{Percent: 100})
+		s.feed(t, sp, s.start()+300_000)
+		path := sp.path(s.first, partialSuffix)
+		before, err := os.Open(path) // held open, so that its inode is not used again
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer before.Close()
+		was, err := before.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sp.Close(); err != nil {
+			t.Fatal(err)
+		}
+		sp = s.open(t, dir, Limit{Percent: 100})
+		defer sp.Close()
+		is, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if os.SameFile(was, is) {
+			t.Error("the unfinished segment is the same file: where its fsync failed before, it never reaches the disk")
+		}
+		s.holds(t, sp, sp.Position().Durable)
+		if p := sp.Position(); p.Durable == s.start() {
+			t.Errorf("nothing is left of it: %+v", p)
+		}
+	})
+
 	t.Run("keeps what it is fed and goes on", func(t *testing.T) {
 		dir := t.TempDir()
 		sp := s.open(t, dir, Limit{Percent: 100})
