@@ -61,6 +61,10 @@ func synchronousRecoversEverything(t *testing.T, version int) {
 
 	told := acknowledgedUnderLoad(t, pg, func() {
 		receiver := j.receiver(t).PID
+		if err := syscall.Kill(receiver, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(300 * time.Millisecond) // how long it hangs is the fault: commits that do not wait for it are lost
 		pg.Kill9(t)
 		if err := syscall.Kill(receiver, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
