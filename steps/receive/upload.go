@@ -94,7 +94,7 @@ func (u *uploader) rest(ctx context.Context, c Cluster, last bool) (bool, error)
 	}
 	wait := u.untilPush(time.Now(), seg, upTo, demanded, last)
 	if wait <= 0 {
-		if err := u.push(ctx, c, seg, upTo); err != nil {
+		if _, err := u.push(ctx, c, seg, upTo); err != nil {
 			return false, err
 		}
 		wait = u.s.pushEvery()
@@ -167,8 +167,9 @@ func (u *uploader) put(ctx context.Context, c Cluster, j job) (wal.LSN, error) {
 	case j.gap != nil:
 		return 0, u.named("record gap "+j.gap.Range.String(), c.RecordGap(ctx, *j.gap))
 	case j.ended != nil:
-		if err := u.push(ctx, c, j.ended.segment, j.ended.upTo); err != nil {
-			return 0, err
+		pushed, err := u.push(ctx, c, j.ended.segment, j.ended.upTo)
+		if !pushed {
+			return 0, err // it is not in the spool any more, and nobody says that the archive has it
 		}
 		u.unindexed[j.ended.segment.Timeline] = true
 		u.writeIndexes(ctx, c, true)
@@ -219,22 +220,23 @@ func (s *session) pushEvery() time.Duration {
 	return s.o.PushEvery * time.Duration(max(1, s.cluster.SegmentSize/maxPushSegment))
 }
 
-func (u *uploader) push(ctx context.Context, c Cluster, seg wal.Segment, upTo wal.LSN) error {
+// push puts the beginning of an unfinished segment; false without an error: the spool has it no longer as such.
+func (u *uploader) push(ctx context.Context, c Cluster, seg wal.Segment, upTo wal.LSN) (bool, error) {
 	f, err := u.s.spool.OpenPartial(seg)
 	if errors.Is(err, os.ErrNotExist) {
 		u.pushedAt = time.Now() // completed meanwhile: it comes through the queue, and only then is it held
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer f.Close()
 	name := fmt.Sprintf("push segment %s up to %s", seg.Name(u.s.cluster.SegmentSize), upTo)
 	if err := u.named(name, c.PutPartial(ctx, seg, upTo, f)); err != nil {
-		return errors.Join(err, errPush)
+		return false, errors.Join(err, errPush)
 	}
 	u.pushedSeg, u.pushed, u.pushedAt = seg, upTo, time.Now()
-	return nil
+	return true, nil
 }
 
 // writeIndexes brings the archive's index up to date: hourly, at a timeline's end, and when the receiver stops. An index

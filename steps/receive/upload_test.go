@@ -74,3 +74,12 @@ func TestWhatThePromotedServerNeverHadCountsForNothing(t *testing.T) {
 		t.Errorf("a put that went on meanwhile counts up to %s, %v", u.s.tail.held(1), err)
 	}
 }
+
+func TestAnEndedSegmentThatIsAbsentCountsForNothing(t *testing.T) {
+	a := newMemoryArchive(mib)
+	u, _ := oneSegment(t, a)
+	j := job{ended: &ended{segment: wal.SegmentSize(mib).SegmentAt(1, 2*mib), upTo: 2*mib + 500}}
+	if err := u.do(t.Context(), a, j); err != nil || u.s.tail.held(1) != 0 {
+		t.Errorf("nothing was pushed, and the archive counts up to %s, %v", u.s.tail.held(1), err)
+	}
+}
