@@ -95,7 +95,7 @@ func (b *builder) lostSlot(s *server, slot *state.Slot) bool {
 	_, end, _ := b.durable(s)
 	effect := "the server keeps WAL again from now on"
 	if end != 0 {
-		effect += fmt.Sprintf("; WAL between our %s and what the server still has cannot be had: if there is such a stretch, it is recorded as a gap and a new backup is taken", end)
+		effect += fmt.Sprintf("; WAL between our %s and what the server still has cannot be had: if there is such a stretch, which shows when the receiver starts, it is recorded as a gap, and the look after this plan takes a new backup", end)
 	}
 	b.finding(Finding{Severity: Error, Code: state.CodeSlotLost, Subject: s.Address, Text: text, Hint: "apply the plan; raise max_slot_wal_keep_size", Range: rangeOf(s.Where.Of("slot.name"))})
 	s.after = append(s.after, b.step(Step{

@@ -50,7 +50,8 @@ whatever else was done. Ctrl-C ends tidily: no further step begins. A second Ctr
 			if err != nil {
 				return err
 			}
-			return a.carryOut(c.Context(), spec, order{plan: p, consent: agree, parallel: parallel})
+			o := order{plan: p, consent: agree, parallel: parallel}
+			return a.again(c.Context(), spec, o, a.carryOut(c.Context(), spec, o))
 		},
 	}
 	agree.flags(c)
