@@ -24,6 +24,11 @@ func (c *checker) heal(ctx context.Context, seg wal.Segment) error {
 			if passed || err != nil {
 				return err
 			}
+		case c.leftBehind(seg, err):
+			c.s.o.Log.Warn("a damaged segment is not fetched again: the line of history left its timeline before its end",
+				"server", c.s.o.Server, "segment", seg.Name(c.s.cluster.SegmentSize), "error", err)
+			c.s.report.solved(aboutCheck)
+			return c.s.spool.GiveUp(seg)
 		case state.CodeOf(err) == state.CodeGap:
 			return c.lose(seg)
 		default:
@@ -33,6 +38,14 @@ func (c *checker) heal(ctx context.Context, seg wal.Segment) error {
 			return err
 		}
 	}
+}
+
+// leftBehind tells whether the server's line of history left the timeline before the segment's end, so that nobody can
+// give it whole, and nobody needs it: what lies before the switch comes again with the stream, as an unfinished segment.
+func (c *checker) leftBehind(seg wal.Segment, err error) bool {
+	end := seg.End(c.s.cluster.SegmentSize)
+	var left *postgres.EndOfTimeline
+	return errors.As(err, &left) && left.Switch < end || state.CodeOf(err) == state.CodeGap && c.s.tail.leaves(seg.Timeline, end)
 }
 
 func (c *checker) fetch(ctx context.Context, seg wal.Segment) (same bool, err error) {

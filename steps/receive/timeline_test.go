@@ -1,7 +1,10 @@
 package receive
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -155,6 +158,62 @@ func TestGoesBackFurtherThanTheSpoolReaches(t *testing.T) {
 	}
 	if len(a.gaps) > 0 {
 		t.Errorf("gaps: %+v", a.gaps)
+	}
+}
+
+// TestLeavesADamagedSegmentBehind has a segment in quarantine that the promoted server's timeline left in its middle.
+func TestLeavesADamagedSegmentBehind(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, pgtest.Options{SegmentMB: 1})
+	r := newRig(t, s, mib, 1)
+	stop := r.start()
+	standby := s.Standby(t, standbyOptions())
+	busy(t, s, "in_common")
+	standby.AwaitReplay(t, s)
+	standby.Stop(t, "fast")
+	r.awaitArchived(flushed(t, s))
+	r.archives[0].breakWith(errors.New("away"))
+	busy(t, s, "only_here")
+	ahead := flushed(t, s)
+	await(t, "the spool has it", func() bool { return r.look().Spool.Durable >= ahead })
+	s.Stop(t, "immediate")
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	standby.StartAgain(t)
+	standby.Promote(t)
+	busy(t, standby, "after")
+	f := r.look()
+	dir := filepath.Join(f.Spool.Path, f.Spool.SystemID)
+	content, err := os.ReadFile(filepath.Join(standby.DataDir, "pg_wal", "00000002.history"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := wal.ParseHistory(2, content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := wal.SegmentSize(mib).SegmentAt(1, h.Parents[0].Switch).Name(mib)
+	if err := os.Rename(filepath.Join(dir, name), filepath.Join(dir, "quarantine", name+".open.1")); err != nil {
+		t.Fatal(err)
+	}
+	r.archives[0].breakWith(nil)
+	r.leadTo(standby)
+	stop = r.start()
+	end := flushed(t, standby)
+	await(t, "the new timeline is archived", func() bool { e := r.archives[0].end(); return e.Timeline == 2 && e.To >= end })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if f := r.look(); len(f.Spool.Quarantined) != 1 || !strings.Contains(f.Spool.Quarantined[0], ".closed") {
+		t.Errorf("quarantine holds %v", f.Spool.Quarantined)
+	}
+	if n := len(r.archives[0].gaps); n > 0 {
+		t.Errorf("%d gaps were recorded of WAL that is no part of the line of history", n)
+	}
+	z, at := wal.SegmentSize(mib), h.Parents[0].Switch
+	if n := wal.LSN(len(r.archives[0].partial[z.SegmentAt(1, at)])); z.Floor(at)+n < at {
+		t.Errorf("timeline 1 is archived up to %s, and was left at %s", z.Floor(at)+n, at)
 	}
 }
 
