@@ -93,7 +93,7 @@ func (d *due) verdict(backups []*state.Backup, now time.Time) (isDue bool, why s
 		switch b.State {
 		case state.BackupRunning, state.BackupCommitted, state.BackupDamaged, state.BackupDeleted:
 			return false, "", again
-		case state.BackupAborted, state.BackupAbandoned:
+		case state.BackupAborted, state.BackupAbandoned, state.BackupCorrupt:
 			failed++
 			newest = later(newest, began)
 		}

@@ -95,7 +95,7 @@ func (r real) repository(label string) (*hclspec.Repository, error) {
 
 // conninfo gives how to connect to a server, also to one that a `removed` block still knows.
 func (r real) conninfo(name string) (postgres.Conninfo, error) {
-	secret := hclspec.Secret{}
+	var secret hclspec.Secret
 	if s, err := r.server(name); err == nil {
 		secret = s.Conninfo
 	} else {

@@ -51,7 +51,7 @@ type WALReader struct {
 // Read gives plain bytes.
 func (w *WALReader) Read(p []byte) (int, error) {
 	n, err := w.plain.Read(p)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = w.fail(err)
 	}
 	return n, err

@@ -99,8 +99,10 @@ func (c *Cluster) survey(ctx context.Context, t wal.Timeline, z wal.SegmentSize)
 			found[l] = true
 		}
 	}
-	for l := range names {
-		found[l] = found[l] // a log without objects has no index that counts, whatever a late writer left
+	for l := range names { // a log without objects has no index that counts, whatever a late writer left
+		if _, known := found[l]; !known {
+			found[l] = false
+		}
 	}
 	views := make([]logView, 0, len(found))
 	for _, l := range slices.Sorted(maps.Keys(found)) {

@@ -39,12 +39,12 @@ func writeFolder(t testing.TB, w *FolderWriter, members []member, chunk int) []b
 		switch m.Type {
 		case Directory:
 			h.Typeflag = tar.TypeDir
+		case RegularFile:
 		case SymbolicLink:
 			h.Typeflag, h.Linkname = tar.TypeSymlink, m.Link
 		}
 		check(t, tw.WriteHeader(h))
 		check(t, w.Header(stream.Bytes()[sent:], m.Member))
-		sent = stream.Len()
 		for part := range slices.Chunk(m.data, chunk) {
 			check(t, w.Data(part))
 		}

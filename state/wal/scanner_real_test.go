@@ -236,6 +236,7 @@ func checkPoints(t *testing.T, events []wal.Event) {
 			}
 		case wal.Switch:
 			switches++
+		default:
 		}
 	}
 	if diff := cmp.Diff([]string{"point p0", "point p1", "point p2"}, names); diff != "" {

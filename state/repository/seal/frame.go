@@ -2,6 +2,7 @@ package seal
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -71,7 +72,7 @@ func (f *Framer) Note(dst, payload []byte) []byte { return appendNote(dst, f.cod
 // carries no checksum of its own.
 func CutNote(b []byte) (payload []byte, used int, err error) {
 	payload, used, err = cutNote(b)
-	if err == errShort {
+	if errors.Is(err, errShort) {
 		return nil, 0, corrupt("the note is cut short")
 	}
 	return payload, used, err

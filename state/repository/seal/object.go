@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -140,7 +141,7 @@ func digest(size int64, h hash.Hash) Digest {
 // up to MaxNote and a little.
 func ReadMeta(head []byte) (m Meta, enough bool, err error) {
 	m, _, err = readMeta(head)
-	if err == errShort {
+	if errors.Is(err, errShort) {
 		return Meta{}, false, nil
 	}
 	return m, true, err

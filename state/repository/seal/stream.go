@@ -2,6 +2,7 @@ package seal
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 
@@ -70,7 +71,7 @@ func newLZ4(level int, block lz4.BlockSize) (*lz4.Writer, error) {
 func newDecompressor(r io.Reader) (io.ReadCloser, error) {
 	buffered := bufio.NewReaderSize(r, 64<<10)
 	head, err := buffered.Peek(4)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	a, err := told(head)
