@@ -36,7 +36,7 @@ bench: build servers ## against pg_basebackup and pg_receivewal of this machine;
 	bench/run.sh
 
 torture: servers ## the long rounds: kills, torn files, full disks, retention histories
-	PGKEEP_PG=all PGKEEP_ROUNDS=60 PGKEEP_HISTORIES=10000 go test -timeout 60m -v ./steps/torture/ ./plan/
+	PGKEEP_PG=all PGKEEP_ROUNDS=60 PGKEEP_MEMORY=full PGKEEP_HISTORIES=100000 go test -timeout 60m -v ./steps/torture/ ./plan/
 
 fuzz: ## every fuzz target for a minute each
 	.ci/fuzz 60s
