@@ -132,6 +132,8 @@ func (b *builder) retain(s *server, h *home, after []string) {
 	b.sweep(s, h, r)
 	if free := r.NeedlessWAL(); len(free) > 0 {
 		b.pruneWAL(s, h, r, free, after)
+	} else if r.Stopped == "" && r.Usable > 0 && h.archive.StalePartialBytes >= staleSegments*int64(h.archive.size) {
+		b.pruneParts(s, h, r, after)
 	}
 }
 
@@ -284,6 +286,23 @@ func (r Retained) referrer(k *state.Backup) string {
 		}
 	}
 	return ""
+}
+
+// staleSegments is how many segments' worth of stale parts are a reason to prune. Every segment leaves some when it is
+// archived whole: below this, a server that writes would never be in order.
+const staleSegments = 16
+
+// pruneParts removes pushed parts of segments that are archived whole, which no range of needless WAL takes along.
+func (b *builder) pruneParts(s *server, h *home, r Retained, after []string) {
+	stale := h.archive.StalePartialBytes
+	b.step(Step{
+		ID: b.cleanID(s, "wal", h, h.archive.Cluster), Change: Destroy, Impact: Safe, Host: h.spec.Host, After: after,
+		Action: PruneWAL{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, StaleParts: stale, Clock: r.clock},
+		Because: []Reason{because("stale-parts", fmt.Sprintf("%s in %s are pushed parts of segments that are archived whole", Size(stale), h.spec.Address),
+			r.rules.Blocks[0].Where.Block)},
+		Effect:   fmt.Sprintf("no restore point is lost; frees %s", Size(stale)),
+		Requires: []Condition{{Code: NeedStillNeedless, Text: "the segment of each is archived whole"}},
+	})
 }
 
 // pruneWAL deletes the WAL of the ranges.

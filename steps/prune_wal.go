@@ -21,6 +21,7 @@ type pruneWAL struct {
 	now          func() time.Time
 	cluster      Cluster
 	ranges       []wal.Range // what is left of the plan's after the look; nil before it
+	swept        bool        // Run has removed the stale parts
 	freed        int64
 }
 
@@ -42,6 +43,9 @@ func (s *pruneWAL) open(ctx context.Context) error {
 func (s *pruneWAL) Done(ctx context.Context) (bool, error) {
 	if err := s.open(ctx); err != nil {
 		return false, err
+	}
+	if s.action.StaleParts > 0 && !s.swept {
+		return false, nil
 	}
 	going := s.ranges
 	if going == nil {
@@ -160,7 +164,7 @@ func (s *pruneWAL) Run(ctx context.Context, _ func(done, total int64)) error {
 	if err != nil {
 		return fmt.Errorf("delete WAL: %w", err)
 	}
-	s.freed = freed
+	s.freed, s.swept = freed, true
 	if _, err := s.cluster.Sweep(ctx, s.clock()); err != nil {
 		return fmt.Errorf("remove what is free: %w", err)
 	}

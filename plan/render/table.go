@@ -63,6 +63,9 @@ func details(a plan.Action) []detail {
 		}
 		return []detail{{"deletes", strings.Join(a.Backups, ", ")}}
 	case plan.PruneWAL:
+		if len(a.Ranges) == 0 {
+			return []detail{{"deletes", "unfinished parts of whole segments"}}
+		}
 		return []detail{{"deletes", ranges(a.Ranges)}}
 	case plan.RecoverTo:
 		return []detail{
