@@ -297,7 +297,7 @@ func (b *builder) pruneParts(s *server, h *home, r Retained, after []string) {
 	stale := h.archive.StalePartialBytes
 	b.step(Step{
 		ID: b.cleanID(s, "wal", h, h.archive.Cluster), Change: Destroy, Impact: Safe, Host: h.spec.Host, After: after,
-		Action: PruneWAL{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, StaleParts: stale, Clock: r.clock},
+		Action: PruneWAL{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, StaleParts: true, Clock: r.clock},
 		Because: []Reason{because("stale-parts", fmt.Sprintf("%s in %s are pushed parts of segments that are archived whole", Size(stale), h.spec.Address),
 			r.rules.Blocks[0].Where.Block)},
 		Effect:   fmt.Sprintf("no restore point is lost; frees %s", Size(stale)),

@@ -141,7 +141,7 @@ func withoutWAL(c state.Cluster, gone []wal.Range) state.Cluster {
 			left = append(left, keep)
 		}
 	}
-	c.WAL = left
+	c.WAL, c.StalePartialBytes = left, 0
 	return c
 }
 
@@ -172,7 +172,7 @@ func TestConvergence(t *testing.T) {
 	for _, path := range stories(t) {
 		t.Run(path, func(t *testing.T) {
 			s := readStory(t, path)
-			if s.opt.Recover != "" || s.opt.BackupNow != nil || s.opt.Delete != nil || s.opt.Switch != nil || s.opt.Suppose {
+			if s.opt.Recover != "" || s.opt.RecoverTo != nil || s.opt.BackupNow != nil || s.opt.Delete != nil || s.opt.Switch != nil || s.opt.Suppose {
 				t.Skip("asked for by hand, or a supposition")
 			}
 			p, _ := plan.Build(s.spec, s.seen, s.now, s.opt)

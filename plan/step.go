@@ -152,11 +152,11 @@ type (
 		Clock time.Time `json:",omitzero"`
 	}
 	// PruneWAL deletes the archived WAL of these ranges, both ends of which are segment borders, and the pushed parts of
-	// segments that are archived whole. StaleParts are the stored bytes of such parts where they alone are a reason.
+	// segments that are archived whole. StaleParts says that such parts alone are a reason.
 	PruneWAL struct {
 		Server, SystemID, Repository string
 		Ranges                       []wal.Range
-		StaleParts                   int64     `json:",omitempty"`
+		StaleParts                   bool      `json:",omitempty"`
 		Clock                        time.Time `json:",omitzero"` // as Prune's
 	}
 	// RecoverTo restores a backup and prepares PostgreSQL to recover to the target.

@@ -44,7 +44,7 @@ func (s *pruneWAL) Done(ctx context.Context) (bool, error) {
 	if err := s.open(ctx); err != nil {
 		return false, err
 	}
-	if s.action.StaleParts > 0 && !s.swept {
+	if s.action.StaleParts && !s.swept {
 		return false, nil
 	}
 	going := s.ranges
