@@ -202,6 +202,7 @@ func (s *session) goBack(p spool.Position, at wal.LSN, to wal.Timeline) error {
 		return err
 	}
 	s.tail.back(p.Timeline, at)
+	s.start.passed = nil
 	s.start.asked = false // what the archives said before is of the line that was left
 	s.o.Log.Warn("the promoted server did not have the end of the WAL that was received; it is kept under diverged",
 		"server", s.o.Server, "timeline", p.Timeline, "received", p.Durable, "switch", at, "new_timeline", to, "files", aside)
@@ -232,6 +233,7 @@ func (s *session) slot(ctx context.Context, followed bool) (*state.Slot, error) 
 	if err := s.refuseSlot(slot); err != nil {
 		return nil, err
 	}
+	s.start.slotAt = slot.RestartLSN
 	if slot.Active && slot.ActivePID != 0 && slot.ActivePID == s.start.lastPID {
 		// Our own walsender, whose connection broke without the server's noticing.
 		if err := ctl.TerminateBackend(ctx, slot.ActivePID); err != nil {

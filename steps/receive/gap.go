@@ -37,6 +37,9 @@ func (s *session) refused(b begin, err error) bool {
 // afterRefusal changes where to begin when the server has refused just that. Where the page that is to come again lies
 // in a segment that is gone, it goes on from the start of the next one; where that is gone too, it passes a gap.
 func (s *session) afterRefusal(ctx context.Context, b begin) (begin, error) {
+	if passed := s.start.passed; passed != nil && passed.timeline == b.timeline && b.durable < passed.from {
+		b = *passed // the gap is recorded; where the slot stands by now would make it longer than it is
+	}
 	gone := s.start.gone
 	if gone == nil || gone.timeline != b.timeline || gone.durable != b.durable {
 		return b, nil
@@ -82,5 +85,9 @@ func (s *session) passGap(ctx context.Context, b begin, cause error) (begin, err
 		Reason:   "the server had removed it: " + cause.Error(),
 		Recorded: time.Now().UTC(),
 	})
-	return begin{timeline: b.timeline, from: from, durable: from}, err
+	if err != nil {
+		return b, err
+	}
+	s.start.passed = &begin{timeline: b.timeline, from: from, durable: from}
+	return *s.start.passed, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/postgres"
 	"github.com/pgkeep/pgkeep/state/spool"
+	"github.com/pgkeep/pgkeep/state/wal"
 )
 
 // drainTime bounds how long the repositories are waited for once the stream has ended.
@@ -36,13 +37,15 @@ type session struct {
 
 // startState is what the stream remembers between connections.
 type startState struct {
-	tried    bool   // the archives were asked how far they reach
-	asked    bool   // and every one has answered
-	held     bool   // the spool has held WAL
-	lastPID  int    // of our latest walsender
-	noSwitch bool   // the role may not
-	gone     *begin // the server said that it no longer has WAL from there
+	tried    bool    // the archives were asked how far they reach
+	asked    bool    // and every one has answered
+	held     bool    // the spool has held WAL
+	slotAt   wal.LSN // where the slot stood when it was looked at last
+	lastPID  int     // of our latest walsender
+	noSwitch bool    // the role may not
+	gone     *begin  // the server said that it no longer has WAL from there
 	why      error
+	passed   *begin // behind the gap that was recorded last; until WAL from there has come
 }
 
 func newSession(o Options, c ClusterIdentity, sp *spool.Spool, rep *reporter) *session {
