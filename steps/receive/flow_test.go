@@ -216,6 +216,27 @@ func TestFlowInTime(t *testing.T) {
 		})
 	})
 
+	t.Run("the slot is not taken back while the repositories are behind it", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			st := &script{messages: []timed{in(0, data(mib, 300)), in(4*time.Second, data(mib+300, 100))}}
+			f := scripted(t, st, func(o *Options) { o.Acknowledge = Repository })
+			f.least = mib + 200
+			f.s.tail.reached(0, 1, mib+100)
+			go func() { time.Sleep(2 * time.Second); f.s.tail.reached(0, 1, mib+300) }()
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			_ = f.run(ctx)
+			for _, s := range st.sent {
+				if s.Flushed != 0 && s.Flushed < f.least {
+					t.Errorf("told %s, the slot stood at %s", s.Flushed, f.least)
+				}
+			}
+			if last := st.sent[len(st.sent)-1]; last.Flushed != mib+300 {
+				t.Errorf("sent %+v", st.sent)
+			}
+		})
+	})
+
 	t.Run("a segment that stays open for an hour is ended, once an hour", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			switches := &switcher{}

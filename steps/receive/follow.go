@@ -40,6 +40,7 @@ type flow struct {
 	w        *spool.Writer
 	timeline wal.Timeline
 	durable  wal.LSN // what we held before; WAL up to there only comes to be compared
+	least    wal.LSN // where the slot stood at the start: a flush position below it would take the slot back
 	moved    bool    // something came
 
 	heard, synced, told time.Time
@@ -70,7 +71,7 @@ func (s *session) follow(ctx context.Context, conn connection, b begin) (moved b
 		return false, err
 	}
 	now := time.Now()
-	f := &flow{s: s, st: st, w: w, timeline: b.timeline, durable: b.durable, heard: now, synced: now, segmentAt: now}
+	f := &flow{s: s, st: st, w: w, timeline: b.timeline, durable: b.durable, least: s.start.slotAt, heard: now, synced: now, segmentAt: now}
 	s.o.Log.Info("streaming", "server", s.o.Server, "timeline", b.timeline, "from", b.from)
 	s.report.update(func(r *state.Receiver) { r.Streaming, r.Timeline = true, b.timeline })
 	err = f.run(ctx)
@@ -183,16 +184,21 @@ func (f *flow) sync(now time.Time) error {
 	return nil
 }
 
-// acknowledged is the position that may be called flushed. While WAL comes again it is none: a position below the slot's
-// would let the slot go back to where the server keeps nothing.
+// acknowledged is the position that may be called flushed. While WAL comes again, and until the archives have told that
+// they hold as much as before the start, it is none: a position below the slot's would let the slot go back to where the
+// server keeps nothing.
 func (f *flow) acknowledged() wal.LSN {
-	if f.w.Flushed() < f.durable {
+	at := f.w.Flushed()
+	if at < f.durable {
 		return 0
 	}
 	if f.s.o.Acknowledge == Repository {
-		return min(f.w.Flushed(), f.s.tail.held(f.s.o.Quorum))
+		at = min(at, f.s.tail.held(f.s.o.Quorum))
 	}
-	return f.w.Flushed()
+	if at < f.least {
+		return 0
+	}
+	return at
 }
 
 // reply answers a request for a reply. One that would tell less than the server has sent waits a moment for the
