@@ -97,13 +97,21 @@ func ending(e steps.Event) string {
 	if e.Elapsed >= time.Second {
 		s += " after " + plan.Span(e.Elapsed)
 	}
-	if e.Note != "" {
-		s += ": " + e.Note
-	}
-	if e.Err != nil {
-		s += ": " + e.Err.Error()
+	if why := explained(e.Outcome, e.Note, e.Err); why != "" {
+		s += ": " + why
 	}
 	return s
+}
+
+// explained says once why a step ended as it did. What was interrupted has no other cause, whatever broke off then.
+func explained(o steps.Outcome, note string, err error) string {
+	switch {
+	case err == nil || o == steps.OutcomeCanceled || strings.Contains(note, err.Error()):
+		return note
+	case note == "":
+		return err.Error()
+	}
+	return note + ": " + err.Error()
 }
 
 func (v *progressView) move(e steps.Event) {
@@ -143,9 +151,8 @@ func (v *progressView) end(r steps.Result) {
 	t.AppendHeader(table.Row{"step", "outcome", "took", ""})
 	hint := ""
 	for _, s := range r.Steps {
-		note := s.Note
-		if s.Err != nil {
-			note = strings.TrimPrefix(note+": "+s.Err.Error(), ": ")
+		note := explained(s.Outcome, s.Note, s.Err)
+		if s.Err != nil && s.Outcome != steps.OutcomeCanceled {
 			if c := state.CodeOf(s.Err); c != "" {
 				note = "[" + string(c) + "] " + note
 			}
