@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
@@ -45,7 +46,7 @@ func (b *builder) createRepository(p *place, what string) {
 	if proof := b.earlier(r); proof != "" {
 		b.refuseRepository(p, what, state.CodeNotMounted,
 			fmt.Sprintf("%s holds no repository, but %s: one existed before", r.Path, proof),
-			"mount or bring back what was at "+r.Path+"; if it is gone for good, drop that slot and remove that spool directory first")
+			"mount or bring back what was at "+r.Path+"; if it is gone for good, "+b.forgetting(r)+" first")
 		return
 	}
 	if name := b.allUnseen(r); name != "" {
@@ -62,6 +63,24 @@ func (b *builder) createRepository(p *place, what string) {
 		Effect:   "writes REPOSITORY.json and README.txt; backups and WAL can be stored from then on",
 		Requires: []Condition{{Code: NeedNoRepository, Text: r.Path + " is absent or empty"}},
 	})
+}
+
+// forgetting names what must go before a new repository may be created at this place: what proves that there was one.
+func (b *builder) forgetting(r *hclspec.Repository) string {
+	var out []string
+	for i := range b.spec.Servers {
+		s := &b.spec.Servers[i]
+		if !containsString(s.Repositories, r.Name) {
+			continue
+		}
+		if srv, ok := b.seen.Servers[s.Name]; ok && srv.Unknown == nil && findSlot(srv, s.Slot.Name) != nil {
+			out = append(out, "drop the slot "+s.Slot.Name+" on "+s.Name)
+		}
+		if sp, ok := b.seen.Spools[s.Name]; ok && sp.Unknown == nil && sp.Durable != 0 {
+			out = append(out, "remove the spool "+sp.Path)
+		}
+	}
+	return strings.Join(out, " and ")
 }
 
 func (b *builder) refuseRepository(p *place, what string, code state.Code, why, hint string) {
