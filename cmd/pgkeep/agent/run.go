@@ -54,6 +54,8 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("read the configuration: %w", diags)
 	}
 	a := newAgent(o, spec, systemd{})
+	o.Log.Info("the agent starts", "version", o.Version, "host", o.Host, "process", os.Getpid(), "servers", len(spec.Servers),
+		"repositories", len(spec.Repositories), "schedules", len(spec.Schedules), "resync", a.o.Resync.String())
 	a.world = real{o: o, receivers: a.receivers}
 	return a.run(ctx)
 }
