@@ -71,7 +71,8 @@ say "pgkeep recover to $before, the moment before the drop"
 pgkeep recover before_drop --target-time "$before" --yes
 
 say "the copy starts, beside the server"
-as_postgres "$bin/pg_ctl" -D "$work/restore/data" -l "$work/restored.log" -w start >/dev/null
+as_postgres "$bin/pg_ctl" -D "$work/restore/data" -l "$work/restored.log" -w start \
+  -o "-c unix_socket_directories=''" >/dev/null # Debian's socket folder is for members of postgres only
 found=$("$psql" -XqAt -h 127.0.0.1 -p $((port + 1)) -U postgres -d postgres -c "select count(*) from orders")
 as_postgres "$bin/pg_ctl" -D "$work/restore/data" -m fast -w stop >/dev/null
 echo "$found orders are back, the last of the day among them"
