@@ -105,28 +105,61 @@ func TestConditionsThatNoLongerHold(t *testing.T) {
 		outcome Outcome
 		note    string
 	}{
-		{"a slot appeared that is lost", (*fakeWorld).lostSlot,
-			plan.Step{Action: plan.CreateSlot{Server: "orders", Slot: "pgkeep_orders"}, Requires: need(plan.NeedSlotAbsent, "")}, OutcomeStale, "there is a slot"},
-		{"the slot is no longer lost", func(f *fakeWorld) { f.goodSlot(); f.server.Slots[0].RestartLSN = 0 },
-			plan.Step{Action: plan.ReplaceSlot{Server: "orders", Slot: "pgkeep_orders"}}, OutcomeStale, "it is left as it is"},
-		{"another server answers", func(*fakeWorld) {},
-			plan.Step{Action: plan.SwitchWAL{Server: "orders"}, Requires: need(plan.NeedSystem, "8")}, OutcomeStale, "refused: the server's system identifier is 7 now"},
-		{"the slot is in use", func(f *fakeWorld) { f.goodSlot(); f.server.Slots[0].Active = true },
-			plan.Step{Action: plan.DropSlot{Server: "orders", Slot: "pgkeep_orders"}}, OutcomeFailed, "in use"},
-		{"too few backups would be left", func(*fakeWorld) {},
-			plan.Step{Action: pruneOld, Requires: need(plan.NeedUsableLeft, "2")}, OutcomeStale, "1 usable backups would be left"},
-		{"the other backup lost its WAL", func(f *fakeWorld) { f.cluster.WAL[0].To = 0x4000000 },
-			plan.Step{Action: pruneOld, Requires: need(plan.NeedUsableLeft, "1")}, OutcomeStale, "0 usable backups"},
-		{"it is held now", func(f *fakeWorld) { f.backup("old").Hold = &state.Hold{} },
-			plan.Step{Action: pruneOld, Requires: need(plan.NeedStillNeedless, "")}, OutcomeDone, "spared, because they are held now: [old]"},
-		{"it is being written", func(f *fakeWorld) { f.backup("old").State = state.BackupRunning },
-			plan.Step{Action: pruneOld}, OutcomeStale, "backup old is running now"},
-		{"the writer lives", func(f *fakeWorld) { f.backup("old").State = state.BackupRunning },
-			plan.Step{Action: plan.RemoveIncomplete{Server: "orders", SystemID: "7", Repository: "main", Backups: []string{"old"}}}, OutcomeStale, "alive"},
-		{"the writer committed first", func(*fakeWorld) {},
-			plan.Step{Action: plan.RemoveIncomplete{Server: "orders", SystemID: "7", Repository: "main", Backups: []string{"old"}}}, OutcomeDone, "left as they are"},
-		{"the WAL arrived after all", func(*fakeWorld) {},
-			plan.Step{Action: plan.RecordGap{Server: "orders", SystemID: "7", Range: wal.Range{Timeline: 1, From: 0x2000000, To: 0x3000000}}, Requires: need(plan.NeedLoss, "")}, OutcomeStale, "holds WAL"},
+		{
+			"a slot appeared that is lost", (*fakeWorld).lostSlot,
+			plan.Step{Action: plan.CreateSlot{Server: "orders", Slot: "pgkeep_orders"}, Requires: need(plan.NeedSlotAbsent, "")},
+			OutcomeStale, "there is a slot",
+		},
+		{
+			"the slot is no longer lost", func(f *fakeWorld) { f.goodSlot(); f.server.Slots[0].RestartLSN = 0 },
+			plan.Step{Action: plan.ReplaceSlot{Server: "orders", Slot: "pgkeep_orders"}},
+			OutcomeStale, "it is left as it is",
+		},
+		{
+			"another server answers", func(*fakeWorld) {},
+			plan.Step{Action: plan.SwitchWAL{Server: "orders"}, Requires: need(plan.NeedSystem, "8")},
+			OutcomeStale, "refused: the server's system identifier is 7 now",
+		},
+		{
+			"the slot is in use", func(f *fakeWorld) { f.goodSlot(); f.server.Slots[0].Active = true },
+			plan.Step{Action: plan.DropSlot{Server: "orders", Slot: "pgkeep_orders"}},
+			OutcomeFailed, "in use",
+		},
+		{
+			"too few backups would be left", func(*fakeWorld) {},
+			plan.Step{Action: pruneOld, Requires: need(plan.NeedUsableLeft, "2")},
+			OutcomeStale, "1 usable backups would be left",
+		},
+		{
+			"the other backup lost its WAL", func(f *fakeWorld) { f.cluster.WAL[0].To = 0x4000000 },
+			plan.Step{Action: pruneOld, Requires: need(plan.NeedUsableLeft, "1")},
+			OutcomeStale, "0 usable backups",
+		},
+		{
+			"it is held now", func(f *fakeWorld) { f.backup("old").Hold = &state.Hold{} },
+			plan.Step{Action: pruneOld, Requires: need(plan.NeedStillNeedless, "")},
+			OutcomeDone, "spared, because they are held now: [old]",
+		},
+		{
+			"it is being written", func(f *fakeWorld) { f.backup("old").State = state.BackupRunning },
+			plan.Step{Action: pruneOld},
+			OutcomeStale, "backup old is running now",
+		},
+		{
+			"the writer lives", func(f *fakeWorld) { f.backup("old").State = state.BackupRunning },
+			plan.Step{Action: plan.RemoveIncomplete{Server: "orders", SystemID: "7", Repository: "main", Backups: []string{"old"}}},
+			OutcomeStale, "alive",
+		},
+		{
+			"the writer committed first", func(*fakeWorld) {},
+			plan.Step{Action: plan.RemoveIncomplete{Server: "orders", SystemID: "7", Repository: "main", Backups: []string{"old"}}},
+			OutcomeDone, "left as they are",
+		},
+		{
+			"the WAL arrived after all", func(*fakeWorld) {},
+			plan.Step{Action: plan.RecordGap{Server: "orders", SystemID: "7", Range: wal.Range{Timeline: 1, From: 0x2000000, To: 0x3000000}}, Requires: need(plan.NeedLoss, "")},
+			OutcomeStale, "holds WAL",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFake(t)

@@ -122,8 +122,10 @@ func (s *site) facts() state.Server {
 // TestSecondFirstBackup applies a plan that asks for a first backup after somebody else took one: it is done already,
 // and while it is being taken the plan is stale.
 func TestSecondFirstBackup(t *testing.T) {
-	needed := plan.Step{ID: "backup", Impact: plan.Safe, Requires: need(plan.NeedNoBackupSince, ""),
-		Action: plan.TakeBackup{Server: "orders", Repositories: []string{"main"}, Kind: "full", Needed: true, Known: []string{"old"}}}
+	needed := plan.Step{
+		ID: "backup", Impact: plan.Safe, Requires: need(plan.NeedNoBackupSince, ""),
+		Action: plan.TakeBackup{Server: "orders", Repositories: []string{"main"}, Kind: "full", Needed: true, Known: []string{"old"}},
+	}
 	for _, c := range []struct {
 		name  string
 		state state.BackupState
