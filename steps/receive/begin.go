@@ -26,6 +26,7 @@ type begin struct {
 // whereToBegin compares what we hold with the line of history that the server is on. next is set when the timeline
 // before has just ended.
 func (s *session) whereToBegin(ctx context.Context, conn connection, sys postgres.System, next *begin) (begin, error) {
+	s.start.flushAt = sys.FlushLSN
 	line, err := s.keepHistories(ctx, conn, sys.Timeline)
 	if err != nil {
 		return begin{}, err

@@ -237,6 +237,56 @@ func TestFlowInTime(t *testing.T) {
 		})
 	})
 
+	t.Run("a walsender that is catching up proves no silence", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			first, second := data(mib, 300), data(mib+300, 100)
+			first.ServerTime, second.ServerTime = time.Now(), time.Now().Add(4*time.Second)
+			f := scripted(t, &script{messages: []timed{in(0, first), in(4*time.Second, second)}}, func(o *Options) {})
+			f.flushAt = mib + 400
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			_ = f.run(ctx)
+			if at := f.s.report.snapshot().CaughtUpAt; !at.IsZero() {
+				t.Errorf("caught up at %s with %s, while the server had WAL up to %s", at, f.w.Flushed(), f.flushAt)
+			}
+			ctx, cancel = context.WithTimeout(t.Context(), 3*time.Second)
+			defer cancel()
+			_ = f.run(ctx)
+			if at := f.s.report.snapshot().CaughtUpAt; !at.Equal(second.ServerTime) {
+				t.Errorf("caught up at %s, the server's time was %s", at, second.ServerTime)
+			}
+		})
+	})
+
+	t.Run("far behind it is flushed every second all the same", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			st := &script{}
+			for i := range 400 { // nothing more waits to be read between two messages, but the server has far more
+				m := data(wal.LSN(mib+i*100), 100)
+				m.ServerEnd += farBehind
+				st.messages = append(st.messages, in(time.Duration(i)*10*time.Millisecond, m))
+			}
+			f := scripted(t, st, func(o *Options) {})
+			ctx, cancel := context.WithTimeout(t.Context(), 3900*time.Millisecond)
+			defer cancel()
+			_ = f.run(ctx)
+			var at []time.Time
+			for i := 1; i < len(st.sent); i++ {
+				if st.sent[i].Flushed > st.sent[i-1].Flushed {
+					at = append(at, st.sentAt[i])
+				}
+			}
+			if len(at) < 3 || len(at) > 5 {
+				t.Errorf("flushed %d times in 3.9 s, far behind: %v", len(at), at)
+			}
+			for i := 1; i < len(at); i++ {
+				if d := at[i].Sub(at[i-1]); d > syncEvery+20*time.Millisecond {
+					t.Errorf("%s between two flushes", d)
+				}
+			}
+		})
+	})
+
 	t.Run("a segment that stays open for an hour is ended, once an hour", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			switches := &switcher{}

@@ -41,6 +41,7 @@ type flow struct {
 	timeline wal.Timeline
 	durable  wal.LSN // what we held before; WAL up to there only comes to be compared
 	least    wal.LSN // where the slot stood at the start: a flush position below it would take the slot back
+	flushAt  wal.LSN // the server's own flush position, asked for before the start
 	moved    bool    // something came
 
 	heard, synced, told time.Time
@@ -71,9 +72,9 @@ func (s *session) follow(ctx context.Context, conn connection, b begin) (moved b
 		return false, err
 	}
 	now := time.Now()
-	f := &flow{s: s, st: st, w: w, timeline: b.timeline, durable: b.durable, least: s.start.slotAt, heard: now, synced: now, segmentAt: now}
+	f := &flow{s: s, st: st, w: w, timeline: b.timeline, durable: b.durable, least: s.start.slotAt, flushAt: s.start.flushAt, heard: now, synced: now, segmentAt: now}
 	s.o.Log.Info("streaming", "server", s.o.Server, "timeline", b.timeline, "from", b.from)
-	s.report.update(func(r *state.Receiver) { r.Streaming, r.Timeline = true, b.timeline })
+	s.report.update(func(r *state.Receiver) { r.Streaming, r.Timeline, r.CaughtUpAt = true, b.timeline, time.Time{} })
 	err = f.run(ctx)
 	if w.Written() == b.from {
 		f.moved = s.refused(b, err) || f.moved
@@ -177,7 +178,9 @@ func (f *flow) sync(now time.Time) error {
 	f.s.tail.set(f.timeline, seg, f.w.Flushed())
 	f.s.report.update(func(r *state.Receiver) {
 		r.Written, r.Flushed, r.ServerEnd = f.w.Written(), f.w.Flushed(), f.serverEnd
-		if f.serverEnd > 0 && f.w.Flushed() >= f.serverEnd {
+		// The end that a walsender tells is only what it has sent: until it has caught up with the server's own flush
+		// position, nothing says that there is no more.
+		if f.serverEnd > 0 && f.w.Flushed() >= max(f.serverEnd, f.flushAt) {
 			r.CaughtUpAt = f.serverTime
 		}
 	})

@@ -15,6 +15,7 @@ func (s *session) recordGap(g state.Gap) error {
 		return err
 	}
 	s.found(job{gap: &g})
+	s.report.update(func(r *state.Receiver) { r.CaughtUpAt = time.Time{} })
 	s.report.problem(aboutGap, &state.Error{
 		Code: state.CodeGap,
 		Text: fmt.Sprintf("WAL of %s is lost and cannot be had again: %s (%s)", s.o.Server, g.Range, g.Reason),
@@ -29,6 +30,7 @@ func (s *session) refused(b begin, err error) bool {
 	if state.CodeOf(err) != state.CodeGap {
 		return false
 	}
+	s.report.update(func(r *state.Receiver) { r.CaughtUpAt = time.Time{} })
 	again := s.start.gone != nil && *s.start.gone == b
 	s.start.gone, s.start.why = &b, err
 	return !again

@@ -41,6 +41,7 @@ type startState struct {
 	asked    bool    // and every one has answered
 	held     bool    // the spool has held WAL
 	slotAt   wal.LSN // where the slot stood when it was looked at last
+	flushAt  wal.LSN // the server's flush position when it was asked last
 	lastPID  int     // of our latest walsender
 	noSwitch bool    // the role may not
 	gone     *begin  // the server said that it no longer has WAL from there
