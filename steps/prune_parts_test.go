@@ -11,8 +11,10 @@ import (
 func TestPruneWALOfPartsAlone(t *testing.T) {
 	f := newFake(t)
 	f.invariant = newestIsUsable
-	step := plan.Step{ID: "wal", Impact: plan.Safe, Action: plan.PruneWAL{Server: "orders", SystemID: "7", Repository: "main", StaleParts: true, Clock: epoch},
-		Requires: []plan.Condition{{Code: plan.NeedStillNeedless}}}
+	step := plan.Step{
+		ID: "wal", Impact: plan.Safe, Action: plan.PruneWAL{Server: "orders", SystemID: "7", Repository: "main", StaleParts: true, Clock: epoch},
+		Requires: []plan.Condition{{Code: plan.NeedStillNeedless}},
+	}
 	result, err := Apply(context.Background(), &plan.Plan{Steps: []plan.Step{step}}, f.world(), f.options())
 	if err != nil || f.broken != nil {
 		t.Fatalf("apply: %v; invariant: %v; %+v", err, f.broken, result.Steps)
