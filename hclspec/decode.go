@@ -3,6 +3,7 @@ package hclspec
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -133,6 +134,9 @@ func (l *loader) decodeAt(prefix string, schema *block, b *hcl.Block, i *instanc
 	}
 	if len(missing) > 0 {
 		d.broken = true
+		missing = withoutMistyped(missing, b.Body)
+	}
+	if len(missing) > 0 {
 		l.fail("Missing attribute", fmt.Sprintf("%s needs %s.", schema.name, strings.Join(missing, " and ")), "", d.at.Ptr())
 	}
 	for n := range schema.blocks {
@@ -192,6 +196,19 @@ func (l *loader) read(prefix string, a attribute, attr *hcl.Attribute, i *instan
 	}
 	d.values[a.name] = x
 	return true
+}
+
+// withoutMistyped leaves out the names that the body has with a typo: that one is reported already.
+func withoutMistyped(missing []string, body hcl.Body) []string {
+	written, ok := body.(*hclsyntax.Body)
+	if !ok {
+		return missing
+	}
+	mistyped := map[string]bool{}
+	for name := range written.Attributes {
+		mistyped[nearest(name, missing)] = true
+	}
+	return slices.DeleteFunc(missing, func(name string) bool { return mistyped[name] })
 }
 
 // forKey adds the key for which a value is refused, when the value depends on it.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/wal"
@@ -363,5 +364,18 @@ func TestTailOfAnAbandonedTimelineGoes(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// Every bound that a retention block sets reaches the rules, and of two blocks the more careful one wins.
+func TestJoinTakesTheMoreCarefulBound(t *testing.T) {
+	got := plan.Join([]*hclspec.Retention{
+		{RecoveryWindow: time.Hour, Redundancy: 4, MinimumRedundancy: 2, MaxDelete: 5, Enforce: "auto"},
+		{RecoveryWindow: 2 * time.Hour, Redundancy: 1, MinimumRedundancy: 3, MaxDelete: 2, Enforce: "approve"},
+	})
+	got.Blocks = nil
+	want := plan.Rules{Window: 2 * time.Hour, Redundancy: 4, Minimum: 3, MaxDelete: 2, Approve: true}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
