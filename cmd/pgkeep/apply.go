@@ -30,6 +30,7 @@ type order struct {
 
 func applyCommand(a *app) *cobra.Command {
 	var agree consent
+	var scope planning
 	var parallel int
 	c := &cobra.Command{
 		Use: "apply", Short: "Do what the plan says", Args: cobra.NoArgs,
@@ -46,14 +47,15 @@ whatever else was done. Ctrl-C ends tidily: no further step begins. A second Ctr
 			if err != nil {
 				return err
 			}
-			p, err := a.plan(c.Context(), spec, a.look(c.Context(), spec, nil), plan.Options{})
+			made, err := scope.make(c.Context(), a, spec)
 			if err != nil {
 				return err
 			}
-			o := order{plan: p, consent: agree, parallel: parallel}
+			o := order{plan: made.plan, consent: agree, parallel: parallel}
 			return a.again(c.Context(), spec, o, a.carryOut(c.Context(), spec, o))
 		},
 	}
+	scope.flags(c)
 	agree.flags(c)
 	c.Flags().IntVar(&parallel, "parallelism", 4, "how many steps run at once")
 	return c

@@ -26,7 +26,7 @@ func (a *app) again(ctx context.Context, spec *hclspec.Spec, o order, before err
 		return before
 	}
 	a.awaitGaps(ctx, spec, servers)
-	p, err := a.plan(ctx, spec, a.look(ctx, spec, nil), plan.Options{})
+	p, err := a.plan(ctx, spec, a.look(ctx, spec, nil), o.plan.Options)
 	if err != nil {
 		return errors.Join(before, err)
 	}

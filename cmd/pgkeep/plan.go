@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,10 +14,8 @@ import (
 )
 
 func planCommand(a *app) *cobra.Command {
-	var o struct {
-		detailed, json, ignoreDue bool
-		now, recover              string
-	}
+	var scope planning
+	var o struct{ detailed, json bool }
 	c := &cobra.Command{
 		Use: "plan", Short: "Show what would be done, and why", Args: cobra.NoArgs,
 		Long: `Looks at servers, repositories and this machine, and shows every step that the configuration asks for, with its
@@ -31,27 +28,11 @@ With --now the question is put to another day: "what will retention delete next 
 			if err != nil {
 				return err
 			}
-			options := plan.Options{IgnoreDue: o.ignoreDue}
-			var recoveries []hclspec.Recovery
-			if o.recover != "" {
-				r, err := recoveryNamed(spec, o.recover)
-				if err != nil {
-					return err
-				}
-				recoveries, options.Recover = []hclspec.Recovery{*r}, r.Name
-			}
-			seen := a.look(c.Context(), spec, recoveries)
-			now := a.now()
-			if o.now != "" {
-				if now, err = hclspec.ParseMoment(o.now, time.Local); err != nil {
-					return usage("--now: %s", err)
-				}
-				options.Suppose = true
-			}
-			p, err := a.planAt(c.Context(), spec, seen, now, options)
+			made, err := scope.make(c.Context(), a, spec)
 			if err != nil {
 				return err
 			}
+			p := made.plan
 			if o.json {
 				err = writeJSON(a.out, p)
 			} else {
@@ -66,9 +47,8 @@ With --now the question is put to another day: "what will retention delete next 
 	f := c.Flags()
 	f.BoolVar(&o.detailed, "detailed-exitcode", false, "end with 2 when there is something to do, 0 when not, 1 when that could not be told")
 	f.BoolVar(&o.json, "json", false, "print the plan as JSON")
-	f.BoolVar(&o.ignoreDue, "ignore-due", false, "leave out what only the clock asks for")
-	f.StringVar(&o.now, "now", "", "plan for this moment instead of now, for example 2026-12-01T00:00:00Z")
-	f.StringVar(&o.recover, "recover", "", "plan the recovery block of this name")
+	scope.flags(c)
+	scope.suppositions(c)
 	return c
 }
 
