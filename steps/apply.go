@@ -21,6 +21,9 @@ type Options struct {
 	Report func(Event)
 	// Parallel is how many steps run at once; default 4.
 	Parallel int
+	// LockTimeout is how long a step waits for a lock that another pgkeep holds; zero: not at all. A step that waits keeps
+	// one of the Parallel places.
+	LockTimeout time.Duration
 	// Now reads the clock; nil: time.Now.
 	Now func() time.Time
 	// Who is user@host for the journal; Version is pgkeep's.

@@ -60,7 +60,7 @@ func (a *applier) carryOut(ctx context.Context, s *plan.Step) (Outcome, string, 
 	if err != nil {
 		return OutcomeFailed, "", err
 	}
-	bound, release, err := a.take(ctx, b)
+	bound, release, err := a.take(ctx, s, b)
 	if err != nil {
 		return a.failure(ctx, err)
 	}
@@ -128,28 +128,4 @@ func (a *applier) failure(ctx context.Context, err error) (Outcome, string, erro
 		return OutcomeLocked, err.Error(), err
 	}
 	return OutcomeFailed, err.Error(), err
-}
-
-// take opens what the step works under: an advisory lock in a session on its server, or a lock of this machine.
-func (a *applier) take(ctx context.Context, b binding) (step, func(), error) {
-	if b.server == "" {
-		unlock, err := a.world.Locks.TryLock(ctx, b.lock)
-		if err != nil {
-			return nil, nil, err
-		}
-		return b.make(nil), unlock, nil
-	}
-	session, err := a.world.Servers.Connect(ctx, b.server)
-	if err != nil {
-		return nil, nil, fmt.Errorf("connect to %s: %w", b.server, err)
-	}
-	unlock, err := session.TryLock(ctx, b.lock)
-	if err != nil {
-		return nil, nil, errors.Join(err, session.Close())
-	}
-	release := func() {
-		unlock()
-		_ = session.Close() // the work is verified; how the session ends changes nothing
-	}
-	return b.make(session), release, nil
 }

@@ -9,9 +9,11 @@ import (
 // EventKind says what an Event tells.
 type EventKind string
 
-// The kinds of events. A step has one Started or none, any number of Progress, and ends with exactly one of the others.
+// The kinds of events. A step has one Started or none, any number of Held, then of Progress, and ends with exactly one of
+// the others.
 const (
 	Started  EventKind = "started"
+	Held     EventKind = "held"     // waits for a lock; Note says who has it since when
 	Progress EventKind = "progress"
 	Done     EventKind = "done"     // ran and verified
 	Already  EventKind = "already"  // the world was so before

@@ -67,6 +67,8 @@ func (v *progressView) tell(e steps.Event) {
 	case steps.Started:
 		v.said[e.Step.ID] = e.At
 		fmt.Fprintf(v.a.out, "%s: begins\n", name)
+	case steps.Held:
+		fmt.Fprintf(v.a.out, "%s: %s\n", name, e.Note)
 	case steps.Progress:
 		if e.At.Sub(v.said[e.Step.ID]) >= lineEvery {
 			v.said[e.Step.ID] = e.At
@@ -124,6 +126,8 @@ func (v *progressView) move(e steps.Event) {
 	}
 	switch e.Kind {
 	case steps.Started:
+	case steps.Held:
+		v.bars.Log("%s: %s", name, e.Note)
 	case steps.Progress:
 		if e.Total > 0 {
 			t.UpdateTotal(e.Total)
