@@ -66,6 +66,7 @@ func (l *loader) declare() {
 	}
 	l.declareBlocks("repository", l.repositories)
 	l.declareBlocks("server", l.servers)
+	l.declareMoves()
 	for _, b := range language() {
 		l.checkTwice(b)
 	}
@@ -165,10 +166,7 @@ func (l *loader) declaredValue(d *declared) (cty.Value, bool) {
 
 // expand finds the instances of a block.
 func (l *loader) expand(d *declared) {
-	schema := repositoryBlock()
-	if d.kind == "server" {
-		schema = serverBlock()
-	}
+	schema := schemaOf(d.kind)
 	content := l.content(&schema, d.block.Body)
 	address := d.kind + "." + d.label
 	if attr, ok := content.Attributes["for_each"]; ok {
@@ -182,7 +180,9 @@ func (l *loader) expand(d *declared) {
 	d.keys, d.byAddress = map[string]bool{}, map[string]string{}
 	for n := range d.instances {
 		i := &d.instances[n]
-		l.storedAs(content, d, i)
+		if d.kind == "server" {
+			l.storedAs(content, d, i)
+		}
 		d.keys[i.key], d.byAddress[i.address] = true, i.name
 		objects[i.key] = reference(i.address, i.name)
 	}
@@ -200,10 +200,24 @@ func reference(address, name string) cty.Value {
 	return cty.ObjectVal(map[string]cty.Value{"address": cty.StringVal(address), "name": cty.StringVal(name)})
 }
 
-// storedAs lets the attribute stored_as name an instance.
+// schemaOf gives the schema of the blocks that expressions refer to.
+func schemaOf(kind string) block {
+	if kind == "server" {
+		return serverBlock()
+	}
+	return repositoryBlock()
+}
+
+// storedAs lets a moved block, or the attribute stored_as, name an instance.
 func (l *loader) storedAs(content *hcl.BodyContent, d *declared, i *instance) {
+	p := place{d.label, i.key, d.keyed}
+	i.name = l.origin(p).stored()
 	attr, ok := content.Attributes["stored_as"]
 	if !ok {
+		return
+	}
+	if m := l.moved(p); m != nil {
+		l.refuse("Invalid stored_as", mistake{fmt.Sprintf("%s has a stored_as, and the moved block at %s names it too.", i.address, spot(m.block.DefRange)), "Leave one of the two."}, attr.Expr.Range())
 		return
 	}
 	v, ok := l.evaluate(attr.Expr, scope{each: d.keyed}, i)

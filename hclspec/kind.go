@@ -17,6 +17,7 @@ import (
 type kind struct {
 	name      string
 	sensitive bool      // a sensitive value may be given
+	static    bool      // a name or type that is read as it is written, never evaluated
 	refused   []refusal // in the words of docs/language.md, each with a value that shows it
 	read      func(v cty.Value, zone *time.Location) (any, error)
 }

@@ -53,7 +53,9 @@ type loader struct {
 	locals       map[string]*local
 	repositories map[string]*declared
 	servers      map[string]*declared
-	trail        []string // the names being evaluated, outermost first, for cycles
+	built        map[string]Repository // by name: those that are right
+	moves        map[place]*move       // by where they lead
+	trail        []string              // the names being evaluated, outermost first, for cycles
 }
 
 func newLoader(fsys fs.FS, o LoadOptions) *loader {
@@ -62,7 +64,7 @@ func newLoader(fsys fs.FS, o LoadOptions) *loader {
 		sources: sources{fsys: fsys, files: map[string]*hcl.File{}}, o: o, offered: known, functions: functions(known),
 		blocks: map[string][]*hcl.Block{}, contents: map[hcl.Body]*hcl.BodyContent{}, readied: map[hcl.Expression]*ready{},
 		standards: map[string]any{}, variables: map[string]*variable{}, locals: map[string]*local{},
-		repositories: map[string]*declared{}, servers: map[string]*declared{},
+		repositories: map[string]*declared{}, servers: map[string]*declared{}, moves: map[place]*move{}, built: map[string]Repository{},
 	}
 }
 
@@ -100,11 +102,15 @@ func (l *loader) build() *Spec {
 		l.localValue(name)
 	}
 	s.Repositories = l.buildRepositories()
+	for _, r := range s.Repositories {
+		l.built[r.Name] = r
+	}
 	s.Servers = l.buildServers()
 	s.Schedules = l.buildSchedules()
 	s.Retentions = l.buildRetentions(s.Servers)
 	s.Recoveries = l.buildRecoveries()
 	s.Removed = l.buildRemoved()
+	l.checkMoves(s.Removed)
 	if b := l.blocks["approval"]; len(b) > 0 {
 		s.Approval = l.buildApproval(b[0])
 	}
@@ -143,11 +149,11 @@ func (l *loader) fail(summary, detail, hint string, at *hcl.Range) {
 // tidy sorts by place and drops what says the same of the same place: the instances of a for_each share their lines.
 func tidy(diags hcl.Diagnostics) hcl.Diagnostics {
 	slices.SortStableFunc(diags, func(a, b *hcl.Diagnostic) int {
-		x, y := place(a), place(b)
+		x, y := subject(a), subject(b)
 		return cmp.Or(cmp.Compare(x.Filename, y.Filename), cmp.Compare(x.Start.Byte, y.Start.Byte), cmp.Compare(a.Summary, b.Summary))
 	})
 	diags = slices.CompactFunc(diags, func(a, b *hcl.Diagnostic) bool {
-		return a.Subject != nil && a.Severity == b.Severity && a.Summary == b.Summary && place(a) == place(b)
+		return a.Subject != nil && a.Severity == b.Severity && a.Summary == b.Summary && subject(a) == subject(b)
 	})
 	if n := len(diags); n > maxDiagnostics {
 		diags = append(diags[:maxDiagnostics:maxDiagnostics], failure("More errors", fmt.Sprintf("%d more are not shown.", n-maxDiagnostics), "", nil))
@@ -158,7 +164,7 @@ func tidy(diags hcl.Diagnostics) hcl.Diagnostics {
 // maxDiagnostics is how many are worth reading in one go.
 const maxDiagnostics = 200
 
-func place(d *hcl.Diagnostic) hcl.Range {
+func subject(d *hcl.Diagnostic) hcl.Range {
 	if d.Subject == nil {
 		return hcl.Range{}
 	}

@@ -27,10 +27,7 @@ func references(root string) kind {
 		}
 		return out, nil
 	}
-	name := "list of `" + root + ".NAME`"
-	if root == "server" {
-		name += " or `server.NAME[\"KEY\"]`"
-	}
+	name := "list of `" + root + ".NAME` or `" + root + ".NAME[\"KEY\"]`"
 	return kind{name: name, read: read, refused: []refusal{
 		{"text", `["orders"]`}, {"none", "[]"}, {"the same twice", ""}, {"not declared", ""},
 	}}

@@ -39,7 +39,7 @@ func (l *loader) resolve(t hcl.Traversal, s scope) (root, name string, v cty.Val
 		return root, name, v, false
 	}
 	v, ok = l.valueOf(root, name)
-	if ok && root == "server" && !l.checkInstance(t, name) {
+	if d := l.declared(root)[name]; ok && d != nil && !l.checkInstance(t, d) {
 		return root, name, v, false
 	}
 	return root, name, v, ok
@@ -86,30 +86,53 @@ func (l *loader) valueOf(root, name string) (cty.Value, bool) {
 	return l.declaredValue(l.servers[name])
 }
 
+// declared gives the blocks that expressions refer to under a root.
+func (l *loader) declared(root string) map[string]*declared {
+	switch root {
+	case "server":
+		return l.servers
+	case "repository":
+		return l.repositories
+	}
+	return nil
+}
+
 // checkInstance checks the key in server.orders["eu"].
-func (l *loader) checkInstance(t hcl.Traversal, name string) bool {
-	d := l.servers[name]
+func (l *loader) checkInstance(t hcl.Traversal, d *declared) bool {
 	if len(t) < 3 {
 		return true
 	}
 	key, at := step(t[2])
-	if !d.keyed {
-		if contains([]string{"name", "address"}, key) {
-			return true
-		}
-		l.fail("Not one of many", fmt.Sprintf("server.%s has no for_each, so it has no instance %s.", name, quote(key)), fmt.Sprintf("Write server.%s.", name), at)
+	address := d.kind + "." + d.label
+	_, dotted := t[2].(hcl.TraverseAttr)
+	switch attributes := []string{"address", "name"}; {
+	case d.keyed:
+	case contains(attributes, key):
+		return true
+	case dotted:
+		l.fail("Unknown name", fmt.Sprintf("%s has the attributes address and name, and no %s.", address, quote(key)), didYouMean(address+".", nearest(key, attributes)), at)
+		return false
+	default:
+		l.fail("Not one of many", fmt.Sprintf("%s has no for_each, so it has no instance %s.", address, quote(key)), fmt.Sprintf("Write %s.", address), at)
 		return false
 	}
 	if at == nil || d.keys[key] {
 		return true
 	}
-	keys := sortedKeys(d.keys)
-	hint := fmt.Sprintf("Its keys are %s.", listing(keys))
-	if near := nearest(key, keys); near != "" {
-		hint = fmt.Sprintf("Did you mean server.%s[%q]?", name, near)
-	}
-	l.fail("Unknown instance", fmt.Sprintf("server.%s has no instance %s.", name, quote(key)), hint, at)
+	l.fail("Unknown instance", fmt.Sprintf("%s has no instance %s.", address, quote(key)), l.keyHint(d.kind, d, key), at)
 	return false
+}
+
+// keyHint suggests a key that a block has.
+func (l *loader) keyHint(root string, d *declared, key string) string {
+	keys := sortedKeys(d.keys)
+	if near := nearest(key, keys); near != "" {
+		return fmt.Sprintf("Did you mean %s.%s[%q]?", root, d.label, near)
+	}
+	if len(keys) == 0 {
+		return "Its for_each is empty."
+	}
+	return fmt.Sprintf("Its keys are %s.", listing(keys))
 }
 
 // unknownRoot explains a first word that is none of the roots: a typo, a forgotten prefix, or text without quotes.

@@ -39,35 +39,17 @@ func (l *loader) buildRemoved() []Removed {
 
 // readFrom reads server.NAME or server.NAME["KEY"], which must not be declared any more.
 func (l *loader) readFrom(e hcl.Expression, r *Removed) error {
-	wanted := mistake{"from is the address of a server that was.", `Write server.legacy, or server.orders["eu"].`}
-	t, diags := hcl.AbsTraversalForExpr(e)
-	if diags.HasErrors() || t.RootName() != "server" || len(t) < 2 || len(t) > 3 {
-		return wanted
-	}
-	label, _ := second(t)
-	if err := CheckName(label); err != nil {
+	p, err := readPlace(e, "from is the address of a server that was.")
+	if err != nil {
 		return err
 	}
-	r.From, r.Name = "server."+label, label
-	d := l.servers[label]
-	if len(t) == 2 {
-		if d != nil {
-			return mistake{fmt.Sprintf("%s is still declared at %s:%d.", r.From, d.block.DefRange.Filename, d.block.DefRange.Start.Line), "Take out one of the two."}
-		}
-		return nil
-	}
-	key, _ := step(t[2])
-	if err := CheckName(key); err != nil {
-		return err
-	}
-	r.From, r.Name = fmt.Sprintf("server.%s[%q]", label, key), label+"."+key
-	if d == nil {
-		return nil
-	}
-	for _, i := range d.instances {
-		if d.keyed && i.key == key {
-			return mistake{fmt.Sprintf("%s is still declared at %s:%d.", r.From, d.block.DefRange.Filename, d.block.DefRange.Start.Line), "Take its key out of for_each, or this block."}
-		}
+	r.From, r.Name = p.String(), l.origin(p).stored()
+	d := l.servers[p.label]
+	switch {
+	case d != nil && !p.keyed:
+		return mistake{fmt.Sprintf("%s is still declared at %s.", p, spot(d.block.DefRange)), "Take out one of the two."}
+	case l.stands(p):
+		return mistake{fmt.Sprintf("%s is still declared at %s.", p, spot(d.block.DefRange)), "Take its key out of for_each, or this block."}
 	}
 	return nil
 }

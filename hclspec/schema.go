@@ -33,8 +33,7 @@ func language() []block {
 		{name: "approval", single: true, attributes: []attribute{
 			{name: "auto", kind: listOf(oneOf("safe", "declared", "destructive", "disruptive"), "list of impacts", refusal{"any other word", `["sure"]`}, refusal{"the same impact twice", `["safe", "safe"]`}), standard: `["safe", "declared"]`},
 		}},
-		removedBlock(), outputBlock(),
-		{name: "moved", later: true},
+		removedBlock(), movedBlock(), outputBlock(),
 		{name: "verify", label: "name", later: true},
 		{name: "drill", label: "name", later: true},
 		{name: "notify", label: "name", later: true},
@@ -50,6 +49,7 @@ func pgkeepBlock() block {
 
 func repositoryBlock() block {
 	return block{name: "repository", label: "name", attributes: []attribute{
+		{name: "for_each", kind: kind{name: "map or set of strings"}, otherwise: "one repository"},
 		{name: "path", kind: directory(), required: true},
 		{name: "host", kind: machine(), otherwise: "this machine"},
 		{name: "url", kind: text(1024), later: true},
@@ -60,7 +60,10 @@ func repositoryBlock() block {
 		}, refused: []string{"`level` above 9 with gzip or lz4"}},
 		{name: "encryption", later: true},
 		{name: "object_lock", later: true},
-	}, refused: []string{"two repositories in one path, or one inside the other, on one machine"}}
+	}, refused: []string{
+		"two repositories in one path, or one inside the other, on one machine", "a key of `for_each` that cannot be a name",
+		"a sensitive `for_each`", "more than 16,384 instances",
+	}}
 }
 
 func serverBlock() block {
@@ -184,13 +187,26 @@ func targetBlock() block {
 
 func removedBlock() block {
 	return block{name: "removed", attributes: []attribute{
-		{name: "from", kind: kind{name: "server.NAME or server.NAME[\"KEY\"]"}, required: true},
+		{name: "from", kind: addressOf(), required: true},
 		{name: "conninfo", kind: secretText(), otherwise: "the slot is left alone"},
 		{name: "slot", kind: oneOf("drop", "keep"), standard: `"keep"`},
 		{name: "slot_name", kind: matching("slot name", checkSlot, refusal{"not the name of a slot", `"a b"`}), otherwise: "the default slot name"},
 		{name: "backups", kind: oneOf("keep"), standard: `"keep"`},
 	}, refused: []string{"`from` is still declared", "`slot = \"drop\"` without `conninfo`", "the same `from` twice"}}
 }
+
+func movedBlock() block {
+	return block{name: "moved", attributes: []attribute{
+		{name: "from", kind: addressOf(), required: true},
+		{name: "to", kind: addressOf(), required: true},
+	}, refused: []string{
+		"`from` is still declared, or removed", "`to` is not declared", "two `moved` blocks with one `from` or one `to`",
+		"a circle of moves", "`stored_as` beside a `moved` that leads to the server", "`to` is a block with `for_each`, and `from` one instance",
+	}}
+}
+
+// addressOf is written as a reference and never evaluated: the server may be gone.
+func addressOf() kind { return kind{name: "`server.NAME` or `server.NAME[\"KEY\"]`", static: true} }
 
 func outputBlock() block {
 	return block{name: "output", label: "name", attributes: []attribute{
@@ -202,7 +218,7 @@ func outputBlock() block {
 
 func variableBlock() block {
 	return block{name: "variable", label: "name", attributes: []attribute{
-		{name: "type", kind: kind{name: "type"}, otherwise: "any type"},
+		{name: "type", kind: kind{name: "type", static: true}, otherwise: "any type"},
 		{name: "default", kind: kind{name: "constant", sensitive: true}, otherwise: "a value must be given"},
 		{name: "description", kind: text(1000), otherwise: "none"},
 		{name: "sensitive", kind: boolean(), standard: "false"},

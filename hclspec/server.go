@@ -87,12 +87,9 @@ func (l *loader) has(s Server, attr string) bool { _, ok := s.Where.Attr[attr]; 
 // buildPaths gives the paths of the server's repositories that lie on the receiver's machine.
 func (l *loader) buildPaths(s Server) []string {
 	var out []string
-	schema := repositoryBlock()
 	for _, name := range s.Repositories {
-		b := l.repositories[name].block
-		d := l.decode(&schema, b.Body, b.DefRange, nil)
-		if !d.broken && l.onHost(text0(d, "host")) == l.onHost(s.Receiver.Host) {
-			out = append(out, text0(d, "path"))
+		if r, ok := l.built[name]; ok && l.onHost(r.Host) == l.onHost(s.Receiver.Host) {
+			out = append(out, r.Path)
 		}
 	}
 	return out

@@ -44,8 +44,8 @@ func (w Where) Of(attr string) hcl.Range {
 
 // Repository is one `repository` block, or one instance of it.
 type Repository struct {
-	Address     string // repository.main
-	Name        string // main
+	Address     string // repository.main, repository.main["eu"]
+	Name        string // main, main.eu: the stored name
 	Path        string // absolute directory; empty when URL is set
 	URL         string // drivers other than the file system come with later work: refused until then
 	Host        string // where Path lives; empty: this machine
@@ -65,7 +65,7 @@ type Server struct {
 	Block        string // orders: the label
 	Name         string // orders.eu: the stored name
 	Conninfo     Secret
-	Repositories []string // labels; at least one
+	Repositories []string // stored names; at least one
 	Identity     []string // system identifiers; empty: the first one seen is kept
 	Slot         Slot
 	Receiver     Receiver
@@ -127,7 +127,7 @@ type Retention struct {
 	Address           string
 	Name              string
 	Servers           []string // stored names, sorted
-	Repositories      []string // labels; empty in the HCL: all of the server's
+	Repositories      []string // stored names; empty in the HCL: all of the server's
 	RecoveryWindow    time.Duration
 	Redundancy        int
 	MinimumRedundancy int    // default 1

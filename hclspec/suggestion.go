@@ -34,3 +34,6 @@ func abs(n int) int {
 	}
 	return n
 }
+
+// Nearest gives the candidate that a name which is none of them was probably meant to be; empty: none is near.
+func Nearest(name string, candidates []string) string { return nearest(name, candidates) }
