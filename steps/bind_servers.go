@@ -3,6 +3,8 @@ package steps
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"time"
 
 	"github.com/pgkeep/pgkeep/state"
@@ -21,7 +23,7 @@ func (r realServers) Connect(ctx context.Context, server string) (Server, error)
 		return nil, err
 	}
 	conn, err := postgres.Connect(ctx, conninfo, postgres.ConnectOptions{
-		ApplicationName: applicationName("pgkeep apply " + r.o.Who), Timeout: connectTimeout,
+		ApplicationName: applyName(r.o.Who, os.Getpid()), Timeout: connectTimeout,
 	})
 	if err != nil {
 		return nil, err // not the nil pointer: it would be a Server that is not nil
@@ -29,8 +31,19 @@ func (r realServers) Connect(ctx context.Context, server string) (Server, error)
 	return conn, nil
 }
 
+// applyName is what a server shows of a session of ours, and what somebody who meets our lock reads: whose apply it is,
+// on which machine, as which process. A long name of the machine gives way to the process.
+func applyName(who string, pid int) string {
+	end := fmt.Sprintf(" pid %d", pid)
+	name := "pgkeep apply " + who
+	return name[:min(len(name), nameMax-len(end))] + end
+}
+
+// nameMax is what PostgreSQL keeps of an application_name, in bytes.
+const nameMax = 63
+
 // applicationName cuts to what PostgreSQL keeps of a name.
-func applicationName(s string) string { return s[:min(len(s), 63)] }
+func applicationName(s string) string { return s[:min(len(s), nameMax)] }
 
 func (r realServers) replication(ctx context.Context, server, application string) (*postgres.Replication, error) {
 	conninfo, err := r.conninfo(server)
@@ -43,7 +56,7 @@ func (r realServers) replication(ctx context.Context, server, application string
 }
 
 func (r realServers) History(ctx context.Context, server string, t wal.Timeline) (content []byte, err error) {
-	conn, err := r.replication(ctx, server, "pgkeep apply "+r.o.Who)
+	conn, err := r.replication(ctx, server, applyName(r.o.Who, os.Getpid()))
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +69,7 @@ const servesPatience = 5 * time.Second
 
 // Serves streams without a slot, so that nobody's position moves, until the first message.
 func (r realServers) Serves(ctx context.Context, server string, t wal.Timeline, from wal.LSN) (serves bool, err error) {
-	conn, err := r.replication(ctx, server, "pgkeep apply "+r.o.Who)
+	conn, err := r.replication(ctx, server, applyName(r.o.Who, os.Getpid()))
 	if err != nil {
 		return false, err
 	}

@@ -67,11 +67,26 @@ func (c *Conn) lockedBy(ctx context.Context, name string, key int64) (locked err
 		return e, err != nil
 	}
 	f := &scan{fields: rows[0]}
-	pid, user, application, address, since := f.number(), f.text(), f.text(), f.text(), f.text()
-	if address == "" {
-		address = "a local socket"
-	}
-	e.Text += fmt.Sprintf(" by process %d: %s as %s from %s, connected since %s", pid, cleanText(application), cleanText(user), cleanText(address), since)
+	h := lockHolder{pid: f.number(), user: f.text(), application: f.text(), address: f.text(), since: f.text()}
+	e.Text += fmt.Sprintf(" by %s, lock id %d", h, key)
 	e.Hint = "wait until it is done, or end that pgkeep"
 	return e, true
+}
+
+// lockHolder is a session that holds a lock. What the role may not see is empty.
+type lockHolder struct {
+	pid                               int64
+	user, application, address, since string
+}
+
+// String tells who it is since when: application names of ours say user@host and the process there.
+func (h lockHolder) String() string {
+	if h.since == "" {
+		return fmt.Sprintf("a session of role %s (server process %d); this role may not see who that is since when: grant pg_read_all_stats to it", cleanText(h.user), h.pid)
+	}
+	address := "from " + h.address
+	if h.address == "" {
+		address = "over a local socket"
+	}
+	return fmt.Sprintf("%s as %s %s (server process %d) since %s", cleanText(h.application), cleanText(h.user), cleanText(address), h.pid, h.since)
 }

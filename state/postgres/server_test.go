@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +59,7 @@ func TestServer(t *testing.T) {
 				"max_slot_wal_keep_size": "64MB", "wal_keep_size": "0", "wal_level": "logical",
 			}})
 			s.Exec(t, "create role least login replication")
+			s.Exec(t, "create role stranger login replication")
 			t.Run("facts", func(t *testing.T) { testFacts(t, s) })
 			t.Run("least privilege", func(t *testing.T) { testLeastPrivilege(t, s) })
 			t.Run("slots", func(t *testing.T) { testSlots(t, s) })
@@ -269,6 +271,12 @@ func testLock(t *testing.T, s *pgtest.Server) {
 	_, err = b.TryLock(t.Context(), "orders.eu")
 	if state.CodeOf(err) != state.CodeLocked || !strings.Contains(err.Error(), "test as least from 127.0.0.1") {
 		t.Fatalf("second lock: %v", err)
+	}
+	if !regexp.MustCompile(`\(server process \d+\) since 20\d\d-\d\d-\d\dT[\d:]+Z, lock id -?\d+$`).MatchString(err.Error()) {
+		t.Errorf("it does not say since when, and which lock: %v", err)
+	}
+	if _, err := connect(t, as(s, "stranger")).TryLock(t.Context(), "orders.eu"); state.CodeOf(err) != state.CodeLocked || !strings.Contains(err.Error(), "a session of role least") {
+		t.Errorf("a role that may see little: %v", err)
 	}
 	other, err := b.TryLock(t.Context(), "orders.us")
 	if err != nil {
