@@ -27,6 +27,15 @@ type Server struct {
 	SizeBytes     int64             `json:"size_bytes,omitempty"` // sum of pg_tablespace_size where readable; 0: not known
 	Patroni       bool              `json:"patroni,omitempty"`    // Patroni manages the cluster
 	Host          string            `json:"host,omitempty"`       // the host and port that answered
+	Walsender     *Walsender        `json:"walsender,omitempty"`  // nil: no replication connection was tried
+}
+
+// Walsender is what came of a replication connection that was opened only to see whether it can be.
+type Walsender struct {
+	Unknown  *Unknown     `json:"unknown,omitempty"`
+	Host     string       `json:"host,omitempty"`      // the host and port that answered
+	SystemID string       `json:"system_id,omitempty"` // as IDENTIFY_SYSTEM gives it
+	Timeline wal.Timeline `json:"timeline,omitempty"`
 }
 
 // Major gives 15 for 150018.

@@ -53,6 +53,9 @@ func (l *look) askServer(ctx context.Context, secret hclspec.Secret) state.Serve
 	if err = errors.Join(err, conn.Close()); err != nil {
 		return state.Server{Unknown: unknown(err)}
 	}
+	if l.o.Walsenders {
+		facts.Walsender = l.askWalsender(ctx, conninfo)
+	}
 	return facts
 }
 

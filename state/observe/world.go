@@ -22,6 +22,7 @@ type Options struct {
 	Parallel          int                  // how many are asked at once; default 16
 	LockDir           string               // this machine's locks, which tell live writers from dead ones; empty: host.LockDir()
 	Recoveries        []hclspec.Recovery   // those that are asked for: their destinations and targets are looked at
+	Walsenders        bool                 // each server is also asked over a replication connection, which needs a free walsender
 	Only              func(kind Kind) bool // leaves out what nobody wants to know; nil: everything
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -64,6 +65,18 @@ func (c Conninfo) User() string { return c.user }
 
 // Database gives the database that SQL sessions use.
 func (c Conninfo) Database() string { return c.database }
+
+// Passwords gives the passwords that would be sent, wherever they came from, so that they can be taken out of what is
+// shown. They must never be printed, logged or put into an error.
+func (c Conninfo) Passwords() []string {
+	var out []string
+	for _, h := range c.hosts {
+		if h.password != "" && !slices.Contains(out, h.password) {
+			out = append(out, h.password)
+		}
+	}
+	return out
+}
 
 // SSLMode gives the sslmode in force: below "verify-full" somebody between may pose as the server.
 func (c Conninfo) SSLMode() string { return c.sslmode }
