@@ -1,10 +1,12 @@
 package hclspec
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -28,6 +30,7 @@ func Load(fsys fs.FS, dir string, o LoadOptions) (*Spec, hcl.Diagnostics) {
 	l := newLoader(fsys, o)
 	spec := l.load(dir)
 	diags := tidy(l.diags)
+	relocate(l.files, diags)
 	if diags.HasErrors() {
 		spec = &Spec{}
 	}
@@ -74,7 +77,7 @@ func (l *loader) load(dir string) *Spec {
 	half := diags.HasErrors()
 	top := block{name: "configuration", blocks: language()}
 	for _, name := range config {
-		body, diags := l.sources.read(name)
+		body, diags := l.sources.read(name, &top)
 		l.diags = append(l.diags, diags...)
 		if body == nil {
 			half = true
@@ -159,6 +162,17 @@ func tidy(diags hcl.Diagnostics) hcl.Diagnostics {
 		diags = append(diags[:maxDiagnostics:maxDiagnostics], failure("More errors", fmt.Sprintf("%d more are not shown.", n-maxDiagnostics), "", nil))
 	}
 	return diags
+}
+
+// relocate counts the lines of places in JSON again: text with \n in it has more lines than the file.
+func relocate(files map[string]*hcl.File, diags hcl.Diagnostics) {
+	for _, d := range diags {
+		if f := files[subject(d).Filename]; f != nil && strings.HasSuffix(d.Subject.Filename, ".json") && d.Subject.Start.Byte <= len(f.Bytes) {
+			at := *d.Subject
+			at.Start.Line = 1 + bytes.Count(f.Bytes[:at.Start.Byte], []byte("\n"))
+			d.Subject = &at
+		}
+	}
 }
 
 // maxDiagnostics is how many are worth reading in one go.

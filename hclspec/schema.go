@@ -8,6 +8,7 @@ type block struct {
 	label      string // what the label is called; empty: the block has none
 	single     bool   // may stand once
 	later      bool   // known, and not built yet
+	open       bool   // any attributes, and no blocks
 	attributes []attribute
 	blocks     []block
 	refused    []string // reasons that no single attribute shows, for the documentation
@@ -27,7 +28,7 @@ type attribute struct {
 func language() []block {
 	return []block{
 		pgkeepBlock(), variableBlock(),
-		{name: "locals"},
+		{name: "locals", open: true},
 		repositoryBlock(), serverBlock(), scheduleBlock(), retentionBlock(),
 		recoveryBlock(),
 		{name: "approval", single: true, attributes: []attribute{

@@ -34,6 +34,7 @@ type sources struct {
 
 // list finds the files of a directory: configuration, and values that are read unasked, in the order of precedence.
 func (s *sources) list(dir string) (config, values []string, diags hcl.Diagnostics) {
+	var first []string
 	entries, err := fs.ReadDir(s.fsys, dir)
 	if err != nil {
 		return nil, nil, hcl.Diagnostics{failure("Cannot read the directory", fmt.Sprintf("The configuration is read from %s: %s.", dir, reason(err)), "Name another with --dir (-C).", nil)}
@@ -44,27 +45,26 @@ func (s *sources) list(dir string) (config, values []string, diags hcl.Diagnosti
 			continue
 		}
 		full := path.Join(dir, name)
-		switch {
-		case strings.HasSuffix(name, ".hcl.json"):
-			diags = append(diags, failure("JSON syntax is not built yet", fmt.Sprintf("%s is JSON, and this pgkeep reads HCL only.", full), "Write it as *.hcl, or move it away.", nil))
-		case name == "pgkeep.vars.hcl":
-			values = append([]string{full}, values...)
-		case strings.HasSuffix(name, ".auto.vars.hcl"):
+		switch plain := strings.TrimSuffix(name, ".json"); {
+		case plain == "pgkeep.vars.hcl":
+			first = append(first, full)
+		case strings.HasSuffix(plain, ".auto.vars.hcl"):
 			values = append(values, full)
-		case strings.HasSuffix(name, ".vars.hcl"): // read only when --var-file names it
-		case strings.HasSuffix(name, ".hcl"):
+		case strings.HasSuffix(plain, ".vars.hcl"): // read only when --var-file names it
+		case strings.HasSuffix(plain, ".hcl"):
 			config = append(config, full)
 		}
 	}
+	values = append(first, values...)
 	sort.Strings(config)
 	if len(config) == 0 && len(diags) == 0 {
-		diags = append(diags, failure("No configuration", fmt.Sprintf("%s has no *.hcl file.", directoryName(dir)), "Run pgkeep init, or name the directory with --dir (-C).", nil))
+		diags = append(diags, failure("No configuration", fmt.Sprintf("%s has no *.hcl or *.hcl.json file.", directoryName(dir)), "Run pgkeep init, or name the directory with --dir (-C).", nil))
 	}
 	return config, values, diags
 }
 
-// read reads and parses one file.
-func (s *sources) read(name string) (hcl.Body, hcl.Diagnostics) {
+// read reads and parses one file. In JSON, schema says which names are blocks; nil: it is a file of values.
+func (s *sources) read(name string, schema *block) (hcl.Body, hcl.Diagnostics) {
 	f, err := s.fsys.Open(name)
 	if err != nil {
 		return nil, hcl.Diagnostics{failure("Cannot read the file", fmt.Sprintf("%s: %s.", name, reason(err)), "", nil)}
@@ -74,28 +74,39 @@ func (s *sources) read(name string) (hcl.Body, hcl.Diagnostics) {
 	if err != nil {
 		return nil, hcl.Diagnostics{failure("Cannot read the file", fmt.Sprintf("%s: %s.", name, reason(err)), "", nil)}
 	}
-	if diags := s.bound(name, src); diags.HasErrors() {
-		return nil, diags
-	}
-	file, diags := hclsyntax.ParseConfig(src, name, hcl.InitialPos)
-	s.files[name] = file
+	file, diags := s.parse(name, src, schema)
 	if diags.HasErrors() {
 		return nil, tidy(diags)[:1] // what the parser says after the first error is about its own confusion
 	}
 	return file.Body, diags
 }
 
+func (s *sources) parse(name string, src []byte, schema *block) (*hcl.File, hcl.Diagnostics) {
+	if diags := s.boundBytes(name, src); diags.HasErrors() {
+		return nil, diags
+	}
+	if strings.HasSuffix(name, ".json") {
+		return s.parseJSON(name, src, schema)
+	}
+	if diags := s.boundTokens(name, src); diags.HasErrors() {
+		return nil, diags
+	}
+	file, diags := hclsyntax.ParseConfig(src, name, hcl.InitialPos)
+	s.files[name] = file
+	return file, diags
+}
+
 // expression parses one value given on the command line or in the environment.
 func (s *sources) expression(name, src string) (hclsyntax.Expression, hcl.Diagnostics) {
-	if diags := s.bound(name, []byte(src)); diags.HasErrors() {
+	if diags := append(s.boundBytes(name, []byte(src)), s.boundTokens(name, []byte(src))...); diags.HasErrors() {
 		return nil, diags
 	}
 	s.files[name] = &hcl.File{Bytes: []byte(src)}
 	return hclsyntax.ParseExpression([]byte(src), name, hcl.InitialPos)
 }
 
-// bound refuses a source that is too big, too deep or too long a chain, before the recursive parser sees it.
-func (s *sources) bound(name string, src []byte) hcl.Diagnostics {
+// boundBytes refuses a source that is too big.
+func (s *sources) boundBytes(name string, src []byte) hcl.Diagnostics {
 	s.bytes += len(src)
 	if len(src) > maxFile {
 		return tooBig(name, fmt.Sprintf("A file may have %d KiB.", maxFile>>10), nil)
@@ -103,16 +114,25 @@ func (s *sources) bound(name string, src []byte) hcl.Diagnostics {
 	if s.bytes > maxSources {
 		return tooBig(name, fmt.Sprintf("All files together may have %d MiB.", maxSources>>20), nil)
 	}
+	return nil
+}
+
+// boundTokens refuses a source that is too long, too deep or too long a chain, before the recursive parser sees it.
+func (s *sources) boundTokens(name string, src []byte) hcl.Diagnostics {
 	tokens, _ := hclsyntax.LexConfig(src, name, hcl.InitialPos) // what cannot be lexed is reported by the parser
 	s.tokens += len(tokens)
 	if s.tokens > maxTokens {
-		return tooBig(name, fmt.Sprintf("All files together may have %d words and signs. for_each says much in few.", maxTokens), nil)
+		return tooBig(name, tooManyTokens(), nil)
 	}
 	if t, what := tooDeep(tokens); what != "" {
 		s.files[name] = &hcl.File{Bytes: src}
 		return tooBig(name, what, t.Range.Ptr())
 	}
 	return nil
+}
+
+func tooManyTokens() string {
+	return fmt.Sprintf("All files together may have %d words and signs. for_each says much in few.", maxTokens)
 }
 
 func tooBig(name, what string, at *hcl.Range) hcl.Diagnostics {

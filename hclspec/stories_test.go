@@ -29,24 +29,7 @@ func tell(t *testing.T, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files := fstest.MapFS{}
-	o := LoadOptions{Version: "0.1.0", Hostname: "backup1", Zone: berlin(t)}
-	want := ""
-	for _, f := range a.Files {
-		switch f.Name {
-		case "want":
-			want = string(f.Data)
-		case "env":
-			o.Env = pairs(string(f.Data))
-		case "flags":
-			o.Vars = pairs(string(f.Data))
-		default:
-			files[f.Name] = &fstest.MapFile{Data: f.Data}
-		}
-	}
-	if files["prod.vars.hcl"] != nil {
-		o.VarFiles = []string{"prod.vars.hcl"}
-	}
+	files, want, o := storyFiles(t, a)
 	s, diags := Load(files, ".", o)
 	got := drawn(t, s, diags)
 	if !diags.HasErrors() {
@@ -70,6 +53,30 @@ func tell(t *testing.T, name string) {
 	if err := os.WriteFile(name, txtar.Format(a), 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// storyFiles gives the files of a story, what it wants, and the options that it names.
+func storyFiles(t *testing.T, a *txtar.Archive) (files fstest.MapFS, want string, o LoadOptions) {
+	files = fstest.MapFS{}
+	o = LoadOptions{Version: "0.1.0", Hostname: "backup1", Zone: berlin(t)}
+	for _, f := range a.Files {
+		switch f.Name {
+		case "want":
+			want = string(f.Data)
+		case "env":
+			o.Env = pairs(string(f.Data))
+		case "flags":
+			o.Vars = pairs(string(f.Data))
+		default:
+			files[f.Name] = &fstest.MapFile{Data: f.Data}
+		}
+	}
+	for _, name := range []string{"prod.vars.hcl", "prod.vars.hcl.json"} {
+		if files[name] != nil {
+			o.VarFiles = append(o.VarFiles, name)
+		}
+	}
+	return files, want, o
 }
 
 func pairs(s string) map[string]string {

@@ -21,11 +21,28 @@ func nearest(name string, candidates []string) string {
 		if abs(len(c)-len(name)) >= bestDistance {
 			continue
 		}
-		if d := levenshtein.Distance(name, c, nil); d < bestDistance {
+		d := levenshtein.Distance(name, c, nil)
+		if swapped(name, c) {
+			d = 1
+		}
+		if d < bestDistance {
 			best, bestDistance = c, d
 		}
 	}
 	return best
+}
+
+// swapped says whether two neighbours changed places: "mian" for "main".
+func swapped(a, b string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range len(a) - 1 {
+		if a[i] != b[i] {
+			return a[i] == b[i+1] && a[i+1] == b[i] && a[i+2:] == b[i+2:]
+		}
+	}
+	return false
 }
 
 func abs(n int) int {

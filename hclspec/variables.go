@@ -108,7 +108,7 @@ func (l *loader) giveText(name, raw, from string) {
 
 // giveFile reads a file of values.
 func (l *loader) giveFile(name string) {
-	body, diags := l.sources.read(name)
+	body, diags := l.sources.read(name, nil)
 	l.diags = append(l.diags, diags...)
 	if body == nil {
 		return

@@ -1,0 +1,86 @@
+package hclspec
+
+import (
+	"fmt"
+	"strings"
+
+	"pgregory.net/rapid"
+)
+
+// randomHCL writes a configuration with every block of the language: each attribute stands or not, with a value that is
+// right, that a refusal of its kind shows, or that is an expression.
+func randomHCL(t *rapid.T) string {
+	var b strings.Builder
+	b.WriteString("variable \"v\" {\n  default = " + rapid.SampledFrom([]string{`"x"`, "7", "null", `["a", "b"]`, `{ a = 1 }`}).Draw(t, "v") + "\n}\n")
+	b.WriteString("locals {\n  eu = \"eu\"\n  text = \"a $${b} \\\" %%{c} \\n é ${var.v}\"\n}\n")
+	for _, s := range language() {
+		if s.name == "variable" || s.name == "locals" || s.later {
+			continue
+		}
+		for n := range rapid.IntRange(0, 2).Draw(t, s.name) {
+			label := ""
+			if s.label != "" {
+				label = fmt.Sprintf(" %q", []string{"main", "orders"}[n])
+			}
+			if s.label == "" && n > 0 {
+				break
+			}
+			fmt.Fprintf(&b, "%s%s {\n", s.name, label)
+			randomBody(t, &b, s, n)
+			b.WriteString("}\n")
+		}
+	}
+	return b.String()
+}
+
+func randomBody(t *rapid.T, b *strings.Builder, s block, n int) {
+	for _, a := range s.attributes {
+		if a.required || rapid.IntRange(0, 3).Draw(t, a.name) == 0 {
+			fmt.Fprintf(b, "  %s = %s\n", a.name, randomValue(t, s, a, n))
+		}
+	}
+	for _, inner := range s.blocks {
+		if !inner.later && (inner.name == "target" || inner.name == "destination" || rapid.IntRange(0, 2).Draw(t, inner.name) == 0) {
+			fmt.Fprintf(b, "  %s {\n", inner.name)
+			randomBody(t, b, inner, n)
+			b.WriteString("  }\n")
+		}
+	}
+}
+
+// right are values for the attributes that have no default to take.
+func right(a attribute, n int) string {
+	known := map[string]string{
+		"path": fmt.Sprintf(`"/srv/%d/${local.eu}"`, n), "conninfo": `"host=a user=${local.eu}"`, "repositories": "[repository.main]",
+		"servers": "[for s in [server.main] : s]", "server": "server.main", "cron": `"0 1 * * *"`, "system_identifiers": `["7335180256203400928"]`,
+		"from": "server.legacy", "to": `server.main["eu"]`, "value": "local.text", "recovery_window": `"7d"`, "redundancy": "2", "latest": "true",
+		"for_each": `{ eu = "a", us = "b" }`, "condition": "var.v != null", "error_message": `"no: ${var.v}"`, "tablespaces": `{ fast = "/mnt/fast" }`,
+	}
+	if v, ok := known[a.name]; ok {
+		return v
+	}
+	if a.standard != "" {
+		return a.standard
+	}
+	return `"${local.eu}"`
+}
+
+func randomValue(t *rapid.T, s block, a attribute, n int) string {
+	pick := rapid.IntRange(0, 11).Draw(t, s.name+"."+a.name)
+	switch {
+	case a.kind.static && pick == 0:
+		return "server.main"
+	case a.kind.static:
+		return right(a, n)
+	case pick == 0 && len(a.kind.refused) > 0:
+		if r := rapid.SampledFrom(a.kind.refused).Draw(t, "refused"); r.example != "" {
+			return r.example
+		}
+	case pick == 1:
+		return rapid.SampledFrom([]string{
+			"null", "var.v", "local.text", "var.w", "[]", "{}", `"${upper(local.eu)}-${1 + 1}"`, "local.eu == \"eu\" ? 1 : 2", `"a\"b\\c\td"`, "1.5e3",
+			"[for i in [1, 2] : i * 2]", `{ (local.eu) = [true, null] }`, `server.main["eu"]`, `repository.main["us"]`, "nonsense", "1 / 0", `"%{ if true }x%{ endif }"`,
+		}).Draw(t, "odd")
+	}
+	return right(a, n)
+}
