@@ -76,44 +76,87 @@ func TestNamesAreAllowed(t *testing.T) {
 	}
 }
 
-// FuzzLoad loads anything: no panic, under a second, under 256 MiB.
+// FuzzLoad loads anything: no panic, within a second, within 256 MiB.
 func FuzzLoad(f *testing.F) {
-	names, _ := filepath.Glob("testdata/*.txtar")
-	for _, n := range names {
-		a, err := txtar.ParseFile(n)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(a.Files[0].Data)
+	for _, src := range seeds(f, ".hcl") {
+		f.Add(src)
 	}
 	b, err := os.ReadFile("testdata/complete.hcl")
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(b)
-	f.Fuzz(func(t *testing.T, src []byte) { loadHostile(t, src) })
+	f.Fuzz(func(t *testing.T, src []byte) { loadHostile(t, src, "") })
 }
 
-func loadHostile(t *testing.T, src []byte) {
+// FuzzLoadJSON is FuzzLoad for the JSON syntax.
+func FuzzLoadJSON(f *testing.F) {
+	for _, src := range seeds(f, ".hcl") {
+		if j, ok := inJSON(src, languageBlock()); ok {
+			f.Add([]byte(j))
+		}
+	}
+	for _, src := range seeds(f, ".hcl.json") {
+		f.Add(src)
+	}
+	f.Fuzz(func(t *testing.T, src []byte) { loadHostile(t, src, ".json") })
+}
+
+// seeds are the configurations of the stories in one of the syntaxes.
+func seeds(f *testing.F, suffix string) [][]byte {
+	names, _ := filepath.Glob("testdata/*.txtar")
+	var out [][]byte
+	for _, n := range names {
+		a, err := txtar.ParseFile(n)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, file := range a.Files {
+			if strings.HasSuffix(file.Name, suffix) {
+				out = append(out, file.Data)
+			}
+		}
+	}
+	return out
+}
+
+// The bounds of one Load. Where other work holds up the machine, the fastest of three counts.
+const (
+	mostTime   = time.Second
+	mostMemory = 256 << 20
+)
+
+func loadHostile(t *testing.T, src []byte, suffix string) {
+	t.Helper()
+	took := loadOnce(t, src, suffix)
+	for n := 0; n < 2 && took > mostTime; n++ {
+		took = min(took, loadOnce(t, src, suffix))
+	}
+	if took > mostTime {
+		t.Errorf("took %s", took)
+	}
+}
+
+// loadOnce loads, draws what was said, and gives the time that both took together.
+func loadOnce(t *testing.T, src []byte, suffix string) time.Duration {
 	t.Helper()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	began := time.Now()
-	s, diags := Load(fstest.MapFS{"a.hcl": {Data: src}, "pgkeep.vars.hcl": {Data: src[:len(src)/3]}}, ".", LoadOptions{Version: "1"})
+	files := fstest.MapFS{"a.hcl" + suffix: {Data: src}, "pgkeep.vars.hcl" + suffix: {Data: src[:len(src)/3]}}
+	s, diags := Load(files, ".", LoadOptions{Version: "1"})
 	if err := WriteDiagnostics(&bytes.Buffer{}, s.Files, diags, 80, true); err != nil {
 		t.Fatal(err)
 	}
 	took := time.Since(began)
 	runtime.ReadMemStats(&after)
-	if slow := time.Second * slowness; took > slow {
-		t.Errorf("took %s", took)
-	}
-	if n := after.TotalAlloc - before.TotalAlloc; n > 1<<30 {
+	if n := after.TotalAlloc - before.TotalAlloc; n > 4*mostMemory {
 		t.Errorf("allocated %d MiB", n>>20)
 	}
-	if n := int64(after.Sys) - int64(before.Sys); n > 256<<20 {
+	if n := int64(after.Sys) - int64(before.Sys); n > mostMemory {
 		t.Errorf("grew by %d MiB", n>>20)
 	}
+	return took
 }
 
 // slowness allows for a machine that runs other things beside the tests.
@@ -148,7 +191,31 @@ func TestBombs(t *testing.T) {
 		"json":        "locals {\n a = " + strings.Repeat("jsonencode(", 50) + "\"\\\"\"" + strings.Repeat(")", 50) + "\n}",
 		"splat":       "locals {\n a = [" + wide + "]\n b = local.a[*][*]\n c = [for x in local.a : local.a[*]]\n}",
 	} {
-		t.Run(name, func(t *testing.T) { loadHostile(t, []byte(src)) })
+		t.Run(name, func(t *testing.T) { loadHostile(t, []byte(src), "") })
+	}
+}
+
+// TestBombsInJSON loads JSON that was made to cost too much.
+func TestBombsInJSON(t *testing.T) {
+	for name, src := range map[string]string{
+		"brackets":   `{"locals": {"a": ` + strings.Repeat("[", 200_000) + `}}`,
+		"objects":    strings.Repeat(`{"a":`, 100_000),
+		"wide":       `{"locals": {"a": [` + strings.Repeat("1,", 200_000) + `1]}}`,
+		"loops":      `{"locals": {"a": [` + strings.Repeat("1,", 90_000) + `1], "b": "${[for x in local.a : [for y in local.a : x]]}"}}`,
+		"templates":  `{"locals": {"a": [` + strings.Repeat(`"${1}",`, 60_000) + `1]}}`,
+		"nested":     `{"locals": {"a": "` + strings.Repeat("${[", 100_000) + `"}}`,
+		"chain":      `{"locals": {"a": "${` + strings.Repeat("1 + ", 100_000) + `1}"}}`,
+		"escapes":    `{"locals": {"a": "${` + strings.Repeat(`\"`, 100_000) + `}"}}`,
+		"directives": `{"locals": {"a": "` + strings.Repeat("%{ if true }", 30_000) + `"}}`,
+		"broken":     `{"locals": {"a": [` + strings.Repeat(`"${",`, 60_000) + `1]}}`,
+		"lines":      strings.Repeat("\n", 500_000),
+		"quotes":     strings.Repeat(`"`, 500_000),
+		"numbers":    `{"locals": {"a": [` + strings.Repeat("1e99999,", 50_000) + `1]}}`,
+		"digits":     `{"locals": {"a": ` + strings.Repeat("9", 500_000) + `}}`,
+		"names":      `{` + strings.Repeat(`"x": 1,`, 60_000) + `"x": 1}`,
+		"blocks":     `{"server": {` + strings.Repeat(`"a": {},`, 50_000) + `"a": {}}}`,
+	} {
+		t.Run(name, func(t *testing.T) { loadHostile(t, []byte(src), ".json") })
 	}
 }
 
