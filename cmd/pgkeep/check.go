@@ -3,12 +3,14 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/observe"
 )
 
 func checkCommand(a *app) *cobra.Command {
@@ -16,9 +18,9 @@ func checkCommand(a *app) *cobra.Command {
 	var repository string
 	c := &cobra.Command{
 		Use: "check [SERVER...]", Short: "Is everything in order? Exit code 8 when not", ValidArgsFunction: a.servers(),
-		Long: `Looks at connection, privileges, settings, slot, receiver, system identifier, spool, repositories, backups, their ages and
-number, and the WAL between them. Lists what is in order, then what is wrong and what to run next. Warnings alone end with
-0, errors with 8.`,
+		Long: `Looks at connection, a replication connection of its own, privileges, settings, slot, receiver, system identifier, spool,
+repositories, backups, their ages, sizes and number, and the WAL between them. One line for each: what is in order, then
+warnings, then errors, with what to run next. Warnings alone end with 0, errors with 8.`,
 		Example: "  pgkeep check\n  pgkeep check orders.eu\n  pgkeep check --repository main",
 		RunE: func(c *cobra.Command, names []string) error {
 			spec, err := a.load()
@@ -28,7 +30,7 @@ number, and the WAL between them. Lists what is in order, then what is wrong and
 			if names, err = checked(spec, names, repository); err != nil {
 				return err
 			}
-			seen := a.look(c.Context(), spec, nil)
+			seen := observe.World(c.Context(), spec, observe.Options{Now: a.now(), Env: a.env, Walsenders: true})
 			p, err := a.plan(c.Context(), spec, seen, plan.Options{})
 			if err != nil {
 				return err
@@ -36,16 +38,13 @@ number, and the WAL between them. Lists what is in order, then what is wrong and
 			if repository != "" {
 				names = []string{"repository." + repository}
 			}
-			good := slices.DeleteFunc(p.Checked(spec, seen), func(f plan.Finding) bool { return !concerns(f, names) })
-			findings := slices.DeleteFunc(slices.Clone(p.Findings), func(f plan.Finding) bool { return !concerns(f, names) })
-			findings = append(findings, unseen(seen, names, findings)...)
+			all := verdicts(spec, seen, p, names)
 			if asJSON {
-				err = writeJSON(a.out, append(good, findings...))
+				err = writeJSON(a.out, all)
 			} else {
-				a.showGood(good)
-				a.verdict(spec, findings, names)
+				a.showVerdicts(spec, all, names)
 			}
-			if err == nil && slices.ContainsFunc(findings, func(f plan.Finding) bool { return f.Severity == plan.Error }) {
+			if err == nil && slices.ContainsFunc(all, func(f plan.Finding) bool { return f.Severity == plan.Error }) {
 				return exit{code: exitCheck}
 			}
 			return err
@@ -54,6 +53,22 @@ number, and the WAL between them. Lists what is in order, then what is wrong and
 	c.Flags().BoolVar(&asJSON, "json", false, "print what is in order and what is not as JSON")
 	c.Flags().StringVar(&repository, "repository", "", "check this repository only")
 	return c
+}
+
+// verdicts are what check says, in order: what is in order, then warnings, then errors, so that the worst stands last, where
+// it is read first.
+func verdicts(spec *hclspec.Spec, seen state.Observation, p *plan.Plan, names []string) []plan.Finding {
+	out := slices.DeleteFunc(p.Checked(spec, seen), func(f plan.Finding) bool { return !concerns(f, names) })
+	findings := slices.DeleteFunc(slices.Clone(p.Findings), func(f plan.Finding) bool { return !concerns(f, names) })
+	findings = append(findings, unseen(seen, names, findings)...)
+	for _, severity := range []plan.Severity{plan.Warning, plan.Error} {
+		for _, f := range findings {
+			if f.Severity == severity {
+				out = append(out, f)
+			}
+		}
+	}
+	return out
 }
 
 // checked makes stored names of what was named.
@@ -102,25 +117,23 @@ func unseen(seen state.Observation, names []string, said []plan.Finding) []plan.
 	return out
 }
 
-// showGood lists what is in order, by subject.
-func (a *app) showGood(good []plan.Finding) {
-	for _, f := range good {
-		fmt.Fprintf(a.out, "%s %s %s\n", a.paint(a.outTerminal, "32", "OK"), f.Subject, f.Text)
-	}
-}
-
-func (a *app) verdict(spec *hclspec.Spec, findings []plan.Finding, names []string) {
-	a.showFindings(findings, nil)
+// showVerdicts prints a line for each verdict, beneath it what to run next, and at last how many there are.
+func (a *app) showVerdicts(spec *hclspec.Spec, all []plan.Finding, names []string) {
 	bad, warned := 0, 0
-	for _, f := range findings {
-		if f.Severity == plan.Error {
+	for _, f := range all {
+		label, color := "OK", "32"
+		switch f.Severity {
+		case plan.Error:
+			label, color = "ERROR ["+string(f.Code)+"]", "31"
 			bad++
-		} else {
+		case plan.Warning:
+			label, color = "WARNING ["+string(f.Code)+"]", "33"
 			warned++
 		}
-	}
-	if len(findings) > 0 {
-		fmt.Fprintln(a.out)
+		fmt.Fprintf(a.out, "%s %s %s\n", a.paint(a.outTerminal, color, label), f.Subject, oneLine(f.Text))
+		if f.Hint != "" {
+			fmt.Fprintf(a.out, "  → %s\n", f.Hint)
+		}
 	}
 	what := counted(len(spec.Servers), "server") + " and " + counted(len(spec.Repositories), "repository")
 	if len(names) > 0 {
@@ -129,12 +142,15 @@ func (a *app) verdict(spec *hclspec.Spec, findings []plan.Finding, names []strin
 			what = counted(len(names), "server")
 		}
 	}
-	if bad == 0 {
-		fmt.Fprintf(a.out, "Checked %s: %s.\n", what, a.paint(a.outTerminal, "32", "in order")+warnings(warned))
-		return
+	verdict := a.paint(a.outTerminal, "32", "in order")
+	if bad > 0 {
+		verdict = a.paint(a.outTerminal, "31", counted(bad, "error"))
 	}
-	fmt.Fprintf(a.out, "Checked %s: %s%s.\n", what, a.paint(a.outTerminal, "31", counted(bad, "error")), warnings(warned))
+	fmt.Fprintf(a.out, "Checked %s: %s%s.\n", what, verdict, warnings(warned))
 }
+
+// oneLine keeps a verdict on its line.
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 func warnings(n int) string {
 	if n == 0 {
