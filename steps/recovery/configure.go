@@ -58,7 +58,7 @@ func readCaptured(ctx context.Context, b Backup) (captured, error) {
 
 // configure makes the copy start, recover to the target, and leave the world alone. The configuration as it was in the
 // backup is kept in originals/.
-func (r *restore) configure(context.Context) error {
+func (r *restore) configure(ctx context.Context) error {
 	if err := r.keepOriginals(); err != nil {
 		return err
 	}
@@ -66,6 +66,9 @@ func (r *restore) configure(context.Context) error {
 		return err
 	}
 	if err := r.ensureHBA(); err != nil {
+		return err
+	}
+	if err := r.placeProgram(ctx); err != nil {
 		return err
 	}
 	if err := r.writeAutoConf(); err != nil {

@@ -201,6 +201,33 @@ func TestWALIsCopiedWhereTheOwnerMayNotReadTheRepository(t *testing.T) {
 	}
 }
 
+// TestPgkeepIsCopiedWhereTheOwnerMayNotRunIt is the way of a root who built pgkeep in a home directory of his own.
+func TestPgkeepIsCopiedWhereTheOwnerMayNotRunIt(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root restores for another user")
+	}
+	w := newWorld(t, 15, nil)
+	backup := w.take()
+	w.commit(1)
+	w.archive(1)
+	target := hclspec.Target{Latest: true}
+	o := w.options(w.route(target, w.target(target), backup))
+	home := filepath.Join(pgtest.TempDir(t), "home")
+	check(t, os.Mkdir(home, 0o700))
+	o.Program = filepath.Join(home, "pgkeep")
+	check(t, os.Rename(w.program, o.Program))
+	evidence, err := Restore(t.Context(), o)
+	check(t, err)
+	if !strings.Contains(strings.Join(evidence.Notes, "\n"), "may not run "+o.Program) {
+		t.Errorf("nothing is said of it: %q", evidence.Notes)
+	}
+	s := pgtest.StartDir(t, 15, o.Route.Destination.Path, pgtest.Options{Version: 15})
+	awaitPromotion(t, s)
+	if got := rows(t, s); got != "1" {
+		t.Errorf("the ledger has %q", got)
+	}
+}
+
 func TestRestoreRefuses(t *testing.T) {
 	w := newWorld(t, 15, nil)
 	backup := w.take()

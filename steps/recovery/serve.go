@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository/store"
@@ -235,20 +233,12 @@ func (r *restore) chooseCopy(ctx context.Context) {
 		return
 	}
 	for _, p := range r.Places {
-		if p.Path != "" && !r.ownerReads(ctx, filepath.Join(p.Path, "REPOSITORY.json")) {
+		if p.Path != "" && !r.ownerMay(ctx, "-r", filepath.Join(p.Path, "REPOSITORY.json")) {
 			r.copies = true
 			r.note(fmt.Sprintf("user %s may not read repository %q: the WAL of the route was copied to %s", r.owner.Name, p.Label, filepath.Join(stateDir(r.places[0]), walDir)))
 			return
 		}
 	}
-}
-
-// ownerReads tells whether the owner may read a file. Only the kernel knows, so a process of the owner asks it.
-func (r *restore) ownerReads(ctx context.Context, path string) bool {
-	cmd := exec.CommandContext(ctx, "test", "-r", path)
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(r.owner.UID), Gid: uint32(r.owner.GID)}}
-	return cmd.Run() == nil
 }
 
 func (r *restore) fetch(ctx context.Context, s *server, seg wal.Segment, dir string) error {
