@@ -185,6 +185,14 @@ func (p *drawing) paint(code, s string) string {
 
 // blockAt names the outermost block around a position: `, in server "orders"`.
 func blockAt(f *hcl.File, at hcl.Pos) string {
+	if name := blockName(f, at); name != "" {
+		return ", in " + name
+	}
+	return ""
+}
+
+// blockName gives the outermost block around a position, `server "orders"`; empty: there is none.
+func blockName(f *hcl.File, at hcl.Pos) string {
 	if f == nil || f.Body == nil {
 		return ""
 	}
@@ -192,7 +200,7 @@ func blockAt(f *hcl.File, at hcl.Pos) string {
 	if b == nil {
 		return ""
 	}
-	s := ", in " + b.Type
+	s := b.Type
 	for _, l := range b.Labels {
 		s += fmt.Sprintf(" %q", l)
 	}

@@ -100,9 +100,12 @@ func (l *loader) compute(e hcl.Expression, context *hcl.EvalContext, secret bool
 	}
 	v, diags := e.Value(context)
 	for _, d := range diags {
+		if d.Extra == nil {
+			d.Extra = attributeHint(e, context, d.Subject)
+		}
 		d.EvalContext, d.Expression = nil, nil // a value is never quoted: it may be a password
 		if secret {
-			d.Detail = "It depends on a sensitive value, so the reason is not shown."
+			d.Detail, d.Extra = "It depends on a sensitive value, so the reason is not shown.", nil
 		}
 	}
 	l.diags = append(l.diags, diags...)
@@ -114,6 +117,34 @@ func (l *loader) compute(e hcl.Expression, context *hcl.EvalContext, secret bool
 		return cty.DynamicVal
 	}
 	return v
+}
+
+// attributeHint suggests the attribute or key that an expression meant where the library only says that there is none.
+func attributeHint(e hcl.Expression, context *hcl.EvalContext, at *hcl.Range) any {
+	if at == nil {
+		return nil
+	}
+	for _, t := range e.Variables() {
+		for n := 1; n < len(t); n++ {
+			name, where := step(t[n])
+			if where == nil || *where != *at {
+				continue
+			}
+			v, diags := t[:n].TraverseAbs(context)
+			v, _ = v.Unmark()
+			if diags.HasErrors() || v.IsNull() || !v.CanIterateElements() || !v.Type().IsObjectType() && !v.Type().IsMapType() {
+				return nil
+			}
+			known := sortedKeys(v.AsValueMap())
+			if near := nearest(name, known); near != "" {
+				return Help{Hint: fmt.Sprintf("Did you mean %s?", near)}
+			}
+			if len(known) > 0 {
+				return Help{Hint: fmt.Sprintf("It has %s.", listing(known))}
+			}
+		}
+	}
+	return nil
 }
 
 // spend counts work before it is done; false: it is more than a configuration may cause.

@@ -47,8 +47,8 @@ func newJSONReader(name string, src []byte) *jsonReader {
 
 // document reads the only value of the source.
 func (r *jsonReader) document() (jsonValue, *jsonProblem) {
-	if !utf8.Valid(r.src) {
-		return jsonValue{}, &jsonProblem{what: "The file is not UTF-8."}
+	if valid := bytes.ToValidUTF8(r.src, nil); len(valid) < len(r.src) {
+		return jsonValue{}, &jsonProblem{at: commonPrefix(valid, r.src), what: "The file is not UTF-8."}
 	}
 	if bytes.HasPrefix(r.src, []byte("\ufeff")) {
 		return jsonValue{}, &jsonProblem{what: "The file begins with a byte order mark.", hint: "Save it as UTF-8 without one."}
@@ -61,6 +61,15 @@ func (r *jsonReader) document() (jsonValue, *jsonProblem) {
 		return v, r.unexpected("the end of the file", "One file holds one object.")
 	}
 	return v, nil
+}
+
+func commonPrefix(a, b []byte) int {
+	for i := range a {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return len(a)
 }
 
 func (r *jsonReader) space() {

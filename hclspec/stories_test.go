@@ -1,10 +1,13 @@
 package hclspec
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -30,9 +33,19 @@ func tell(t *testing.T, name string) {
 		t.Fatal(err)
 	}
 	files, want, o := storyFiles(t, a)
-	s, diags := Load(files, ".", o)
+	dir := "."
+	if files["dir/.keep"] != nil {
+		dir = "dir/none"
+	}
+	s, diags := Load(files, dir, o)
 	got := drawn(t, s, diags)
-	if !diags.HasErrors() {
+	if slices.ContainsFunc(a.Files, func(f txtar.File) bool { return f.Name == "json" }) {
+		j, err := DiagnosticsJSON(s.Files, diags)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = string(j)
+	} else if !diags.HasErrors() {
 		got += "loaded\n"
 		for _, x := range s.Outputs {
 			got += x.Name + " = " + string(x.JSON) + "\n"
@@ -55,20 +68,43 @@ func tell(t *testing.T, name string) {
 	}
 }
 
+var repeat = regexp.MustCompile(`(?m)^@repeat (\d+) (.*)\n`)
+
+// repeated writes a line like "@repeat 300 x{n} = 1" out: {n} is the number of the line, {m} the next one.
+func repeated(src string) string {
+	return repeat.ReplaceAllStringFunc(src, func(line string) string {
+		m := repeat.FindStringSubmatch(line)
+		times, _ := strconv.Atoi(m[1])
+		var b strings.Builder
+		for n := range times {
+			fill := strings.NewReplacer("{n}", fmt.Sprintf("%03d", n), "{m}", fmt.Sprintf("%03d", n+1), `\n`, "\n")
+			b.WriteString(fill.Replace(m[2]) + "\n")
+		}
+		return b.String()
+	})
+}
+
 // storyFiles gives the files of a story, what it wants, and the options that it names.
 func storyFiles(t *testing.T, a *txtar.Archive) (files fstest.MapFS, want string, o LoadOptions) {
 	files = fstest.MapFS{}
 	o = LoadOptions{Version: "0.1.0", Hostname: "backup1", Zone: berlin(t)}
 	for _, f := range a.Files {
 		switch f.Name {
+		case "json":
 		case "want":
 			want = string(f.Data)
 		case "env":
 			o.Env = pairs(string(f.Data))
 		case "flags":
 			o.Vars = pairs(string(f.Data))
+		case "options":
+			given := pairs(string(f.Data))
+			o.Version = given["version"]
+			if given["var-file"] != "" {
+				o.VarFiles = append(o.VarFiles, given["var-file"])
+			}
 		default:
-			files[f.Name] = &fstest.MapFile{Data: f.Data}
+			files[f.Name] = &fstest.MapFile{Data: []byte(repeated(string(f.Data)))}
 		}
 	}
 	for _, name := range []string{"prod.vars.hcl", "prod.vars.hcl.json"} {
