@@ -47,6 +47,7 @@ const (
 	CodeSlotLost           Code = "E-SLOT-LOST"            // wal_status lost
 	CodeSlotInUse          Code = "E-SLOT-IN-USE"          // 55006
 	CodeSlotAbsent         Code = "E-SLOT-ABSENT"          // 42704, no slot of that name
+	CodeStandby            Code = "E-STANDBY"              // a standby without a slot of ours: perhaps about to be promoted
 	CodeAhead              Code = "E-AHEAD"                // our position is past the end of this server's WAL
 	CodeSettings           Code = "E-SETTINGS"             // a setting of the server stands in the way
 	CodeNoRetention        Code = "E-NO-RETENTION"         // no rule says when backups may go: nothing is ever deleted
