@@ -38,6 +38,23 @@ func PushWAL(ctx context.Context, spec *hclspec.Spec, server string, o BindOptio
 	if err != nil {
 		return Pushed{}, err
 	}
+	for {
+		p, err := r.pushOnce(ctx, dir, server)
+		// Whoever held the spool has let it go, or took it just now: another push that emptied it, a receiver that was
+		// stopped or is being started. What is in the spool then is looked at anew.
+		if code := state.CodeOf(err); code != state.CodeAbsent && code != state.CodeLocked {
+			return p, err
+		}
+		select {
+		case <-ctx.Done():
+			return p, err
+		case <-time.After(pushLook):
+		}
+	}
+}
+
+// pushOnce asks the process that holds the spool, or empties it itself.
+func (r real) pushOnce(ctx context.Context, dir, server string) (Pushed, error) {
 	seen, err := spool.Look(dir, server)
 	if err != nil {
 		return Pushed{}, err

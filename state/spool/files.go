@@ -141,33 +141,6 @@ func (s *Spool) remove(path string) error {
 	return nil
 }
 
-// Seed puts WAL that a repository holds into the spool, for the stream to go on from: bytes from the segment's start up
-// to upTo, as a partial or, when that is the whole segment, as one that is archived already.
-func (s *Spool) Seed(seg wal.Segment, upTo wal.LSN, r io.Reader) error {
-	z := s.o.SegmentSize
-	name := seg.Name(z)
-	n := int64(upTo - seg.Start(z))
-	end := partialSuffix
-	if upTo == seg.End(z) {
-		end = doneSuffix
-	}
-	if err := s.install(s.path(seg, end), io.LimitReader(r, n), n); err != nil {
-		return problem("put segment "+name+" of a repository into the spool", err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if end == doneSuffix {
-		s.files.complete[seg] = true
-		return nil
-	}
-	x, err := s.settlePartial(&s.files, seg)
-	if err != nil {
-		return problem("put segment "+name+" of a repository into the spool", err)
-	}
-	s.files.partial[seg] = x
-	return nil
-}
-
 // install writes a whole file under a new name that is durable when it returns. The length must be want; negative: any.
 func (s *Spool) install(path string, r io.Reader, want int64) error {
 	temporary := path + newSuffix

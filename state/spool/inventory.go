@@ -17,7 +17,8 @@ const (
 	partialSuffix = ".partial"
 	doneSuffix    = ".done"
 	historySuffix = ".history"
-	newSuffix     = ".new" // not yet what its name will say; removed at the next Open
+	seedSuffix    = ".seed" + newSuffix // came from a repository, not compared yet
+	newSuffix     = ".new"              // not yet what its name will say; removed at the next Open
 	gapPrefix     = "gap-"
 )
 

@@ -11,6 +11,7 @@ import (
 const (
 	firstPause = time.Second
 	longPause  = 8 * time.Second
+	jitter     = 0.2
 )
 
 // retryPause gives growing pauses with jitter.
@@ -22,7 +23,7 @@ type retryPause struct {
 
 func newBackoff() *retryPause {
 	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.MaxInterval, b.RandomizationFactor, b.Multiplier = firstPause, longPause, 0.2, 1.7
+	b.InitialInterval, b.MaxInterval, b.RandomizationFactor, b.Multiplier = firstPause*5/4, longPause, jitter, 1.7 // never under firstPause
 	b.Reset()
 	return &retryPause{b: b}
 }
@@ -33,15 +34,31 @@ func (r *retryPause) worked() {
 	r.fresh = true
 }
 
+// soon makes the next pause a short one: what is waited for may come at any moment.
+func (r *retryPause) soon() { r.b.Reset() }
+
 // wait pauses, or ends with ctx's error.
-func (r *retryPause) wait(ctx context.Context) error {
+func (r *retryPause) wait(ctx context.Context) error { return r.waitUnless(ctx, nil) }
+
+// waitUnless pauses for no longer than firstPause once something comes over hurry.
+func (r *retryPause) waitUnless(ctx context.Context, hurry <-chan struct{}) error {
 	fresh := r.fresh
 	r.fresh = false
-	if now := time.Now(); fresh && now.Sub(r.last) >= firstPause {
-		r.last = now
+	began := time.Now()
+	if fresh && began.Sub(r.last) >= firstPause {
+		r.last = began
 		return ctx.Err()
 	}
-	return pause(ctx, r.b.NextBackOff())
+	t := time.NewTimer(r.b.NextBackOff())
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	case <-hurry:
+		return pause(ctx, time.Until(began.Add(firstPause)))
+	}
 }
 
 // pause waits for d, or ends with ctx's error.

@@ -32,8 +32,10 @@ func (s *session) whereToBegin(ctx context.Context, conn connection, sys postgre
 		return begin{}, err
 	}
 	p := s.spool.Position()
-	followed := p.Timeline != 0 && p.Timeline < sys.Timeline
-	slot, err := s.slot(ctx, followed)
+	if p.Timeline > sys.Timeline { // whether that server has a slot of ours is of no matter
+		return begin{}, s.stayOnLine(p, sys, line)
+	}
+	slot, err := s.slot(ctx, sys)
 	if err != nil {
 		return begin{}, err
 	}
@@ -128,8 +130,11 @@ func (s *session) keepHistories(ctx context.Context, conn connection, t wal.Time
 		return line, &state.Error{Code: state.CodeCorrupt, Text: "the server's " + t.HistoryName() + " cannot be read", Err: err}
 	}
 	for _, parent := range line.Parents {
-		if parent.Timeline > 1 {
-			s.keepParent(ctx, conn, parent.Timeline)
+		if parent.Timeline <= 1 {
+			continue
+		}
+		if err := s.keepParent(ctx, conn, parent.Timeline, line); err != nil {
+			return line, err
 		}
 	}
 	return line, s.keepHistory(t, content)
@@ -147,17 +152,40 @@ func (s *session) keepHistory(t wal.Timeline, content []byte) error {
 }
 
 // keepParent keeps the history of a timeline in between. Its lines stand in its descendant's too, so that a server which
-// no longer has the file loses nothing.
-func (s *session) keepParent(ctx context.Context, conn connection, t wal.Timeline) {
-	if _, err := s.spool.History(t); err == nil {
-		return
-	}
-	content, err := conn.TimelineHistory(ctx, t)
+// no longer has the file loses nothing, and that one which we hold is another's is seen: that is a fork, as everywhere.
+func (s *session) keepParent(ctx context.Context, conn connection, t wal.Timeline, line wal.History) error {
+	content, err := s.spool.History(t)
 	if err == nil {
+		return s.sameLine(t, content, line)
+	}
+	if content, err = conn.TimelineHistory(ctx, t); err == nil {
 		err = s.keepHistory(t, content)
+	}
+	if state.CodeOf(err) == state.CodeFork {
+		return err
 	}
 	if err != nil {
 		s.o.Log.Info("the history of a timeline in between was not kept", "server", s.o.Server, "timeline", t, "error", err)
+	}
+	return nil
+}
+
+// sameLine tells whether the history that we hold of timeline t is how the server's line of history came to t.
+func (s *session) sameLine(t wal.Timeline, content []byte, line wal.History) error {
+	ours, err := wal.ParseHistory(t, content)
+	if err != nil {
+		return fmt.Errorf("read %s of the spool: %w", t.HistoryName(), err)
+	}
+	same := func(a, b wal.HistoryLine) bool { return a.Timeline == b.Timeline && a.Switch == b.Switch }
+	i := slices.IndexFunc(line.Parents, func(l wal.HistoryLine) bool { return l.Timeline == t })
+	n := min(len(ours.Parents), max(i, 0)) // a server that lacked old history files wrote a shorter one
+	if i >= 0 && slices.EqualFunc(ours.Parents[len(ours.Parents)-n:], line.Parents[i-n:i], same) {
+		return nil
+	}
+	return &state.Error{
+		Code: state.CodeFork,
+		Text: fmt.Sprintf("the server's timeline %d comes from another timeline %d than the one whose history is in %s", line.Timeline, t, s.spool.Dir()),
+		Hint: "two servers were promoted to the same timeline; find out which is the right one before anything is deleted",
 	}
 }
 
@@ -207,64 +235,6 @@ func (s *session) goBack(p spool.Position, at wal.LSN, to wal.Timeline) error {
 	s.start.asked = false // what the archives said before is of the line that was left
 	s.o.Log.Warn("the promoted server did not have the end of the WAL that was received; it is kept under diverged",
 		"server", s.o.Server, "timeline", p.Timeline, "received", p.Durable, "switch", at, "new_timeline", to, "files", aside)
-	return nil
-}
-
-// slot looks at the slot before every start: up to 17 a lost slot streams on with a silent hole.
-func (s *session) slot(ctx context.Context, followed bool) (*state.Slot, error) {
-	ctl, err := s.o.Control(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer ctl.Close()
-	slot, err := ctl.Slot(ctx, s.o.Slot)
-	if err != nil {
-		return nil, err
-	}
-	if slot == nil && followed { // slots are not copied to standbys; waiting for an apply would be an outage
-		s.o.Log.Info("the promoted server has no slot of ours: it is created", "server", s.o.Server, "slot", s.o.Slot)
-		if err := ctl.CreateSlot(ctx, s.o.Slot); err != nil {
-			return nil, err
-		}
-		slot, err = ctl.Slot(ctx, s.o.Slot)
-		if err != nil {
-			return nil, err
-		}
-	}
-	if err := s.refuseSlot(slot); err != nil {
-		return nil, err
-	}
-	s.start.slotAt = slot.RestartLSN
-	if slot.Active && slot.ActivePID != 0 && slot.ActivePID == s.start.lastPID {
-		// Our own walsender, whose connection broke without the server's noticing.
-		if err := ctl.TerminateBackend(ctx, slot.ActivePID); err != nil {
-			s.o.Log.Info("our former walsender was not ended", "server", s.o.Server, "error", err)
-		}
-	}
-	return slot, nil
-}
-
-func (s *session) refuseSlot(slot *state.Slot) error {
-	switch {
-	case slot == nil:
-		return &state.Error{
-			Code: state.CodeSlotAbsent,
-			Text: fmt.Sprintf("%s has no replication slot %s: without it PostgreSQL may remove WAL before it is received", s.o.Server, s.o.Slot),
-			Hint: "pgkeep apply creates it and starts the receiver again",
-		}
-	case !slot.Physical:
-		return final(&state.Error{
-			Code: state.CodeSettings,
-			Text: fmt.Sprintf("the replication slot %s of %s is a logical one", s.o.Slot, s.o.Server),
-			Hint: "give the server another slot.name",
-		})
-	case slot.WALStatus == state.SlotLost:
-		return &state.Error{
-			Code: state.CodeSlotLost,
-			Text: fmt.Sprintf("the replication slot %s of %s is lost: PostgreSQL removed WAL that it was to keep", s.o.Slot, s.o.Server),
-			Hint: "pgkeep plan shows what is lost; pgkeep apply replaces the slot",
-		}
-	}
 	return nil
 }
 

@@ -20,6 +20,7 @@ func (s *session) loadWork() error {
 	}
 	for i := range w.Gaps {
 		s.found(job{gap: &w.Gaps[i]})
+		s.remember(w.Gaps[i].Range)
 	}
 	jobs := map[wal.Timeline][]job{}
 	var newest wal.Timeline

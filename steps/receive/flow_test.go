@@ -252,8 +252,8 @@ func TestFlowInTime(t *testing.T) {
 			ctx, cancel = context.WithTimeout(t.Context(), 3*time.Second)
 			defer cancel()
 			_ = f.run(ctx)
-			if at := f.s.report.snapshot().CaughtUpAt; !at.Equal(second.ServerTime) {
-				t.Errorf("caught up at %s, the server's time was %s", at, second.ServerTime)
+			if at := f.s.report.snapshot().CaughtUpAt; !at.Equal(first.ServerTime) {
+				t.Errorf("caught up at %s; what the second message proves is true of the first one's time, %s", at, first.ServerTime)
 			}
 		})
 	})
@@ -348,6 +348,9 @@ type switcher struct {
 
 func (s *switcher) SwitchWAL(context.Context) (wal.LSN, error) { s.n++; return 0, s.err }
 func (s *switcher) Close() error                               { return nil }
+func (s *switcher) Identify(context.Context) (state.Server, error) {
+	return state.Server{SystemID: "77"}, nil
+}
 
 func TestBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

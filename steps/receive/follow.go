@@ -50,6 +50,7 @@ type flow struct {
 	sentFlushed         wal.LSN
 	serverEnd           wal.LSN
 	serverTime          time.Time
+	proof               proof
 
 	wanted     time.Time // since when a reply is owed; zero: none is
 	wantedEnd  wal.LSN
@@ -57,6 +58,7 @@ type flow struct {
 	roomAt     time.Time
 	segmentAt  time.Time // when the unfinished segment began
 	segmentNow wal.Segment
+	switched   chan error // the answer of a switch that was asked for; nil: none was
 }
 
 // follow streams one timeline until it ends (*postgres.EndOfTimeline), the connection does, or ctx.
@@ -83,6 +85,9 @@ func (s *session) follow(ctx context.Context, conn connection, b begin) (moved b
 }
 
 func (f *flow) run(ctx context.Context) error {
+	asking, enough := context.WithCancel(ctx)
+	defer f.awaitSwitch()
+	defer enough()
 	if err := f.tell(ctx, time.Now(), true); err != nil {
 		return err
 	}
@@ -98,6 +103,7 @@ func (f *flow) run(ctx context.Context) error {
 		if err := f.tend(ctx, now); err != nil {
 			return err
 		}
+		f.endIdleSegment(asking, now)
 	}
 }
 
@@ -107,6 +113,7 @@ func (f *flow) take(m postgres.Message, now time.Time) error {
 		f.moved = true
 		f.s.report.solved(aboutStream)
 	}
+	f.prove(m)
 	f.heard = now
 	f.serverEnd, f.serverTime = m.ServerEnd, m.ServerTime
 	if m.ReplyRequested && f.wanted.IsZero() {
@@ -136,10 +143,10 @@ func (f *flow) tend(ctx context.Context, now time.Time) error {
 			Hint: "the connection is made anew by itself",
 		}
 	}
-	ask := now.Sub(f.heard) >= f.askEvery() && now.Sub(f.askedAt) >= f.askEvery()
+	ask := now.Sub(f.heard) >= f.askEvery() && now.Sub(f.askedAt) >= f.askEvery() || f.unproven()
 	news := f.w.Written() > f.sentWritten || f.acknowledged() > f.sentFlushed
 	if ask || news && (calm || now.Sub(f.told) >= syncEvery) {
-		if err := f.tell(ctx, now, ask); err != nil {
+		if err := f.tell(ctx, now, ask || calm && now.Sub(f.askedAt) >= syncEvery); err != nil {
 			return err
 		}
 	}
@@ -149,7 +156,6 @@ func (f *flow) tend(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
-	f.endIdleSegment(ctx, now)
 	return nil
 }
 
@@ -178,10 +184,8 @@ func (f *flow) sync(now time.Time) error {
 	f.s.tail.set(f.timeline, seg, f.w.Flushed())
 	f.s.report.update(func(r *state.Receiver) {
 		r.Written, r.Flushed, r.ServerEnd = f.w.Written(), f.w.Flushed(), f.serverEnd
-		// The end that a walsender tells is only what it has sent: until it has caught up with the server's own flush
-		// position, nothing says that there is no more.
-		if f.serverEnd > 0 && f.w.Flushed() >= max(f.serverEnd, f.flushAt) {
-			r.CaughtUpAt = f.serverTime
+		if at := f.caughtUp(); !at.IsZero() {
+			r.CaughtUpAt = at
 		}
 	})
 	return nil
@@ -306,30 +310,4 @@ func (f *flow) farewell() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_ = f.tell(ctx, time.Now(), false)
-}
-
-// endIdleSegment asks the server to finish a segment that has been open for long, when the role may.
-func (f *flow) endIdleSegment(ctx context.Context, now time.Time) {
-	z := f.s.cluster.SegmentSize
-	every := f.s.o.SwitchEvery
-	if every < 0 || f.s.start.noSwitch || f.segmentNow == (wal.Segment{}) || z.Offset(f.w.Written()) == 0 || now.Sub(f.segmentAt) < every {
-		return
-	}
-	f.segmentAt = now // not again before the next period, whatever comes of it
-	err := func() error {
-		ctx, cancel := context.WithTimeout(ctx, f.s.o.Timeout/2)
-		defer cancel()
-		ctl, err := f.s.o.Control(ctx)
-		if err != nil {
-			return err
-		}
-		defer ctl.Close()
-		_, err = ctl.SwitchWAL(ctx)
-		return err
-	}()
-	if err == nil {
-		return
-	}
-	f.s.start.noSwitch = state.CodeOf(err) == state.CodePrivilege
-	f.s.o.Log.Info("the idle segment was not ended", "server", f.s.o.Server, "error", err)
 }

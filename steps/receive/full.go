@@ -30,21 +30,14 @@ func (s *session) awaitRoom(ctx context.Context, retry *retryPause) error {
 
 func (s *session) letSlotGo(ctx context.Context) {
 	err := func() error {
-		conn, err := connect(ctx, &s.o)
-		if err != nil {
-			return err
-		}
-		defer conn.Close()
-		sys, err := conn.IdentifySystem(ctx)
-		if err != nil {
-			return err
-		}
-		ctl, err := s.o.Control(ctx)
+		ctx, cancel := context.WithTimeout(ctx, s.o.Timeout)
+		defer cancel()
+		ctl, who, err := s.control(ctx)
 		if err != nil {
 			return err
 		}
 		defer ctl.Close()
-		return ctl.AdvanceSlot(ctx, s.o.Slot, sys.FlushLSN)
+		return ctl.AdvanceSlot(ctx, s.o.Slot, who.FlushLSN)
 	}()
 	if err != nil {
 		s.o.Log.Warn("the slot was not advanced although the spool is full", "server", s.o.Server, "error", err)

@@ -2,7 +2,10 @@ package receive
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/pgkeep/pgkeep/state"
@@ -22,6 +25,48 @@ func (s *session) recordGap(g state.Gap) error {
 		Hint: "take a new base backup: pgkeep apply plans one",
 	})
 	return nil
+}
+
+// remember lets the stream go on behind a gap that an earlier run recorded and from behind which no WAL has come yet:
+// where the slot stands by now would make the gap longer than it is.
+func (s *session) remember(g wal.Range) {
+	p := s.spool.Position()
+	behind := &begin{timeline: g.Timeline, from: g.To, durable: g.To}
+	if p.Timeline > g.Timeline || p.Timeline == g.Timeline && p.Durable > g.To {
+		return
+	}
+	if old := s.start.passed; old == nil || old.timeline < behind.timeline || old.timeline == behind.timeline && old.from < behind.from {
+		s.start.passed = behind
+	}
+}
+
+// recordedGaps are those that every archive has recorded and the spool still keeps.
+type recordedGaps struct {
+	mu  sync.Mutex
+	all []wal.Range
+}
+
+// forgetGaps takes gaps that every archive has recorded, and lets the spool forget those from behind which WAL has come.
+// Until then a start must know of them: see remember.
+func (s *session) forgetGaps(recorded ...wal.Range) error {
+	r := &s.recorded
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, recorded...)
+	if len(r.all) == 0 {
+		return nil
+	}
+	p := s.spool.Position()
+	var failed error
+	r.all = slices.DeleteFunc(r.all, func(g wal.Range) bool {
+		if p.Timeline < g.Timeline || p.Timeline == g.Timeline && p.Durable <= g.To {
+			return false
+		}
+		err := s.spool.DoneGap(g)
+		failed = errors.Join(failed, err)
+		return err == nil
+	})
+	return failed
 }
 
 // refused remembers that the server no longer has the WAL that was asked for (SQLSTATE 58P01, at the start of the
@@ -63,7 +108,7 @@ func (s *session) passGap(ctx context.Context, b begin, cause error) (begin, err
 		// What was learnt is used by the next connection.
 		return b, fmt.Errorf("not taken for a gap before every repository has answered: %w", cause)
 	}
-	ctl, err := s.o.Control(ctx)
+	ctl, _, err := s.control(ctx)
 	if err != nil {
 		return b, err
 	}

@@ -65,6 +65,7 @@ const (
 
 // Control is what a receiver asks of the server by SQL. *postgres.Conn is one.
 type Control interface {
+	Identify(ctx context.Context) (state.Server, error)         // who answers: host, system identifier, in recovery, timeline, end of WAL
 	Slot(ctx context.Context, name string) (*state.Slot, error) // nil: absent
 	CreateSlot(ctx context.Context, name string) error
 	AdvanceSlot(ctx context.Context, name string, to wal.LSN) error

@@ -39,6 +39,10 @@ func (s *session) obey(ctx context.Context) error {
 			s.report.hurry(time.Now().Add(eagerFor))
 			s.tail.demand()
 			s.wakeUploads()
+			select { // somebody waits for WAL: the server is asked again as soon as that is decent
+			case s.hurry <- struct{}{}:
+			default:
+			}
 		}
 	}
 }
@@ -52,6 +56,9 @@ func Drain(ctx context.Context, o Options) (held wal.LSN, err error) {
 		return 0, err
 	}
 	o = o.withDefaults()
+	asked, ignore := orders() // whoever asks the holder of the lock for a push has it already
+	defer ignore()
+	o.asked = asked
 	c, known, err := o.knownCluster()
 	if err != nil || !known {
 		return 0, err

@@ -12,7 +12,7 @@ import (
 )
 
 // Run receives a server's WAL until ctx ends, which is no error, or until something stops it that a receiver cannot mend:
-// a lost or absent slot (state.CodeSlotLost, state.CodeSlotAbsent: the planner replaces it), a fork (state.CodeFork), a spool in use
+// a slot that was lost or dropped (state.CodeSlotLost, state.CodeSlotAbsent: the planner replaces it), a fork (state.CodeFork), a spool in use
 // (state.CodeLocked). Everything else (a server that is away, a full disk, a repository that does not answer, a wrong
 // system identifier) is reported and tried again. When Run returns, all that it started has stopped.
 func Run(ctx context.Context, o Options) error {
@@ -129,7 +129,7 @@ func isFinal(err error) bool {
 		return true
 	}
 	switch state.CodeOf(err) {
-	case state.CodeFork, state.CodeSlotLost, state.CodeSlotAbsent, state.CodeConninfo, state.CodeVersion:
+	case state.CodeFork, state.CodeSlotLost, state.CodeConninfo, state.CodeVersion:
 		return true
 	default:
 		return false

@@ -21,15 +21,17 @@ const drainTime = 5 * time.Second
 
 // session receives the WAL of one cluster: one system identifier, one segment size.
 type session struct {
-	o       Options
-	cluster ClusterIdentity
-	spool   *spool.Spool
-	report  *reporter
-	work    *mailbox[job] // what came into the spool, for the checker
-	queue   *queue        // what was checked, for the uploaders
-	tail    *tail         // the unfinished segment
-	uploads []*uploader
-	start   startState
+	o        Options
+	cluster  ClusterIdentity
+	spool    *spool.Spool
+	report   *reporter
+	work     *mailbox[job] // what came into the spool, for the checker
+	queue    *queue        // what was checked, for the uploaders
+	tail     *tail         // the unfinished segment
+	uploads  []*uploader
+	start    startState
+	recorded recordedGaps
+	hurry    chan struct{} // holds a token when somebody waits for the stream to go on
 
 	produce  func(context.Context) error // what fills the spool until it returns: stream
 	patience time.Duration               // how long the repositories are then waited for; 0: until ctx ends
@@ -50,7 +52,7 @@ type startState struct {
 }
 
 func newSession(o Options, c ClusterIdentity, sp *spool.Spool, rep *reporter) *session {
-	s := &session{o: o, cluster: c, spool: sp, report: rep, work: newMailbox[job](), queue: newQueue(len(o.Archives)), tail: newTail(len(o.Archives)), patience: drainTime}
+	s := &session{o: o, cluster: c, spool: sp, report: rep, work: newMailbox[job](), queue: newQueue(len(o.Archives)), tail: newTail(len(o.Archives)), patience: drainTime, hurry: make(chan struct{}, 1)}
 	s.produce = s.stream
 	for i, a := range o.Archives {
 		s.uploads = append(s.uploads, &uploader{s: s, archive: a, index: i, wake: make(chan struct{}, 1)})
@@ -102,9 +104,9 @@ func (s *session) run(ctx context.Context) error {
 	})
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) {
-		return nil
+		err = nil
 	}
-	return err
+	return errors.Join(err, s.forgetGaps())
 }
 
 // session is made either from what the spool knows, so that WAL which waits there is saved although the server is down,

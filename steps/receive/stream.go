@@ -34,10 +34,14 @@ func (s *session) stream(ctx context.Context) error {
 		if worked && quickly(err) {
 			retry.worked()
 		}
-		if state.CodeOf(err) == state.CodeDiskFull {
+		switch state.CodeOf(err) {
+		case state.CodeDiskFull:
 			err = s.awaitRoom(ctx, retry)
-		} else {
-			err = retry.wait(ctx)
+		case state.CodeStandby:
+			retry.soon()
+			fallthrough
+		default:
+			err = retry.waitUnless(ctx, s.hurry)
 		}
 		if err != nil {
 			return err

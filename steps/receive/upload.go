@@ -260,11 +260,11 @@ func (s *session) retire(j job) error {
 	switch {
 	case j.gap != nil:
 		s.report.solved(aboutGap) // the repositories tell of it from here on, also once a new backup has healed it
-		return s.spool.DoneGap(j.gap.Range)
+		return s.forgetGaps(j.gap.Range)
 	case j.ended != nil:
 		return s.spool.DoneEnded(j.ended.segment)
 	case j.segment != wal.Segment{}:
-		return s.spool.Done(j.segment)
+		return errors.Join(s.spool.Done(j.segment), s.forgetGaps())
 	default:
 		return nil // history files stay: they tell whose WAL this is
 	}

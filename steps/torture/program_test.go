@@ -6,9 +6,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
 )
@@ -33,9 +37,41 @@ var build = sync.OnceValues(func() (string, error) {
 func TestMain(m *testing.M) {
 	code := m.Run()
 	if bin, err := build(); err == nil {
+		if left := running(bin, ""); len(left) > 0 {
+			fmt.Fprintf(os.Stderr, "FAIL: processes of %s outlived the tests: %v\n", bin, left)
+			end(left)
+			code = max(code, 1)
+		}
 		_ = os.RemoveAll(filepath.Dir(bin))
 	}
 	os.Exit(code)
+}
+
+// running finds the processes that run the program with an argument, by what the kernel says of them: a receiver that has
+// lost its lock, or was never told of, is found too.
+func running(bin, argument string) []int {
+	links, _ := filepath.Glob("/proc/[0-9]*/exe")
+	var pids []int
+	for _, link := range links {
+		exe, err := os.Readlink(link)
+		if err != nil || strings.TrimSuffix(exe, " (deleted)") != bin {
+			continue
+		}
+		line, err := os.ReadFile(filepath.Join(filepath.Dir(link), "cmdline"))
+		if err != nil || argument != "" && !slices.Contains(strings.Split(string(line), "\x00"), argument) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(link))); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func end(pids []int) {
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
 }
 
 // site is a machine with pgkeep on it: a folder with the configuration, a repository, a spool and room to restore.
@@ -53,12 +89,32 @@ func newSite(t *testing.T, hcl string) *site {
 	s := &site{dir: pgtest.TempDir(t), bin: bin}
 	s.configure(t, hcl)
 	t.Cleanup(func() {
-		s.try("receiver", "stop", "orders")
+		s.leaveNothing(t)
 		if log, err := os.ReadFile(filepath.Join(s.dir, "spool", "orders", "receiver.log")); t.Failed() && err == nil {
 			t.Logf("the receiver said:\n%s", log)
 		}
 	})
 	return s
+}
+
+// stopLimit is how long a receiver that was told to stop may take; it gives the repositories five seconds.
+const stopLimit = 20 * time.Second
+
+// leaveNothing stops the site's receivers and fails the test unless every process of the site has ended by itself.
+func (s *site) leaveNothing(t *testing.T) {
+	t.Helper()
+	out, code := s.try("receiver", "stop", "orders")
+	for _, pid := range running(s.bin, s.dir) { // also those that the configuration does not name any more
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+	}
+	left := running(s.bin, s.dir)
+	for limit := time.Now().Add(stopLimit); len(left) > 0 && time.Now().Before(limit); left = running(s.bin, s.dir) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if len(left) > 0 {
+		t.Errorf("processes %v of %s did not end within %s of `receiver stop` (exit code %d):\n%s", left, s.dir, stopLimit, code, out)
+		end(left)
+	}
 }
 
 // configure writes the configuration; @DIR@ stands for the site's folder.
