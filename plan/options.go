@@ -14,6 +14,8 @@ type Options struct {
 	RecoverTo *hclspec.Recovery `json:"recover_to,omitempty"`
 	// Backup is the id of the backup to recover from; empty: the best one is chosen.
 	Backup string `json:"backup,omitempty"`
+	// Start has the recovered server started, and waited for until it has reached the target.
+	Start bool `json:"start,omitempty"`
 	// AcceptLoss lets `latest` mean the end of the archived WAL when the receiver's machine could not be asked.
 	AcceptLoss bool `json:"accept_loss,omitempty"`
 	// BackupNow plans base backups by hand, and nothing else.

@@ -60,7 +60,7 @@ func (b *builder) recover(rec hclspec.Recovery) {
 		refuse(*why, "")
 		return
 	}
-	b.step(Step{
+	s := Step{
 		ID: "recovery." + rec.Name, Action: RecoverTo{Recovery: rec.Name, Route: *route}, Change: Add, Impact: Disruptive, Host: rec.Destination.Host,
 		Because: []Reason{because("asked", "asked for: "+targetText(rec.Target), at), because("route", routeText(route), at)},
 		Effect:  recoverEffect(route) + "; " + b.raisedSettings(rec.Server) + b.copiedWAL(rec, route),
@@ -69,7 +69,13 @@ func (b *builder) recover(rec hclspec.Recovery) {
 			{Code: NeedBackup, Text: "backup " + route.Backup + " is still there"},
 			{Code: NeedWAL, Text: "all WAL of the route is still there"},
 		},
-	})
+	}
+	if b.opt.Start {
+		s.Action = RecoverTo{Recovery: rec.Name, Route: *route, Start: true, Major: b.majorOf(route)}
+		s.Effect += "; the server is started there, and waited for until it has reached the target"
+		s.Requires = append(s.Requires, Condition{Code: NeedStartable, Text: "PostgreSQL can be started there: its owner, its programs, its port"})
+	}
+	b.step(s)
 }
 
 // unpushed says that a server's spool holds WAL which no repository has yet; empty: it holds none.
@@ -405,7 +411,7 @@ func (b *builder) destination(rec hclspec.Recovery, r *Route) *refusal {
 		return no("", "the destination %s was not looked at", path)
 	case d.Unknown != nil:
 		return &refusal{d.Unknown.Code, d.Unknown.Because, d.Unknown.Hint}
-	case d.Running:
+	case d.Running && !(b.opt.Start && d.Ours): // one that this recovery started earlier is waited for; the step looks whose it is
 		return no("choose another directory, or stop that server first", "a PostgreSQL server runs in %s", path)
 	case d.Exists && !d.Empty && !d.Ours:
 		return no("choose an empty directory; nothing is restored over data", "%s is not empty", path)

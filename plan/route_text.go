@@ -58,15 +58,16 @@ func recoverEffect(r *Route) string {
 	if r.AtEnd {
 		out = append(out, "it goes to the end of the archived WAL at "+r.End.String())
 	}
-	switch r.Target.Action {
-	case "promote":
+	atEnd := r.AtEnd || r.Target.Latest
+	switch {
+	case r.Target.Action == "promote":
 		out = append(out, "then it is promoted")
-	case "shutdown":
+	case r.Target.Action == "shutdown" && !atEnd:
 		out = append(out, "then it shuts down")
-	default:
-		if !r.Target.Latest {
-			out = append(out, "then it pauses and can be read")
-		}
+	case atEnd && (!r.Target.Latest || r.Target.Action == "shutdown"):
+		out = append(out, "then it is promoted: at the end of the WAL PostgreSQL does nothing else")
+	case !atEnd:
+		out = append(out, "then it pauses and can be read")
 	}
 	return strings.Join(out, "; ")
 }

@@ -91,6 +91,7 @@ const (
 	NeedDestination   = "destination-free" // recover-to: empty or this recovery's own, and no server runs in it
 	NeedBackup        = "backup-committed" // recover-to: the backup is still there, or held
 	NeedWAL           = "wal-present"      // recover-to: every segment of the route
+	NeedStartable     = "startable"        // recover-to with Start: an owner, programs and a port that PostgreSQL can start with
 )
 
 // Action is a closed set of plain structs, all in this file.
@@ -163,6 +164,10 @@ type (
 	RecoverTo struct {
 		Recovery string
 		Route    Route
+		// Start says that PostgreSQL is then started there, and waited for until it has reached the target.
+		Start bool `json:",omitempty"`
+		// Major is the version of the cluster, and so of the programs that start it; 0: not known.
+		Major int `json:",omitempty"`
 	}
 	// SwitchWAL asks the server to finish its current segment.
 	SwitchWAL struct{ Server string }

@@ -64,6 +64,7 @@ const (
 	CodeCorrupt            Code = "E-CORRUPT"              // stored bytes are not what was written
 	CodeLocked             Code = "E-LOCKED"               // another pgkeep is doing this
 	CodeTarget             Code = "E-TARGET"               // a recovery target that cannot be reached
+	CodeMissed             Code = "E-MISSED"               // a recovery that was started ended elsewhere than its target
 	CodeDestination        Code = "E-DESTINATION"          // the directory to restore into cannot be used
 	CodeStale              Code = "E-STALE"                // the world changed since the plan was made
 	CodeUnconditionalStore Code = "E-UNCONDITIONAL-STORE"  // no put-if-absent

@@ -48,7 +48,7 @@ func (a *applier) bind(action plan.Action) (binding, error) {
 	case plan.PruneWAL:
 		return local("archive "+act.Server+" "+act.Repository, &pruneWAL{repositories: w.Repositories, action: act, now: now}), nil
 	case plan.RecoverTo:
-		return local("recover "+act.Route.Destination.Path, &recoverTo{w.Recoveries, w.Repositories, w.Spools, act, now}), nil
+		return local("recover "+act.Route.Destination.Path, &recoverTo{recoveries: w.Recoveries, repositories: w.Repositories, spools: w.Spools, action: act, now: now}), nil
 	}
 	return binding{}, fmt.Errorf("carry out %s: this pgkeep has no such step", plan.Verb(action))
 }

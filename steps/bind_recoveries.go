@@ -53,6 +53,41 @@ func (r realRecoveries) Destination(ctx context.Context, route plan.Route) (stat
 	return observe.Destination(ctx, route.Destination, 0)
 }
 
+// Started reads what the last start left beside the data directory.
+func (r realRecoveries) Started(_ context.Context, route plan.Route) (bool, string, error) {
+	reached, err := recovery.Started(route)
+	if err != nil || reached == nil {
+		return false, "", err
+	}
+	return true, reached.Text(), nil
+}
+
+func (r realRecoveries) Ours(_ context.Context, route plan.Route) (bool, error) {
+	return recovery.Ours(route)
+}
+
+func (r realRecoveries) Startable(ctx context.Context, route plan.Route, major int) error {
+	_, err := recovery.Startable(ctx, route.Destination, major)
+	return err
+}
+
+// Start starts the server, and keeps the evidence of a target that was reached.
+func (r realRecoveries) Start(ctx context.Context, name string, a plan.RecoverTo, report func(done, total int64)) error {
+	_, evidence, err := recovery.Start(ctx, recovery.StartOptions{Route: a.Route, Major: a.Major, Now: r.o.Now, Report: report})
+	if err != nil {
+		return err
+	}
+	repo, err := r.openRepository(ctx, a.Route.Repository)
+	if err != nil {
+		return fmt.Errorf("open repository %q: %w", a.Route.Repository, err)
+	}
+	evidence.Recovery = name
+	if err := repo.Cluster(a.Route.Server, a.Route.SystemID).PutEvidence(ctx, evidence.Ended, evidence); err != nil {
+		return fmt.Errorf("keep the evidence of the recovery: %w", err)
+	}
+	return nil
+}
+
 type realSpools struct{ real }
 
 func (r realSpools) Look(_ context.Context, server string) (state.Spool, error) {

@@ -70,7 +70,7 @@ func (a *applier) carryOut(ctx context.Context, s *plan.Step) (Outcome, string, 
 		return a.failure(ctx, err)
 	}
 	if done {
-		return OutcomeAlready, "", nil
+		return OutcomeAlready, noteOf(bound), nil
 	}
 	note, err := conditions(ctx, bound, s.Requires)
 	if err != nil {
@@ -91,10 +91,17 @@ func (a *applier) verify(ctx context.Context, s *plan.Step, bound step, note str
 	if !done {
 		return OutcomeFailed, "", fmt.Errorf("verify %s: it ran without an error, and looking again the world is not as it should be", s.ID)
 	}
-	if n, ok := bound.(noted); ok && n.Note() != "" {
-		note = n.Note()
+	if n := noteOf(bound); n != "" {
+		note = n
 	}
 	return OutcomeDone, note, nil
+}
+
+func noteOf(s step) string {
+	if n, ok := s.(noted); ok {
+		return n.Note()
+	}
+	return ""
 }
 
 // conditions re-reads what the plan requires. The note tells of what was narrowed.
@@ -119,6 +126,10 @@ func conditions(ctx context.Context, bound step, requires []plan.Condition) (not
 
 func (a *applier) failure(ctx context.Context, err error) (Outcome, string, error) {
 	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+		var left interface{ Left() string }
+		if errors.As(err, &left) {
+			return OutcomeCanceled, left.Left(), err
+		}
 		return OutcomeCanceled, "interrupted; the next look finds what it left", err
 	}
 	switch state.CodeOf(err) {

@@ -39,6 +39,7 @@ type fakeWorld struct {
 	spool     state.Spool
 	target    state.Destination
 	restored  bool
+	started   bool
 	switched  int
 	journal   []JournalEntry
 	locked    map[string]bool
@@ -376,6 +377,23 @@ func (f fakeRecoveries) Restore(context.Context, string, plan.Route, func(done, 
 func (f fakeRecoveries) Destination(context.Context, plan.Route) (d state.Destination, err error) {
 	err = f.do("look at destination", func() error { d = f.target; return nil })
 	return d, err
+}
+
+func (f fakeRecoveries) Started(context.Context, plan.Route) (reached bool, text string, err error) {
+	err = f.do("started", func() error { reached = f.started; return nil })
+	return reached, "target reached", err
+}
+
+func (f fakeRecoveries) Ours(context.Context, plan.Route) (bool, error) {
+	return false, f.do("whose server", func() error { return nil })
+}
+
+func (f fakeRecoveries) Startable(context.Context, plan.Route, int) error {
+	return f.do("startable", func() error { return nil })
+}
+
+func (f fakeRecoveries) Start(context.Context, string, plan.RecoverTo, func(done, total int64)) error {
+	return f.do("start", func() error { f.started = f.restored; return nil })
 }
 
 type fakeJournal struct{ *fakeWorld }

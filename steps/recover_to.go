@@ -16,15 +16,22 @@ type recoverTo struct {
 	spools       Spools
 	action       plan.RecoverTo
 	now          func() time.Time
+	note         string // where the started server reached its target
 }
 
 func (s *recoverTo) Done(ctx context.Context) (bool, error) {
 	done, err := s.recoveries.Restored(ctx, s.action.Recovery, s.action.Route)
+	if err == nil && done && s.action.Start {
+		done, s.note, err = s.recoveries.Started(ctx, s.action.Route)
+	}
 	if err != nil {
 		return false, fmt.Errorf("look at %s: %w", s.action.Route.Destination.Path, err)
 	}
 	return done, nil
 }
+
+// Note says where the started server reached its target.
+func (s *recoverTo) Note() string { return s.note }
 
 // Holds looks again before the restore begins; the restore itself looks once more at the destination, under its lock.
 func (s *recoverTo) Holds(ctx context.Context, c plan.Condition) (verdict, error) {
@@ -35,6 +42,8 @@ func (s *recoverTo) Holds(ctx context.Context, c plan.Condition) (verdict, error
 		return s.backupThere(ctx)
 	case plan.NeedWAL:
 		return s.walThere(ctx)
+	case plan.NeedStartable:
+		return s.startable(ctx)
 	}
 	return unknownCondition(c), nil
 }
@@ -45,6 +54,12 @@ func (s *recoverTo) destinationFree(ctx context.Context) (verdict, error) {
 	switch {
 	case err != nil:
 		return verdict{}, fmt.Errorf("look at %s: %w", path, err)
+	case d.Running && s.action.Start:
+		ours, err := s.recoveries.Ours(ctx, s.action.Route)
+		if err != nil || ours {
+			return holds(), err
+		}
+		return isRefused("a PostgreSQL server runs in %s, which this recovery did not start", path), nil
 	case d.Running:
 		return isRefused("a PostgreSQL server runs in %s now", path), nil
 	case d.Exists && !d.Empty && !d.Ours:
@@ -114,7 +129,42 @@ func (s *recoverTo) walThere(ctx context.Context) (verdict, error) {
 	return holds(), nil
 }
 
+// startable looks before anything is restored; a server that runs already is on its way.
+func (s *recoverTo) startable(ctx context.Context) (verdict, error) {
+	ours, err := s.recoveries.Ours(ctx, s.action.Route)
+	if err != nil || ours {
+		return holds(), err
+	}
+	if err := s.recoveries.Startable(ctx, s.action.Route, s.action.Major); err != nil {
+		return verdict{}, err
+	}
+	return holds(), nil
+}
+
+// Run restores what is not restored yet and, when that is asked for, starts the server and waits for it.
 func (s *recoverTo) Run(ctx context.Context, report func(done, total int64)) error {
+	route := s.action.Route
+	if !s.action.Start {
+		return s.restore(ctx, report)
+	}
+	restored, err := s.recoveries.Restored(ctx, s.action.Recovery, route)
+	if err != nil {
+		return fmt.Errorf("look at %s: %w", route.Destination.Path, err)
+	}
+	var data int64
+	if !restored {
+		bytes := func(done, total int64) {
+			data = total
+			report(done, total+route.WALBytes)
+		}
+		if err := s.restore(ctx, bytes); err != nil {
+			return err
+		}
+	}
+	return s.recoveries.Start(ctx, s.action.Recovery, s.action, func(done, total int64) { report(data+done, data+total) })
+}
+
+func (s *recoverTo) restore(ctx context.Context, report func(done, total int64)) error {
 	if err := s.recoveries.Restore(ctx, s.action.Recovery, s.action.Route, report); err != nil {
 		return fmt.Errorf("restore backup %s into %s: %w", s.action.Route.Backup, s.action.Route.Destination.Path, err)
 	}

@@ -26,13 +26,13 @@ type Result struct {
 
 // Exit gives the exit code of the whole: 0 everything is done · 130 interrupted · 1 a single step that failed was all
 // there was · 4 nothing ran and the world is not what the plan saw · 5 incomplete · 6 another pgkeep is at it · 7 what
-// is left waits for approval · 8 the backup that was taken is damaged.
+// is left waits for approval · 8 the backup that was taken is damaged, or a recovery missed its target.
 func (r Result) Exit() int {
 	n := r.Counts()
 	switch ran := n[OutcomeDone] + n[OutcomeFailed]; {
 	case n[OutcomeCanceled] > 0:
 		return 130
-	case n[OutcomeFailed] > 0 && n[OutcomeFailed] == r.damagedBackups():
+	case n[OutcomeFailed] > 0 && n[OutcomeFailed] == r.damagedBackups()+r.missedTargets():
 		return 8
 	case n[OutcomeFailed] > 0 && len(r.Steps) == 1:
 		return 1
@@ -65,6 +65,16 @@ func (r Result) damagedBackups() int {
 	n := 0
 	for _, s := range r.Steps {
 		if _, backup := s.Step.Action.(plan.TakeBackup); backup && s.Outcome == OutcomeFailed && state.CodeOf(s.Err) == state.CodeCorrupt {
+			n++
+		}
+	}
+	return n
+}
+
+func (r Result) missedTargets() int {
+	n := 0
+	for _, s := range r.Steps {
+		if s.Outcome == OutcomeFailed && state.CodeOf(s.Err) == state.CodeMissed {
 			n++
 		}
 	}

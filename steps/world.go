@@ -123,6 +123,14 @@ type Recoveries interface {
 	Restore(ctx context.Context, recovery string, r plan.Route, report func(done, total int64)) error
 	// Destination looks at where the recovery would write.
 	Destination(ctx context.Context, r plan.Route) (state.Destination, error)
+	// Started tells whether the restored server was started and reached its target, and says where that was.
+	Started(ctx context.Context, r plan.Route) (reached bool, text string, err error)
+	// Ours tells whether the server that runs in the destination is one that Start started for this very recovery.
+	Ours(ctx context.Context, r plan.Route) (bool, error)
+	// Startable refuses what would keep PostgreSQL of this major version from starting in the destination.
+	Startable(ctx context.Context, r plan.Route, major int) error
+	// Start starts the restored server and returns when it has reached its target; report is told bytes of WAL.
+	Start(ctx context.Context, recovery string, a plan.RecoverTo, report func(done, total int64)) error
 }
 
 // Spools are the WAL that was received on this machine.

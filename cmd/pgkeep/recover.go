@@ -22,6 +22,7 @@ type recoverFlags struct {
 	tablespaces []string
 	acceptLoss  bool
 	preview     bool
+	start       bool
 	agree       consent
 }
 
@@ -40,12 +41,17 @@ There are three ways to say what to restore:
 
 With --repository no configuration is needed: it works on a machine where nothing but the repository is left.
 
+With --start it then starts PostgreSQL there, as the owner, and waits until the target is reached: it says which transaction
+is the last, and ends with exit code 8 when recovery ended elsewhere than the target. The server goes on running when pgkeep
+ends; Ctrl-C before the target shuts it down, and the same command goes on from there.
+
 A moment needs its offset: 2026-02-10T21:16:17Z or "2026-02-10 22:16:17+01". --target-time is accepted for --to-time,
 as PostgreSQL's own setting is called, and so for the others.`,
 		Example: `  pgkeep recover before_drop
   pgkeep recover before_drop --to-time 2026-02-10T21:16:17Z --exclusive
   pgkeep recover --server orders.eu --into /srv/restore --latest
-  pgkeep recover --repository /srv/pgkeep --server orders.eu --into /srv/restore --to-name before_upgrade --yes`,
+  pgkeep recover --repository /srv/pgkeep --server orders.eu --into /srv/restore --to-name before_upgrade --yes
+  pgkeep recover before_drop --port 5499 --start`,
 		RunE: func(c *cobra.Command, args []string) error {
 			name := ""
 			if len(args) == 1 {
@@ -80,6 +86,7 @@ func (o *recoverFlags) flags(c *cobra.Command) {
 	f.StringVar(&o.text.WALWait, "wal-wait", "", "how long a repository that does not answer is retried (10m)")
 	f.StringVar(&o.backup, "backup", "", "id of the backup to start from; chosen without it")
 	f.BoolVar(&o.acceptLoss, "accept-loss", false, "with --latest: also where the last WAL cannot be had: its receiver cannot be asked, or falls short")
+	f.BoolVar(&o.start, "start", false, "start the restored server, and wait until it has reached the target")
 	f.BoolVar(&o.preview, "preview", false, "only show how it would go")
 	f.BoolVarP(&o.agree.yes, "yes", "y", false, "do not ask")
 }
@@ -109,7 +116,7 @@ func (a *app) recover(c *cobra.Command, name string, o recoverFlags) error {
 	if err := o.given(spec, seen, r.Server); err != nil {
 		return err
 	}
-	p, err := a.plan(c.Context(), spec, seen, plan.Options{RecoverTo: &r, Backup: o.backup, AcceptLoss: o.acceptLoss})
+	p, err := a.plan(c.Context(), spec, seen, plan.Options{RecoverTo: &r, Backup: o.backup, AcceptLoss: o.acceptLoss, Start: o.start})
 	if err != nil {
 		return err
 	}
@@ -128,6 +135,9 @@ func (a *app) recover(c *cobra.Command, name string, o recoverFlags) error {
 	}
 	if err := a.carryOut(c.Context(), spec, work); err != nil {
 		return err
+	}
+	if o.start {
+		return a.afterStart(p)
 	}
 	a.afterRestore(r)
 	return nil
@@ -268,17 +278,4 @@ func (o *recoverFlags) readTablespaces(t *hclspec.RecoveryText) error {
 		t.Tablespaces[name] = dir
 	}
 	return nil
-}
-
-// afterRestore says how to start what was restored.
-func (a *app) afterRestore(r hclspec.Recovery) {
-	program := "pg_ctl"
-	if r.Destination.BinDir != "" {
-		program = filepath.Join(r.Destination.BinDir, "pg_ctl")
-	}
-	owner := ""
-	if r.Destination.Owner != "" {
-		owner = " as " + r.Destination.Owner
-	}
-	fmt.Fprintf(a.out, "\nRestored into %s. Start it%s, and it recovers to the target:\n→ %s -D %s start\n", r.Destination.Path, owner, program, r.Destination.Path)
 }

@@ -66,7 +66,8 @@ type Evidence struct {
 	Began    time.Time `json:"began"`
 	Ended    time.Time `json:"ended"`
 	Phases   []Phase   `json:"phases"`
-	Notes    []string  `json:"notes,omitempty"` // what an operator should know of the copy
+	Notes    []string  `json:"notes,omitempty"`   // what an operator should know of the copy
+	Reached  *Reached  `json:"reached,omitempty"` // where the recovery ended, when it was watched
 }
 
 // Phase is one part of a restore and how long it took.
