@@ -25,8 +25,8 @@ test: servers ## every test, against real PostgreSQL 13 to 18
 race: servers ## the concurrent packages under the race detector (needs a C compiler)
 	go test -race -timeout 30m -short ./plan/... ./hclspec/... ./state/spool/ ./state/repository/... ./steps/...
 
-demo: build servers ## protect a real server, lose a table, get it back
-	examples/demo/run.sh
+demo: build ## protect a real server, lose a table, get it back (PGVERSION=17 for another version)
+	servers=$$(state/postgres/pgtest/install.sh $(or $(PGVERSION),15)) && bin/pgkeep demo --bindir "$${servers#* }"
 
 lint: ## golangci-lint with the settings and reasons of .ci/golangci.yml
 	@test -x $(LINT) || GOBIN=$(CURDIR)/.cache/bin go install $(LINT_MODULE)

@@ -121,8 +121,10 @@ func unseen(seen state.Observation, names []string, said []plan.Finding) []plan.
 func (a *app) showVerdicts(spec *hclspec.Spec, all []plan.Finding, names []string) {
 	bad, warned := 0, 0
 	for _, f := range all {
-		label, color := "OK", "32"
+		label, color := "", ""
 		switch f.Severity {
+		case plan.OK:
+			label, color = "OK", "32"
 		case plan.Error:
 			label, color = "ERROR ["+string(f.Code)+"]", "31"
 			bad++

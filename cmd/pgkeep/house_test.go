@@ -42,7 +42,7 @@ const (
 func rooms() map[string]room {
 	return map[string]room{
 		"cmd/pgkeep": {may: []string{
-			"cmd/pgkeep/agent", "hclspec", "state", "state/wal", "state/postgres", "state/spool", "state/host", "state/observe",
+			"cmd/pgkeep/agent", "cmd/pgkeep/demo", "hclspec", "state", "state/wal", "state/postgres", "state/spool", "state/host", "state/observe",
 			"state/repository", "state/repository/store", "state/repository/store/file", "state/repository/seal", "plan", "plan/render",
 			"steps", "steps/receive", "steps/basebackup", "steps/recovery",
 			hcl, "github.com/spf13", "github.com/jedib0t/go-pretty/v6", "golang.org/x/term",
@@ -51,12 +51,13 @@ func rooms() map[string]room {
 			"hclspec", "state", "state/wal", "state/postgres", "state/spool", "state/host", "state/observe", "state/repository",
 			"plan", "plan/render", "steps", "steps/receive", hcl, "github.com/coreos/go-systemd/v22", backoff, errgroup,
 		}},
-		"hclspec":        {may: []string{"state/wal", hcl, cty, cron, "github.com/agext/levenshtein"}, pure: true},
-		"state":          {may: []string{"state/wal"}, pure: true},
-		"state/wal":      {pure: true},
-		"state/postgres": {may: []string{"state", "state/wal", pgx, pglogrepl}},
-		"state/spool":    {may: []string{"state", "state/wal", flock, sys}},
-		"state/host":     {may: []string{"state", "state/wal", flock, sys}},
+		"cmd/pgkeep/demo": {may: []string{"examples/demo", "state", "state/host", pgx}}, // it plays an application: see its doc.go
+		"hclspec":         {may: []string{"state/wal", hcl, cty, cron, "github.com/agext/levenshtein"}, pure: true},
+		"state":           {may: []string{"state/wal"}, pure: true},
+		"state/wal":       {pure: true},
+		"state/postgres":  {may: []string{"state", "state/wal", pgx, pglogrepl}},
+		"state/spool":     {may: []string{"state", "state/wal", flock, sys}},
+		"state/host":      {may: []string{"state", "state/wal", flock, sys}},
 		"state/repository": {may: []string{
 			"state", "state/wal", "state/repository/store", "state/repository/seal", xxh3, errgroup, flock,
 		}},
@@ -89,6 +90,7 @@ func rooms() map[string]room {
 		}},
 		"state/postgres/pgtest": {may: []string{"state/wal", pgx, sys}},
 		"steps/torture":         {},
+		"examples/demo":         {pure: true},
 		"examples":              {may: []string{"hclspec", "plan", "plan/render", "state"}},
 	}
 }

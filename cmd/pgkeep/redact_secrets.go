@@ -80,11 +80,13 @@ func bodyOf(f configFile) *hclsyntax.Body {
 	}
 	tokens, _ := hclsyntax.LexConfig(f.content, f.name, hcl.InitialPos)
 	open := 0
+	opening := []hclsyntax.TokenType{hclsyntax.TokenOBrace, hclsyntax.TokenOBrack, hclsyntax.TokenOParen, hclsyntax.TokenTemplateInterp, hclsyntax.TokenTemplateControl}
+	closing := []hclsyntax.TokenType{hclsyntax.TokenCBrace, hclsyntax.TokenCBrack, hclsyntax.TokenCParen, hclsyntax.TokenTemplateSeqEnd}
 	for _, t := range tokens {
-		switch t.Type {
-		case hclsyntax.TokenOBrace, hclsyntax.TokenOBrack, hclsyntax.TokenOParen, hclsyntax.TokenTemplateInterp, hclsyntax.TokenTemplateControl:
+		if slices.Contains(opening, t.Type) {
 			open++
-		case hclsyntax.TokenCBrace, hclsyntax.TokenCBrack, hclsyntax.TokenCParen, hclsyntax.TokenTemplateSeqEnd:
+		}
+		if slices.Contains(closing, t.Type) {
 			open--
 		}
 		if open > deepest {

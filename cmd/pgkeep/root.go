@@ -44,7 +44,7 @@ func commands(a *app) []group {
 		{"do", "Make it so:", []*cobra.Command{planCommand(a), applyCommand(a), agentCommand(a), receiverCommand(a), backupCommand(a)}},
 		{"look", "Look:", []*cobra.Command{statusCommand(a), checkCommand(a), backupsCommand(a), walCommand(a)}},
 		{"restore", "Get it back:", []*cobra.Command{recoverCommand(a), walGetCommand(a)}},
-		{"rest", "Others:", []*cobra.Command{diagnoseCommand(a), versionCommand(a)}},
+		{"rest", "Others:", []*cobra.Command{demoCommand(a), diagnoseCommand(a), versionCommand(a)}},
 	}
 }
 
