@@ -48,6 +48,9 @@ func (b *builder) incomplete(s *server, h *home, c *state.Cluster) []string {
 		ids = append(ids, k.ID)
 		bytes += k.StoredBytes
 		text := k.ID + " has no decision and its writer is dead"
+		if k.Evidence != "" {
+			text += " (" + k.Evidence + ")"
+		}
 		if k.State == state.BackupAborted {
 			text = k.ID + " was aborted"
 		}

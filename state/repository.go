@@ -105,6 +105,7 @@ type Backup struct {
 	Tombed      time.Time    `json:"tombed"` // zero: no TOMB
 	Hold        *Hold        `json:"hold,omitempty"`
 	Schedule    string       `json:"schedule,omitempty"` // which schedule ordered it; empty: by hand or first
+	Evidence    string       `json:"evidence,omitempty"` // of a backup without decision: how it is known whether its writer lives; empty: it is not known
 }
 
 // Hold keeps a backup from being deleted.

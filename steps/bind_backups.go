@@ -10,6 +10,7 @@ import (
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/state/postgres"
 	"github.com/pgkeep/pgkeep/state/repository"
 	"github.com/pgkeep/pgkeep/steps/basebackup"
@@ -100,6 +101,7 @@ func (r realBackups) options(s *hclspec.Server, order plan.TakeBackup, facts sta
 		VerifyPages: s.Backup.CheckPageChecksums && facts.PageChecksums,
 		FromStandby: facts.InRecovery,
 		Host:        r.o.Host,
+		Machine:     host.Machine(),
 		Program:     "pgkeep " + r.o.Version,
 		LockDir:     r.o.LockDir,
 		Captured:    captured,

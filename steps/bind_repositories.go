@@ -84,26 +84,15 @@ func (r realRepositories) Cluster(ctx context.Context, label, server, systemID s
 	if err != nil {
 		return nil, err
 	}
-	key := repository.ClusterKey{Name: server, SystemID: systemID}
-	return liveCluster{Cluster: repo.Cluster(server, systemID), key: key, alive: repository.LockedWriters(r.o.LockDir, r.o.Host)}, nil
+	return liveCluster{Cluster: repo.Cluster(server, systemID), local: repository.LockedWriters(r.o.LockDir, r.o.Host, host.Machine())}, nil
 }
 
 // liveCluster tells backups of dead writers from running ones.
 type liveCluster struct {
 	*repository.Cluster
-	key   repository.ClusterKey
-	alive repository.WriterAlive
+	local repository.Witness
 }
 
 func (c liveCluster) Backups(ctx context.Context) ([]state.Backup, error) {
-	backups, err := c.Cluster.Backups(ctx)
-	for i, b := range backups {
-		if b.State != state.BackupRunning {
-			continue
-		}
-		if alive, known := c.alive(b.Host, c.key, b.ID); known && !alive {
-			backups[i].State = state.BackupAbandoned
-		}
-	}
-	return backups, err
+	return c.Cluster.Writers(ctx, c.local)
 }

@@ -48,5 +48,5 @@ func (l *look) askRepository(ctx context.Context, x hclspec.Repository) state.Re
 		return state.Repository{Location: x.Path, Unknown: unknown(err)}
 	}
 	defer st.Close()
-	return repository.Look(ctx, st, repository.ObserveOptions{Location: x.Path, WriterAlive: repository.LockedWriters(l.o.LockDir, l.o.Host)})
+	return repository.Look(ctx, st, repository.ObserveOptions{Location: x.Path, WriterAlive: repository.LockedWriters(l.o.LockDir, l.o.Host, host.Machine())})
 }

@@ -23,6 +23,9 @@ type Intent struct {
 	Label       string
 	Schedule    string // which ordered it; empty: by hand or first
 	Host        string // the machine that writes, where its lock can be looked at
+	Machine     string // its identity; empty: not known, and its lock says nothing
+	Lock        string // where the lock lies (LockPlace); empty: no lock is held
+	Leased      bool   // the writer renews its Lease
 	Program     string // "pgkeep 0.1.0"
 	Parent      string // of an incremental
 	Version     int    // server_version_num
@@ -89,7 +92,7 @@ func (c *Cluster) announce(ctx context.Context, in Intent) (*BackupWriter, error
 	}
 	s := Start{
 		Format: backupFormat, ID: in.ID, Kind: in.Kind, Label: in.Label, Schedule: in.Schedule, Host: in.Host,
-		Program: in.Program, Parent: in.Parent, Names: names, Version: in.Version, Timeline: in.Timeline,
+		Machine: in.Machine, Lock: in.Lock, Leased: in.Leased, Program: in.Program, Parent: in.Parent, Names: names, Version: in.Version, Timeline: in.Timeline,
 		Start: in.Start, Redo: in.Redo, FromStandby: in.FromStandby, Began: in.Now.UTC(),
 	}
 	if err := c.putRecord(ctx, c.key.startFile(in.ID), s); err != nil {

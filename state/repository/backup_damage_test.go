@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -184,36 +185,44 @@ func TestPiecesInAHundredKilobytes(t *testing.T) {
 	}
 }
 
+// TestWriterLock: a lock says something only of a writer of the same host, machine and directory.
 func TestWriterLock(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "locks")
 	c := testCluster(newMemory())
 	id := testIntent(1).ID
-	alive := LockedWriters(dir, "backup1")
-	ask := func(host string) string {
-		a, known := alive(host, c.key, id)
-		return fmt.Sprint(a, known)
+	ask := LockedWriters(dir, "backup1", "m1")
+	us := func() Writer { return Writer{Host: "backup1", Machine: "m1", Lock: LockPlace(dir)} }
+	expect := func(what string, w Writer, want Liveness) {
+		t.Helper()
+		if got, evidence := ask(w, c.key, id); got != want || (evidence == "") != (want == WriterUnknown) {
+			t.Errorf("%s: %q (%s), want %q", what, got, evidence, want)
+		}
 	}
-	if got := ask("backup1"); got != "false false" {
-		t.Errorf("without a directory: %s", got)
-	}
+	expect("without a directory", us(), WriterUnknown)
 	l := must(c.LockBackup(dir, id))(t)
-	if got := ask("backup1"); got != "true true" {
-		t.Errorf("held: %s", got)
+	expect("held", us(), WriterAlive)
+	held := us()
+	for what, w := range map[string]Writer{
+		"another host":               {Host: "elsewhere", Machine: "m1", Lock: held.Lock},
+		"another machine":            {Host: "backup1", Machine: "m2", Lock: held.Lock},
+		"another directory":          {Host: "backup1", Machine: "m1", Lock: held.Lock + "0"},
+		"a START that does not tell": {Host: "backup1"},
+	} {
+		expect(what, w, WriterUnknown)
 	}
-	if got := ask("elsewhere"); got != "false false" {
-		t.Errorf("of another host: %s", got)
+	if got, _ := LockedWriters(dir, "backup1", "")(Writer{Host: "backup1", Lock: held.Lock}, c.key, id); got != WriterUnknown {
+		t.Errorf("machines without identity are one: %s", got)
 	}
 	if _, err := c.LockBackup(dir, id); state.CodeOf(err) != state.CodeLocked {
 		t.Errorf("twice: %v", err)
 	}
 	check(t, l.lock.Close()) // as a kill does: the file stays
-	if got := ask("backup1"); got != "false true" {
-		t.Errorf("dead: %s", got)
-	}
+	expect("killed", us(), WriterKilled)
 	check(t, must(c.LockBackup(dir, id))(t).Unlock())
-	if got := ask("backup1"); got != "false true" {
-		t.Errorf("unlocked: %s", got)
-	}
+	expect("ended", us(), WriterEnded)
+	check(t, os.Rename(dir, dir+"-before"))
+	check(t, os.Mkdir(dir, 0o700))
+	expect("a directory that was made again", held, WriterUnknown)
 }
 
 func FuzzDecoders(f *testing.F) {

@@ -34,6 +34,8 @@ func (c *Cluster) Tomb(ctx context.Context, id string, now time.Time) error {
 	case r.tomb != nil, !r.begun() && !r.corrupt():
 		return nil // gone, or on its way
 	case r.corrupt(): // by name: somebody looked and gave it up
+	case r.decided == nil && r.complete:
+		return c.giveUp(ctx, id, now)
 	case r.decided == nil:
 		return &state.Error{
 			Code: state.CodeStale, Text: fmt.Sprintf("backup %s is still being written", id),
@@ -51,6 +53,19 @@ func (c *Cluster) Tomb(ctx context.Context, id string, now time.Time) error {
 		return fmt.Errorf("delete backup %s: %w", id, err)
 	}
 	return nil
+}
+
+// giveUp deletes, by name, a backup with all its data and without decision: it is decided `aborted`, so that a writer that
+// lives after all fails, and a decision that was lost cannot come back; what it left is then removed as any aborted one's is. When
+// its writer was faster, the backup is committed, and somebody may use it: it stays.
+func (c *Cluster) giveUp(ctx context.Context, id string, now time.Time) error {
+	got, err := c.AbortBackup(ctx, id, "given up by name, with all its data and no decision", now)
+	if err != nil || got == state.BackupAborted {
+		return err
+	}
+	return &state.Error{
+		Code: state.CodeStale, Text: fmt.Sprintf("backup %s was committed by its writer a moment ago", id), Hint: "pgkeep backups",
+	}
 }
 
 func holdText(h *holdRecord) string {
@@ -256,6 +271,9 @@ func (c *Cluster) remove(ctx context.Context, id string) (int64, error) {
 	st := c.repo.Store()
 	if err := st.Delete(ctx, c.key.startFile(id)); err != nil {
 		return 0, fmt.Errorf("delete START: %w", err)
+	}
+	if err := c.dropLease(ctx, c.key.backupLease(id)); err != nil {
+		return 0, err
 	}
 	freed, err := c.deleteObjects(ctx, id, func(name string) bool { return name != decisionName && name != tombName })
 	if err != nil {

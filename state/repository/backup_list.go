@@ -28,6 +28,7 @@ type record struct {
 	holds      []holdRecord // the newest of each holder
 	lastHold   int          // the highest number there is
 	remains    bool         // anything at all is under the prefix; an empty directory is not
+	complete   bool         // the server's manifest came, which it sends after all data
 }
 
 // begun tells whether START is there, readable or not.
@@ -84,6 +85,8 @@ func (r record) why() error {
 	return errStartLost
 }
 
+var errDecisionLost = errors.New("COMMIT.json is not there although all data of the backup is, and its writer went away as one does after its decision")
+
 var errStartLost = errors.New("START.json is gone although COMMIT.json says that the backup is committed and nobody deleted it")
 
 // expired tells whether its TOMB is 24 hours old and nothing holds it.
@@ -131,9 +134,14 @@ func (r record) hold(now time.Time) *holdRecord {
 }
 
 // Backups lists the cluster's backups, oldest first. An undecided one is `running`: whether its writer lives is for the
-// caller to find out (WriterAlive). What a removal of an aborted backup left is listed as aborted; what the removal of a
+// caller to find out (Writers). What a removal of an aborted backup left is listed as aborted; what the removal of a
 // deleted one left is not: Sweep takes it. One bad object makes its own backup `corrupt` and hides no other.
 func (c *Cluster) Backups(ctx context.Context) ([]state.Backup, error) {
+	return c.backups(ctx, func(record, *state.Backup) error { return nil })
+}
+
+// backups lists, and lets judge complete each description.
+func (c *Cluster) backups(ctx context.Context, judge func(record, *state.Backup) error) ([]state.Backup, error) {
 	ids, err := c.backupIDs(ctx)
 	if err != nil {
 		return nil, err
@@ -144,9 +152,14 @@ func (c *Cluster) Backups(ctx context.Context) ([]state.Backup, error) {
 		if err != nil {
 			return nil, err
 		}
-		if b, ok := r.describe(); ok {
-			out = append(out, b)
+		b, ok := r.describe()
+		if !ok {
+			continue
 		}
+		if err := judge(r, &b); err != nil {
+			return nil, err
+		}
+		out = append(out, b)
 	}
 	return out, nil
 }
@@ -202,6 +215,7 @@ func (c *Cluster) readOnce(ctx context.Context, id string) (record, error) {
 		}
 		r.remains = true
 		if info.Prefix {
+			r.complete = r.complete || info.Key == dir+manifestDir
 			continue
 		}
 		if err := c.readPart(ctx, &r, newest, strings.TrimPrefix(info.Key, dir)); err != nil && !errors.Is(err, store.ErrNotExist) {

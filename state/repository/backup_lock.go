@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/gofrs/flock"
 
@@ -13,7 +14,7 @@ import (
 )
 
 // WriterLock is held by the process that writes a backup, from before START until after the decision. The kernel lets go
-// of it when the process dies, so a free lock on START's host is a dead writer. It only prevents wasted work: what keeps
+// of it when the process dies, so a free lock on START's machine is a dead writer. It only prevents wasted work: what keeps
 // backups whole is the decision.
 type WriterLock struct{ lock *flock.Flock }
 
@@ -39,23 +40,42 @@ func (c *Cluster) LockBackup(dir, id string) (*WriterLock, error) { return LockW
 // Unlock frees the lock and takes its file away: ids are never used again.
 func (l *WriterLock) Unlock() error { return errors.Join(os.Remove(l.lock.Path()), l.lock.Close()) }
 
-// LockedWriters answers for the writers of this machine by their locks. Writers of other hosts are unknown, and so is
-// everybody where the directory cannot be looked at. A lock file that is gone was wiped by a reboot: dead.
-func LockedWriters(dir, thisHost string) WriterAlive {
-	return func(host string, key ClusterKey, id string) (alive, known bool) {
-		if _, err := os.Stat(dir); err != nil || host != thisHost {
-			return false, false
+// LockPlace names the directory of locks so that another one of the same path is told from it: a container's, one that
+// was removed and made again, one on a file system that was mounted over it. Empty: there is no such directory.
+func LockPlace(dir string) string {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return ""
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("%s@%d:%d", dir, st.Dev, st.Ino)
+}
+
+// LockedWriters answers for the writers of this machine by their locks in dir. A lock says something only of a writer
+// with this host name, this machine's identity and this very directory; of all others, and of those whose START does not
+// say where its lock is, nothing is known.
+func LockedWriters(dir, host, machine string) Witness {
+	return func(w Writer, key ClusterKey, id string) (Liveness, string) {
+		place := LockPlace(dir)
+		if place == "" || w.Lock != place || machine == "" || w.Machine != machine || w.Host != host {
+			return WriterUnknown, ""
 		}
 		l := flock.New(lockPath(dir, key, id), flock.SetFlag(os.O_RDONLY)) // never makes the file
 		free, err := l.TryRLock()
-		if errors.Is(err, fs.ErrNotExist) {
-			return false, true
-		}
-		if err != nil {
-			return false, false
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return WriterEnded, fmt.Sprintf("its writer on %s has let go of its lock in %s", host, dir)
+		case err != nil:
+			return WriterUnknown, ""
 		}
 		defer func() { _ = l.Close() }() // only looked
-		return !free, true
+		if free {
+			return WriterKilled, fmt.Sprintf("its lock in %s on %s is free: the process that held it is gone", dir, host)
+		}
+		return WriterAlive, fmt.Sprintf("a process on %s holds its lock in %s", host, dir)
 	}
 }
 

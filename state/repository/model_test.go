@@ -29,6 +29,7 @@ type world struct {
 	start, committed, aborted, tomb, volume, hold set
 	refs                                          [modelBackups]set // volumes of others that it reads, once committed
 	names                                         [modelBackups]set // in its START
+	bereft, tombed, deleted                       set               // lost START or COMMIT to a disk; ever had a TOMB; START was deleted
 	procs                                         [modelProcs]process
 }
 
@@ -57,14 +58,22 @@ type rules struct {
 	oneLook          bool // what may go and who needs it are read in one pass
 	holdWithoutLook  bool // a holder does not look for TOMB after its put
 	commitOverwrites bool // the decision is not put-if-absent
+	startIsAll       bool // a decision `committed` without START and TOMB counts as the rest of a removal
+	cleanTheEnded    bool // a backup without decision is abandoned, also when its writer has let go of it
 }
 
 // program advances process p by one step, in every way that it can go.
 type program func(r rules, w world, p int) []world
 
-// lost tells whether a backup that is visible, or held by a holder that was told so, misses volumes.
+// orphan tells whether the backup's START was lost: the decision is there, and nobody deleted it.
+func (w *world) orphan(r rules, i int) bool {
+	return !r.startIsAll && w.committed.has(i) && !w.start.has(i) && !w.tomb.has(i)
+}
+
+// lost tells whether a backup that is visible, held by a holder that was told so, or told of because a disk lost one of its
+// records, misses volumes.
 func (w *world) lost(told set) bool {
-	need := w.visible() | told
+	need := w.visible() | told | w.bereft&^w.tombed
 	for i := range modelBackups {
 		if need.has(i) && (w.refs[i]|one(i))&^w.volume != 0 {
 			return true
@@ -243,6 +252,7 @@ func expirer(r rules, w world, p int) []world {
 	case expTomb: // perhaps late: others may have removed it all, and this TOMB is garbage then
 		n := w.to(p, expFirst)
 		n.tomb |= one(int(me.at))
+		n.tombed |= one(int(me.at))
 		return []world{n}
 	case expFirst:
 		return []world{firstLook(r, w, p)}
@@ -263,7 +273,8 @@ func looksAt(r rules, me process) int {
 func firstLook(r rules, w world, p int) world {
 	i := looksAt(r, w.procs[p])
 	remains := (w.volume | w.committed | w.aborted | w.tomb).has(i)
-	if !w.start.has(i) && remains || w.tomb.has(i) && !w.hold.has(i) {
+	heldDeleted := w.tomb.has(i) && w.hold.has(i)
+	if !w.start.has(i) && remains && !w.orphan(r, i) && !heldDeleted || w.tomb.has(i) && !w.hold.has(i) {
 		w.procs[p].dead |= one(i)
 	}
 	if r.oneLook {
@@ -296,6 +307,7 @@ func note(w *world, p, i int, r rules) {
 	if r.oneLook {
 		live = w.start.has(i) && w.committed.has(i) && (!w.tomb.has(i) || w.hold.has(i))
 	}
+	live = live || w.orphan(r, i) || w.committed.has(i) && w.tomb.has(i) && w.hold.has(i)
 	if open || live {
 		me.spare |= one(i)
 	}
@@ -336,6 +348,7 @@ func removal(r rules, w world, p int) []world {
 		} else {
 			n.start &^= one(i)
 		}
+		n.deleted |= one(i)
 		return []world{n}
 	case expDropVolume:
 		n := w.to(p, expDropDecision)
@@ -366,7 +379,8 @@ func cleaner(r rules, w world, p int) []world {
 	case find:
 		out := []world{w.to(p, ended)}
 		for i := range modelBackups {
-			if w.start.has(i) && !w.committed.has(i) {
+			ended := firstBackups.has(i) && !r.cleanTheEnded // its writer has let go: COMMIT was lost
+			if w.start.has(i) && !w.committed.has(i) && !ended {
 				n := w.to(p, decide)
 				n.procs[p].at = uint8(i)
 				out = append(out, n)
@@ -440,6 +454,42 @@ func holder(r rules, w world, p int) []world {
 	return nil
 }
 
+// firstBackups are committed at the start, and their writers have let go of them.
+const firstBackups set = 3
+
+// disk loses START or COMMIT of one of the first backups. START may come back: it was only hidden, by a listing that is stale
+// or a file system that was not mounted whole.
+func disk(_ rules, w world, p int) []world {
+	const (
+		lose = iota
+		comeBack
+	)
+	if w.procs[p].pc == comeBack {
+		n := w.to(p, ended)
+		if w.deleted.has(int(w.procs[p].at)) {
+			return []world{n} // what was deleted while it was hidden stays away
+		}
+		n.start |= one(int(w.procs[p].at))
+		return []world{n, w.to(p, ended)}
+	}
+	var out []world
+	for i := range modelBackups {
+		if !firstBackups.has(i) || !w.visible().has(i) {
+			continue
+		}
+		n := w.to(p, comeBack)
+		n.procs[p].at = uint8(i)
+		n.start &^= one(i)
+		n.bereft |= one(i)
+		out = append(out, n)
+		n = w.to(p, ended)
+		n.committed &^= one(i)
+		n.bereft |= one(i)
+		out = append(out, n)
+	}
+	return out
+}
+
 // casts are who takes part. The real protocol must lose nothing with any of them.
 func casts() map[string][]program {
 	return map[string][]program{
@@ -451,6 +501,9 @@ func casts() map[string][]program {
 		"two writers, two expirers":              {writer(2), writer(3), expirer, expirer},
 		"two writers, cleaner, expirer":          {writer(2), writer(3), cleaner, expirer},
 		"writer, holder, cleaner and an expirer": {writer(2), holder, cleaner, expirer},
+		"disk, two expirers":                     {disk, expirer, expirer},
+		"disk, cleaner, expirer, writer":         {disk, cleaner, expirer, writer(2)},
+		"disk, holder, two expirers":             {disk, holder, expirer, expirer},
 	}
 }
 
@@ -482,6 +535,8 @@ func TestModelFindsWrongProtocols(t *testing.T) {
 		{"one look", rules{oneLook: true, newestFirst: true}, "two expirers, one writer"},
 		{"a holder that does not look", rules{holdWithoutLook: true}, "two expirers, one holder"},
 		{"a decision that is overwritten", rules{commitOverwrites: true}, "writer, cleaner, expirer"},
+		{"a decision without START is garbage", rules{startIsAll: true}, "disk, two expirers"},
+		{"a lost decision is an abandoned backup", rules{cleanTheEnded: true}, "disk, cleaner, expirer, writer"},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			states, lost := explore(v.r, casts()[v.cast])

@@ -12,15 +12,12 @@ import (
 	"github.com/pgkeep/pgkeep/state/wal"
 )
 
-// WriterAlive tells of the process that writes a backup, on the machine that its START names, whether it lives.
-type WriterAlive func(host string, key ClusterKey, id string) (alive, known bool)
-
 // ObserveOptions go with Look and Observe.
 type ObserveOptions struct {
 	Location string // path or URL without credentials, for messages
 	// Expected says what points to an earlier repository at this place ("slot pgkeep_orders of server orders reserves WAL"); empty: nothing.
 	Expected    string
-	WriterAlive WriterAlive // nil: not known of anyone
+	WriterAlive Witness // of writers on this machine; nil: only their leases are asked
 }
 
 // Look opens the repository of a store and observes it. What keeps it from being seen stands in Unknown, and then nothing else but free space
@@ -108,7 +105,7 @@ func (r *Repository) Observe(ctx context.Context, o ObserveOptions) (state.Repos
 	return seen, nil
 }
 
-func (c *Cluster) observe(ctx context.Context, alive WriterAlive) (state.Cluster, error) {
+func (c *Cluster) observe(ctx context.Context, local Witness) (state.Cluster, error) {
 	seen := state.Cluster{Name: c.key.Name, SystemID: c.key.SystemID}
 	facts, err := c.Facts(ctx)
 	if errors.Is(err, store.ErrNotExist) {
@@ -133,17 +130,8 @@ func (c *Cluster) observe(ctx context.Context, alive WriterAlive) (state.Cluster
 	for _, h := range histories {
 		seen.Histories = append(seen.Histories, historyFact(h))
 	}
-	if seen.Backups, err = c.Backups(ctx); err != nil {
+	if seen.Backups, err = c.Writers(ctx, local); err != nil {
 		return seen, err
-	}
-	for i := range seen.Backups {
-		b := &seen.Backups[i]
-		if b.State != state.BackupRunning || alive == nil {
-			continue
-		}
-		if lives, known := alive(b.Host, c.key, b.ID); known && !lives {
-			b.State = state.BackupAbandoned
-		}
 	}
 	return seen, nil
 }

@@ -23,6 +23,7 @@ type taking struct {
 	dst      []*repository.Cluster
 	outcomes []Outcome
 	groups   []*group
+	leases   []*leasing
 	idle     []begun // writers that have no stream yet
 
 	start    postgres.BackupStart
@@ -61,6 +62,10 @@ func (t *taking) Begin(s postgres.BackupStart) error {
 	in := repository.Intent{
 		ID: t.id, Kind: repository.KindFull, Label: t.o.Label, Schedule: t.o.Schedule, Host: t.o.Host, Program: t.o.Program,
 		Version: t.version, Timeline: s.Timeline, Start: s.LSN, Redo: s.LSN, FromStandby: t.o.FromStandby, Now: t.began,
+		Machine: t.o.Machine, Leased: true,
+	}
+	if t.o.LockDir != "" {
+		in.Lock = repository.LockPlace(t.o.LockDir)
 	}
 	for i, c := range t.dst {
 		w, err := c.BeginBackup(t.ctx, in)
@@ -69,6 +74,7 @@ func (t *taking) Begin(s postgres.BackupStart) error {
 			continue
 		}
 		t.idle = append(t.idle, begun{i, w})
+		t.leases = append(t.leases, t.beginLease(w))
 	}
 	if len(t.idle) == 0 {
 		return t.failures()

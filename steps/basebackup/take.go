@@ -23,6 +23,7 @@ type Options struct {
 	VerifyPages  bool          // check page checksums, in the server and here
 	FromStandby  bool          // the server is a standby
 	Host         string        // this machine, as START names it
+	Machine      string        // its identity, as START names it; empty: not known, and the lock says nothing to others
 	Program      string        // "pgkeep 0.1.0"
 	LockDir      string        // where writers hold their locks; every pgkeep of this machine looks there
 	Captured     []byte        // settings and hba rules as JSON; nil where the role could not read them
@@ -86,6 +87,7 @@ func Take(ctx context.Context, conn *postgres.Replication, dst []*repository.Clu
 		}
 		defer func() { _ = lock.Unlock() }() // its file is of no use to anybody else
 	}
+	defer t.endLeases()
 	result, err := t.run(ctx, conn)
 	result.ID, result.Outcomes = id, t.outcomes
 	if err != nil {

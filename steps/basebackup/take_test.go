@@ -23,7 +23,7 @@ var testClock = time.Date(2026, 2, 10, 21, 16, 17, 0, time.UTC)
 func testOptions(t testing.TB) Options {
 	t.Helper()
 	return Options{
-		Server: "orders.eu", Checkpoint: "fast", VerifyPages: true, Host: "backup1", Program: "pgkeep test",
+		Server: "orders.eu", Checkpoint: "fast", VerifyPages: true, Host: "backup1", Machine: "m1", Program: "pgkeep test",
 		LockDir: filepath.Join(t.TempDir(), "locks"), Now: time.Now, Random: func() uint32 { return 0x7f3a },
 		Captured: []byte(`{"settings":[]}`),
 	}

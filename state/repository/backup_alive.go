@@ -1,0 +1,73 @@
+package repository
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/pgkeep/pgkeep/state"
+)
+
+// Writer is what a START says of the process that writes a backup, and where a sign of its life can be looked for.
+type Writer struct {
+	Host    string // its machine's name
+	Machine string // its machine's identity; empty: not told
+	Lock    string // the place of its lock, as LockPlace names it; empty: none
+}
+
+// Liveness is what is known of the process that writes a backup.
+type Liveness string
+
+// What may be known.
+const (
+	WriterUnknown Liveness = ""
+	WriterAlive   Liveness = "alive"
+	WriterKilled  Liveness = "killed" // it is gone and did not get as far as to let go: before its decision, or right after
+	WriterEnded   Liveness = "ended"  // it is gone and has let go, which it does after its decision
+)
+
+// Witness tells of a writer what it knows, and by which evidence, in one sentence.
+type Witness func(w Writer, key ClusterKey, id string) (Liveness, string)
+
+// Writers is Backups, with what is known of the writers of those without a decision: a dead one's backup is `abandoned`,
+// and Evidence says how that is known. local may be nil; where it does not know, the writer's lease is asked.
+//
+// A backup whose data is complete, whose writer has let go, and whose decision is not there is no garbage: a writer lets
+// go after its decision, so COMMIT was lost, or could not be put at the very end. It is `corrupt`: told, kept, and removed
+// only by name.
+func (c *Cluster) Writers(ctx context.Context, local Witness) ([]state.Backup, error) {
+	return c.backups(ctx, func(r record, b *state.Backup) error {
+		if b.State != state.BackupRunning || r.start == nil {
+			return nil
+		}
+		lives, evidence, err := c.liveness(ctx, r.start, local)
+		if err != nil {
+			return err
+		}
+		b.Evidence = evidence
+		switch {
+		case lives == WriterEnded && r.complete:
+			b.State, b.Failure = state.BackupCorrupt, errDecisionLost.Error()
+		case lives == WriterEnded, lives == WriterKilled:
+			b.State = state.BackupAbandoned
+		}
+		return nil
+	})
+}
+
+// liveness asks the lock first, which is certain, and then the lease.
+func (c *Cluster) liveness(ctx context.Context, s *Start, local Witness) (Liveness, string, error) {
+	if local != nil {
+		w := Writer{Host: s.Host, Machine: s.Machine, Lock: s.Lock}
+		if lives, evidence := local(w, c.key, s.ID); lives != WriterUnknown {
+			return lives, evidence, nil
+		}
+	}
+	lives, evidence, err := c.leaseSays(ctx, s)
+	if isAbsent(err) {
+		return WriterUnknown, "", nil // it was removed meanwhile
+	}
+	if err != nil {
+		return WriterUnknown, "", fmt.Errorf("look whether the writer of %s lives: %w", s.ID, err)
+	}
+	return lives, evidence, nil
+}
