@@ -13,7 +13,7 @@ type EventKind string
 // the others.
 const (
 	Started  EventKind = "started"
-	Held     EventKind = "held"     // waits for a lock; Note says who has it since when
+	Held     EventKind = "held" // waits for a lock; Note says who has it since when
 	Progress EventKind = "progress"
 	Done     EventKind = "done"     // ran and verified
 	Already  EventKind = "already"  // the world was so before

@@ -13,11 +13,11 @@ import (
 
 // TestTwoAppliesAtOnce has two of them apply the plan of the same untouched server, begun at the same moment:
 // everything is done once, there is one first backup, and the one that comes second at something says who is at it
-// since when (exit 6), or that it is so already. PGKEEP_ROUNDS says how many races; by default 20.
+// since when (exit 6), or that it is so already. PGKEEP_ROUNDS says how many races; by default 5.
 func TestTwoAppliesAtOnce(t *testing.T) {
 	pg := pgtest.Start(t, pgtest.Options{Version: pgtest.Versions(t)[0]})
 	locked := 0
-	for range rounds(20) {
+	for range rounds(5) {
 		t.Run("", func(t *testing.T) { locked += raceApplies(t, pg) })
 	}
 	if locked == 0 {

@@ -2,6 +2,7 @@ package steps
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/pgkeep/pgkeep/plan"
@@ -13,7 +14,8 @@ import (
 func fragile(f *fakeWorld, w World) World {
 	return World{
 		Servers: fragileServers{f, w.Servers}, Repositories: fragileRepositories{f, w.Repositories}, Receivers: fragileReceivers{w.Receivers, f},
-		Backups: fragileBackups{f, w.Backups}, Recoveries: w.Recoveries, Spools: w.Spools, Locks: fragileLocks{f, w.Locks}, Journal: fragileJournal{f, w.Journal},
+		Backups: fragileBackups{f, w.Backups}, Recoveries: fragileRecoveries{f, w.Recoveries}, Spools: fragileSpools{f, w.Spools},
+		Locks: fragileLocks{f, w.Locks}, Journal: fragileJournal{f, w.Journal},
 	}
 }
 
@@ -39,9 +41,31 @@ func (x fragileServers) Connect(ctx context.Context, server string) (Server, err
 	return fragileServer{x.f, s}, nil
 }
 
+func (x fragileServers) History(ctx context.Context, server string, t wal.Timeline) ([]byte, error) {
+	return call(x.f, "history", func() ([]byte, error) { return x.Servers.History(ctx, server, t) })
+}
+
+func (x fragileServers) Serves(ctx context.Context, server string, t wal.Timeline, from wal.LSN) (bool, error) {
+	return call(x.f, "serves", func() (bool, error) { return x.Servers.Serves(ctx, server, t, from) })
+}
+
 type fragileServer struct {
 	f *fakeWorld
 	Server
+}
+
+// DropSlot remembers a slot that was dropped although it held WAL.
+func (x fragileServer) DropSlot(ctx context.Context, name string) error {
+	return x.f.do("drop slot", func() error {
+		if slot, err := x.Server.Slot(ctx, name); err != nil || holdsWAL(slot) {
+			x.f.dropped = append(x.f.dropped, name)
+		}
+		return x.Server.DropSlot(ctx, name)
+	})
+}
+
+func (x fragileServer) SwitchWAL(ctx context.Context) (wal.LSN, error) {
+	return call(x.f, "switch", func() (wal.LSN, error) { return x.Server.SwitchWAL(ctx) })
 }
 
 func (x fragileServer) Facts(ctx context.Context) (state.Server, error) {
@@ -111,6 +135,22 @@ func (x fragileCluster) DeleteWAL(ctx context.Context, r []wal.Range) (int64, er
 	return call(x.f, "delete WAL", func() (int64, error) { return x.Cluster.DeleteWAL(ctx, r) })
 }
 
+func (x fragileCluster) Gaps(ctx context.Context) ([]state.Gap, error) {
+	return call(x.f, "gaps", func() ([]state.Gap, error) { return x.Cluster.Gaps(ctx) })
+}
+
+func (x fragileCluster) RecordGap(ctx context.Context, g state.Gap) error {
+	return x.f.do("record gap", func() error { return x.Cluster.RecordGap(ctx, g) })
+}
+
+func (x fragileCluster) Histories(ctx context.Context) ([]wal.History, error) {
+	return call(x.f, "histories", func() ([]wal.History, error) { return x.Cluster.Histories(ctx) })
+}
+
+func (x fragileCluster) PutHistory(ctx context.Context, t wal.Timeline, content []byte) error {
+	return x.f.do("put history", func() error { return x.Cluster.PutHistory(ctx, t, content) })
+}
+
 type fragileReceivers struct {
 	Receivers
 	f *fakeWorld
@@ -124,13 +164,82 @@ func (x fragileReceivers) Start(ctx context.Context, server string) error {
 	return x.f.do("start", func() error { return x.Receivers.Start(ctx, server) })
 }
 
+func (x fragileReceivers) Stop(ctx context.Context, server string) error {
+	return x.f.do("stop", func() error { return x.Receivers.Stop(ctx, server) })
+}
+
+func (x fragileReceivers) Push(ctx context.Context, server string, upTo wal.LSN) (wal.LSN, error) {
+	return call(x.f, "push", func() (wal.LSN, error) { return x.Receivers.Push(ctx, server, upTo) })
+}
+
+// amidst makes a moment within a long act that can be the last: the first report of bytes.
+func amidst(ctx context.Context, f *fakeWorld, name string, act func(ctx context.Context, cut func()) error) error {
+	if err := f.do("begin "+name, func() error { return nil }); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var once sync.Once
+	cut := func() {
+		once.Do(func() {
+			if f.do("amidst "+name, func() error { return nil }) != nil {
+				cancel()
+			}
+		})
+	}
+	err := act(ctx, cut)
+	once.Do(func() {}) // an act without a report has no such moment
+	if f.isDead() {
+		return errKilled
+	}
+	return f.do("end "+name, func() error { return err })
+}
+
+func (f *fakeWorld) isDead() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.dead
+}
+
 type fragileBackups struct {
 	f *fakeWorld
 	Backups
 }
 
-func (x fragileBackups) Take(ctx context.Context, order plan.TakeBackup, report func(done, total int64)) (string, error) {
-	return call(x.f, "take", func() (string, error) { return x.Backups.Take(ctx, order, report) })
+func (x fragileBackups) Take(ctx context.Context, order plan.TakeBackup, report func(done, total int64)) (id string, err error) {
+	err = amidst(ctx, x.f, "take", func(ctx context.Context, cut func()) (err error) {
+		id, err = x.Backups.Take(ctx, order, func(done, total int64) { cut(); report(done, total) })
+		return err
+	})
+	return id, err
+}
+
+type fragileRecoveries struct {
+	f *fakeWorld
+	Recoveries
+}
+
+func (x fragileRecoveries) Restored(ctx context.Context, recovery string, r plan.Route) (bool, error) {
+	return call(x.f, "restored", func() (bool, error) { return x.Recoveries.Restored(ctx, recovery, r) })
+}
+
+func (x fragileRecoveries) Restore(ctx context.Context, recovery string, r plan.Route, report func(done, total int64)) error {
+	return amidst(ctx, x.f, "restore", func(ctx context.Context, cut func()) error {
+		return x.Recoveries.Restore(ctx, recovery, r, func(done, total int64) { cut(); report(done, total) })
+	})
+}
+
+func (x fragileRecoveries) Destination(ctx context.Context, r plan.Route) (state.Destination, error) {
+	return call(x.f, "destination", func() (state.Destination, error) { return x.Recoveries.Destination(ctx, r) })
+}
+
+type fragileSpools struct {
+	f *fakeWorld
+	Spools
+}
+
+func (x fragileSpools) Look(ctx context.Context, server string) (state.Spool, error) {
+	return call(x.f, "spool", func() (state.Spool, error) { return x.Spools.Look(ctx, server) })
 }
 
 type fragileLocks struct {

@@ -1,7 +1,6 @@
 package steps
 
 import (
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -80,36 +79,4 @@ func onlyForTheOwner(t *testing.T, roots ...string) {
 			t.Error(err)
 		}
 	}
-}
-
-// TestRealApplyKilledAtEveryCall kills the apply of an untouched server before and after its calls, with the real
-// server, spool and repository behind them. PGKEEP_ROUNDS says how many kills, spread evenly; by default a few.
-func TestRealApplyKilledAtEveryCall(t *testing.T) {
-	pg := pgtest.Start(t, pgtest.Options{Version: pgtest.Versions(t)[0]})
-	calls := 0
-	t.Run("unharmed", func(t *testing.T) { calls = killedApply(t, pg, kill{}) })
-	kills := min(rounds(10), 2*calls)
-	for i := range kills {
-		n := i * 2 * calls / kills
-		k := kill{at: n/2 + 1, after: n%2 == 1}
-		t.Run(fmt.Sprintf("%+v", k), func(t *testing.T) { killedApply(t, pg, k) })
-	}
-}
-
-func killedApply(t *testing.T, pg *pgtest.Server, k kill) (calls int) {
-	t.Helper()
-	s := newSite(t, pg)
-	f := &fakeWorld{kill: k}
-	_, err := s.apply(s.plan(), fragile(f, Bind(s.spec, s.bind)))
-	if k.at == 0 && err != nil {
-		t.Fatalf("apply: %v", err)
-	}
-	if k.at != 0 && !f.dead {
-		t.Fatalf("kill %+v never came: %d calls", k, f.calls)
-	}
-	s.recv.endAll() // they die with the process
-	s.converge()
-	t.Logf("kill %+v at %q: converged", k, f.called[len(f.called)-1])
-	s.recv.endAll()
-	return f.calls
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -22,11 +23,17 @@ import (
 
 // site is a real server, a repository and a spool in directories of the test.
 type site struct {
-	t    *testing.T
-	pg   *pgtest.Server
-	spec *hclspec.Spec
-	bind BindOptions
-	recv *goroutines
+	t        *testing.T
+	pg       *pgtest.Server
+	dir      string
+	spec     *hclspec.Spec
+	bind     BindOptions
+	recv     *goroutines
+	ask      plan.Options             // what plans are asked for beyond the configuration
+	approved []string                 // impacts that need a name and have one
+	route    *plan.Route              // of the recovery that is planned; nil: none
+	late     time.Duration            // how much later than it is everybody takes it to be
+	saw      func(*state.Observation) // changes what was seen; nil: nothing
 }
 
 const siteHCL = `
@@ -56,38 +63,81 @@ retention "standard" {
 // newSite makes a site of its own for a server; the slot of an earlier one is dropped.
 func newSite(t *testing.T, pg *pgtest.Server) *site {
 	t.Helper()
-	dir := t.TempDir()
-	text := fmt.Sprintf(siteHCL, filepath.Join(dir, "repository"), pg.Conninfo(), filepath.Join(dir, "spool"))
-	config := filepath.Join(dir, "config")
-	if err := os.MkdirAll(config, 0o700); err != nil {
+	dir, err := os.MkdirTemp(filepath.Dir(pg.DataDir), "site-") // in memory where the server is, and removed with it
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(config, "site.hcl"), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	spec, diags := hclspec.Load(os.DirFS(config), ".", hclspec.LoadOptions{Hostname: "here"})
-	if diags.HasErrors() {
-		t.Fatal(diags)
-	}
-	s := &site{t: t, pg: pg, spec: spec}
-	s.bind = BindOptions{Host: "here", LockDir: filepath.Join(dir, "lock"), Who: "tester@here", Version: "0.0-test", AllowVolatileSpool: true}
-	s.recv = &goroutines{spec: spec, bind: s.bind, live: map[string]context.CancelFunc{}}
-	s.bind.Receivers = s.recv
+	s := &site{t: t, pg: pg, dir: dir}
+	s.bind = BindOptions{Host: "here", LockDir: filepath.Join(s.dir, "lock"), Who: "tester@here", Version: "0.0-test", AllowVolatileSpool: true, Now: s.now}
+	s.configure(siteHCL)
 	t.Cleanup(func() {
 		s.recv.endAll()
-		// The server's side of the connection ends a moment after ours.
-		pg.Exec(t, `do $$ begin
-			while exists (select from pg_replication_slots where active) loop perform pg_sleep(0.01); end loop;
-			perform pg_drop_replication_slot(slot_name) from pg_replication_slots;
-		end $$`)
+		s.dropSlots()
 	})
 	return s
 }
 
+// configure loads a configuration: a template like siteHCL. No receiver may run.
+func (s *site) configure(hcl string) {
+	s.t.Helper()
+	text := fmt.Sprintf(hcl, filepath.Join(s.dir, "repository"), s.pg.Conninfo(), filepath.Join(s.dir, "spool"))
+	config := filepath.Join(s.dir, "config")
+	if err := os.MkdirAll(config, 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(config, "site.hcl"), []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	spec, diags := hclspec.Load(os.DirFS(config), ".", hclspec.LoadOptions{Hostname: "here"})
+	if diags.HasErrors() {
+		s.t.Fatal(diags)
+	}
+	s.spec = spec
+	s.bind.Receivers = nil
+	s.recv = &goroutines{t: s.t, spec: spec, bind: s.bind, live: map[string]context.CancelFunc{}}
+	s.bind.Receivers = s.recv
+}
+
+func (s *site) now() time.Time { return time.Now().Add(s.late) }
+
+// dropSlots forgets all slots once nobody streams: the server's side of a connection ends a moment after ours.
+func (s *site) dropSlots() {
+	s.t.Helper()
+	s.pg.Exec(s.t, `do $$ begin
+		while exists (select from pg_replication_slots where active) loop perform pg_sleep(0.01); end loop;
+		perform pg_drop_replication_slot(slot_name) from pg_replication_slots;
+	end $$`)
+}
+
+// look observes everything, at the hour that it is for this site.
+func (s *site) look() state.Observation {
+	s.t.Helper()
+	o := observe.Options{Host: "here", LockDir: s.bind.LockDir, Now: s.now()}
+	if s.ask.RecoverTo != nil {
+		o.Recoveries = []hclspec.Recovery{*s.ask.RecoverTo}
+	}
+	seen := observe.World(context.Background(), s.spec, o)
+	for name, server := range seen.Servers {
+		server.Now = server.Now.Add(s.late)
+		seen.Servers[name] = server
+	}
+	for name, sp := range seen.Spools {
+		sp.FileSystem = "" // a spool in memory is refused
+		seen.Spools[name] = sp
+	}
+	for name, r := range seen.Repositories {
+		r.Now = r.Now.Add(s.late)
+		seen.Repositories[name] = r
+	}
+	if s.saw != nil {
+		s.saw(&seen)
+	}
+	return seen
+}
+
 func (s *site) plan() *plan.Plan {
 	s.t.Helper()
-	seen := observe.World(context.Background(), s.spec, observe.Options{Host: "here", LockDir: s.bind.LockDir})
-	p, diags := plan.Build(s.spec, seen, time.Now().UTC(), plan.Options{})
+	p, diags := plan.Build(s.spec, s.look(), s.now().UTC(), s.ask)
 	if diags.HasErrors() {
 		s.t.Fatal(diags)
 	}
@@ -95,14 +145,20 @@ func (s *site) plan() *plan.Plan {
 }
 
 func (s *site) apply(p *plan.Plan, w World) (Result, error) {
-	return Apply(context.Background(), p, w, Options{Auto: []plan.Impact{plan.Safe, plan.Declared}, Host: "here", Who: "tester@here"})
+	return Apply(context.Background(), p, w, Options{
+		Auto: []plan.Impact{plan.Safe, plan.Declared}, Approved: s.approved, Host: "here", Who: "tester@here", Now: s.now,
+	})
 }
 
 // converge plans and applies until nothing is planned, and gives the number of applies.
-func (s *site) converge() int {
+func (s *site) converge() int { return s.convergeBy() }
+
+// convergeBy is converge that does only the actions named; all without a name.
+func (s *site) convergeBy(verbs ...string) int {
 	s.t.Helper()
 	for round := 0; ; round++ {
 		p := s.plan()
+		p.Steps = slices.DeleteFunc(p.Steps, func(x plan.Step) bool { return len(verbs) > 0 && !slices.Contains(verbs, plan.Verb(x.Action)) })
 		if len(p.Steps) == 0 {
 			return round
 		}
@@ -120,6 +176,7 @@ func (s *site) converge() int {
 
 // goroutines are receivers in the test's own process.
 type goroutines struct {
+	t    *testing.T
 	spec *hclspec.Spec
 	bind BindOptions
 	mu   sync.Mutex
@@ -127,14 +184,12 @@ type goroutines struct {
 	all  sync.WaitGroup
 }
 
-func (g *goroutines) Names(server string) (slot, application string) {
-	s := g.spec.Servers[0]
-	return s.Slot.Name, s.Receiver.ApplicationName
-}
+func (g *goroutines) real() real { return real{spec: g.spec, o: g.bind.withDefaults()} }
 
-func (g *goroutines) Look(_ context.Context, server string) (state.Receiver, error) {
-	facts, err := spool.Look(g.spec.Servers[0].Receiver.Spool, server)
-	return facts.Receiver, err
+func (g *goroutines) Names(server string) (slot, application string) { return g.real().Names(server) }
+
+func (g *goroutines) Look(ctx context.Context, server string) (state.Receiver, error) {
+	return detachedReceivers{g.real()}.Look(ctx, server)
 }
 
 func (g *goroutines) Start(_ context.Context, server string) error {
@@ -155,7 +210,7 @@ func (g *goroutines) Start(_ context.Context, server string) error {
 }
 
 func (g *goroutines) Push(ctx context.Context, server string, upTo wal.LSN) (wal.LSN, error) {
-	return PushByReceiver(ctx, g.spec.Servers[0].Receiver.Spool, server, upTo)
+	return detachedReceivers{g.real()}.Push(ctx, server, upTo)
 }
 
 func (g *goroutines) Stop(context.Context, string) error { g.endAll(); return nil }
@@ -168,6 +223,15 @@ func (g *goroutines) endAll() {
 	}
 	g.mu.Unlock()
 	g.all.Wait()
+	g.ended("orders")
+}
+
+// ended proves that nobody holds the spool's lock any more.
+func (g *goroutines) ended(server string) {
+	g.t.Helper()
+	if seen, err := g.Look(context.Background(), server); err != nil || seen.Running {
+		g.t.Errorf("the receiver of %s should have ended: running %t, %v", server, seen.Running, err)
+	}
 }
 
 // rounds gives how many of a long series are run: PGKEEP_ROUNDS, or the default.

@@ -1,16 +1,13 @@
 package steps
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/plan"
-	"github.com/pgkeep/pgkeep/state/observe"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
 )
 
@@ -53,11 +50,8 @@ func TestRecoveryKnowsWhatTheBackupHas(t *testing.T) {
 // planRecovery gives the steps, and why there are none.
 func (s *site) planRecovery(r hclspec.Recovery) ([]plan.Step, string) {
 	s.t.Helper()
-	seen := observe.World(context.Background(), s.spec, observe.Options{Host: "here", LockDir: s.bind.LockDir, Recoveries: []hclspec.Recovery{r}})
-	p, diags := plan.Build(s.spec, seen, time.Now().UTC(), plan.Options{RecoverTo: &r})
-	if diags.HasErrors() {
-		s.t.Fatal(diags)
-	}
+	s.ask.RecoverTo = &r
+	p := s.plan()
 	var why []string
 	for _, n := range p.NotDone {
 		why = append(why, n.Why.Text, n.Hint)
