@@ -52,8 +52,8 @@ func allowedFunctions() map[string]offered {
 		"min": {stdlib.MinFunc, asSum}, "parseint": {stdlib.ParseIntFunc, asSum}, "signum": {stdlib.SignumFunc, asSum},
 		// types
 		"can": {tryfunc.CanFunc, asSum}, "try": {tryfunc.TryFunc, asSum}, "tobool": {stdlib.MakeToFunc(cty.Bool), asSum},
-		"tolist": {stdlib.MakeToFunc(cty.List(cty.DynamicPseudoType)), asSum}, "tomap": {stdlib.MakeToFunc(cty.Map(cty.DynamicPseudoType)), asSum},
-		"tonumber": {stdlib.MakeToFunc(cty.Number), asSum}, "toset": {stdlib.MakeToFunc(cty.Set(cty.DynamicPseudoType)), asSum},
+		"tolist": {toCollection(cty.List(cty.DynamicPseudoType)), asSum}, "tomap": {toCollection(cty.Map(cty.DynamicPseudoType)), asSum},
+		"tonumber": {stdlib.MakeToFunc(cty.Number), asSum}, "toset": {toCollection(cty.Set(cty.DynamicPseudoType)), asSum},
 		"tostring": {stdlib.MakeToFunc(cty.String), asSum},
 	}
 }
@@ -62,7 +62,7 @@ func allowedFunctions() map[string]offered {
 func functions(known map[string]offered) map[string]function.Function {
 	out := map[string]function.Function{}
 	for name, o := range known {
-		out[name] = o.f
+		out[name] = gathering(o.f)
 	}
 	return out
 }

@@ -201,6 +201,10 @@ func TestBombs(t *testing.T) {
 		"errors":      strings.Repeat("x = 1\n", 80_000),
 		"names":       "locals {\n a = [" + strings.Repeat("x,", 100_000) + "]\n}",
 		"json":        "locals {\n a = " + strings.Repeat("jsonencode(", 50) + "\"\\\"\"" + strings.Repeat(")", 50) + "\n}",
+		"sets":        "locals {\n a = toset([" + strings.Repeat("\"x\",", 100_000) + "])\n b = tolist([" + strings.Repeat("1,", 30_000) + "])\n}",
+		"mixed":       "locals {\n a = tolist([" + strings.Repeat("\"x\", 1, true,", 40_000) + "])\n}",
+		"contains":    "locals {\n a = [" + strings.Repeat("\"x\",", 100_000) + "]\n b = contains(local.a, \"y\")\n c = distinct([" + strings.Repeat("{},[],", 20_000) + "])\n}",
+		"types":       "variable \"a\" {\n type = list(any)\n default = [" + strings.Repeat("1,true,", 40_000) + "]\n}\nvariable \"b\" {\n type = list(list(any))\n default = [" + strings.Repeat("[1],[],", 20_000) + "]\n}",
 		"splat":       "locals {\n a = [" + wide + "]\n b = local.a[*][*]\n c = [for x in local.a : local.a[*]]\n}",
 	} {
 		t.Run(name, func(t *testing.T) { loadHostile(t, []byte(src), "") })

@@ -103,16 +103,21 @@ func (b *jsonBody) blockNamed(schema *block, name string, v jsonValue) *block {
 			return nil
 		}
 	}
-	if near := nearest(name, names); v.is == '{' && (near != "" || schema.name == "configuration") {
+	if near := nearest(name, names); v.isBlock() && (near != "" || schema.name == "configuration") {
 		unknown := &block{name: name, later: true}
 		for _, s := range schema.blocks {
-			if s.name == near {
+			if s.name == near && (len(v.names) > 0 || v.is == '[') {
 				unknown.label = s.label
 			}
 		}
 		return unknown
 	}
 	return nil
+}
+
+// isBlock says whether the value looks like the body of a block, or like several.
+func (v jsonValue) isBlock() bool {
+	return v.is == '{' || v.is == '[' && len(v.items) > 0 && v.items[0].is == '{'
 }
 
 // blocks reads {label: {…}}, {…}, or arrays of either.

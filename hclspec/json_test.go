@@ -70,23 +70,45 @@ func (w rewriter) body(b *hclsyntax.Body, schema block) {
 		}
 		w.expression(b.Attributes[name].Expr)
 	}
+	var types []string
 	for _, inner := range b.Blocks {
-		next(inner.Type)
+		if !slices.Contains(types, inner.Type) {
+			types = append(types, inner.Type)
+		}
+	}
+	for _, name := range types {
+		next(name)
+		w.blocks(b, name, schema)
+	}
+	w.WriteByte('}')
+}
+
+// blocks writes all blocks of a kind as an array.
+func (w rewriter) blocks(b *hclsyntax.Body, kind string, schema block) {
+	known := block{}
+	for _, s := range schema.blocks {
+		if s.name == kind {
+			known = s
+		}
+	}
+	w.WriteByte('[')
+	n := 0
+	for _, inner := range b.Blocks {
+		if inner.Type != kind {
+			continue
+		}
+		if n++; n > 1 {
+			w.WriteByte(',')
+		}
 		for _, l := range inner.Labels {
 			w.WriteByte('{')
 			w.text(l)
 			w.WriteByte(':')
 		}
-		known := block{}
-		for _, s := range schema.blocks {
-			if s.name == inner.Type {
-				known = s
-			}
-		}
 		w.body(inner.Body, known)
 		w.WriteString(strings.Repeat("}", len(inner.Labels)))
 	}
-	w.WriteByte('}')
+	w.WriteByte(']')
 }
 
 func (w rewriter) source(e hclsyntax.Expression) string {
@@ -206,7 +228,7 @@ func TestStoriesInJSON(t *testing.T) {
 // TestRandomInJSON writes random configurations, right and wrong ones, and loads them in both syntaxes.
 func TestRandomInJSON(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		src := randomHCL(t)
+		src := randomHCL(t, rapid.Bool().Draw(t, "benign"))
 		j, ok := inJSON([]byte(src), languageBlock())
 		if !ok {
 			t.Fatalf("the generator writes HCL that cannot be parsed:\n%s", src)

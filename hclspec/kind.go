@@ -16,11 +16,29 @@ import (
 // kind is how the value of an attribute is read, and what the documentation says of it.
 type kind struct {
 	name      string
-	sensitive bool      // a sensitive value may be given
-	static    bool      // a name or type that is read as it is written, never evaluated
+	sensitive bool     // a sensitive value may be given
+	static    bool     // a name or type that is read as it is written, never evaluated
+	shape     shape    // for the JSON Schema; zero: text
+	words     []string // the only ones, of a choice
+	pattern   string   // that text must match at least
+	item      *kind    // of a list
+	least     int64    // of a whole number
+	most      int64
 	refused   []refusal // in the words of docs/language.md, each with a value that shows it
 	read      func(v cty.Value, zone *time.Location) (any, error)
 }
+
+// shape is what a value looks like in JSON.
+type shape int
+
+const (
+	shapeText shape = iota
+	shapeBool
+	shapeWhole
+	shapeList
+	shapeMap
+	shapeReferences
+)
 
 // refusal is a reason for which a value is refused. The example, an HCL expression, is tried by a test; it is empty
 // where the reason lies in another attribute.
@@ -73,7 +91,7 @@ func choice(choices, later []string) kind {
 		}
 		return s, mistake{fmt.Sprintf("%s is not one of %s.", quote(s), orList(choices)), hint}
 	}
-	k := kind{name: strings.Join(quoteAll(choices), " \\| "), refused: []refusal{{"any other word", `"neither"`}}, read: readText(parse)}
+	k := kind{name: strings.Join(quoteAll(choices), " \\| "), words: choices, refused: []refusal{{"any other word", `"neither"`}}, read: readText(parse)}
 	for _, w := range later {
 		k.refused = append(k.refused, refusal{fmt.Sprintf("`%q`: not built yet", w), fmt.Sprintf("%q", w)})
 	}
@@ -88,7 +106,7 @@ func duration(shortest, longest time.Duration) kind {
 		}
 		return d, err
 	}
-	return kind{name: "duration", read: readText(parse), refused: []refusal{
+	return kind{name: "duration", pattern: `^([0-9.]+(ms|s|m|h|d|w))+$`, read: readText(parse), refused: []refusal{
 		{"no unit", `"10"`},
 		{"shorter than " + FormatDuration(shortest), fmt.Sprintf("%q", FormatDuration(shortest/2))},
 		{"longer than " + FormatDuration(longest), fmt.Sprintf("%q", FormatDuration(longest+time.Second))},
@@ -107,7 +125,7 @@ func whole(least, most int64) kind {
 		}
 		return i, nil
 	}
-	return kind{name: "whole number", read: read, refused: []refusal{
+	return kind{name: "whole number", shape: shapeWhole, least: least, most: most, read: read, refused: []refusal{
 		{fmt.Sprintf("below %d", least), fmt.Sprint(least - 1)}, {fmt.Sprintf("above %d", most), fmt.Sprint(most + 1)},
 	}}
 }
@@ -120,11 +138,11 @@ func boolean() kind {
 		}
 		return b.True(), nil
 	}
-	return kind{name: "true or false", read: read, refused: []refusal{{"anything else", `"perhaps"`}}}
+	return kind{name: "true or false", shape: shapeBool, read: read, refused: []refusal{{"anything else", `"perhaps"`}}}
 }
 
 func directory() kind {
-	return kind{name: "absolute path", read: readText(passing(checkPath)), refused: []refusal{
+	return kind{name: "absolute path", pattern: "^/.", read: readText(passing(checkPath)), refused: []refusal{
 		{"not absolute", `"srv/pgkeep"`}, {"not clean", `"/srv/../etc"`}, {"`/`", `"/"`}, {"holds control characters", `"/srv/\n"`},
 	}}
 }
@@ -141,13 +159,13 @@ func rate() kind {
 		}
 		return n, err
 	}
-	return kind{name: "size/s", read: readText(parse), refused: []refusal{
+	return kind{name: "size/s", pattern: `^[0-9.]+([KMGTP]i)?B/s$`, read: readText(parse), refused: []refusal{
 		{"no `/s`", `"200MiB"`}, {"below 32KiB/s", `"1KiB/s"`}, {"above 1GiB/s", `"2GiB/s"`}, {"`MB`: two readings", `"200MB/s"`},
 	}}
 }
 
 func limit() kind {
-	return kind{name: "size or %", read: readText(parseLimit), refused: []refusal{
+	return kind{name: "size or %", pattern: `^[0-9.]+(([KMGTP]i)?B|%)$`, read: readText(parseLimit), refused: []refusal{
 		{"below 64MiB", `"1MiB"`}, {"not 1% to 99%", `"100%"`}, {"`GB`: two readings", `"5GB"`},
 	}}
 }
@@ -175,7 +193,7 @@ func lsn() kind {
 		}
 		return l, nil
 	}
-	return kind{name: "LSN", read: readText(parse), refused: []refusal{{"not an LSN", `"16B374D848"`}, {"`0/0`", `"0/0"`}}}
+	return kind{name: "LSN", pattern: "^[0-9A-Fa-f]+/[0-9A-Fa-f]+$", read: readText(parse), refused: []refusal{{"not an LSN", `"16B374D848"`}, {"`0/0`", `"0/0"`}}}
 }
 
 func moment() kind {
@@ -186,7 +204,7 @@ func moment() kind {
 		}
 		return ParseMoment(s, zone)
 	}
-	return kind{name: "moment with offset", read: read, refused: []refusal{{"no offset: both readings are named", `"2026-02-10 21:16:17"`}}}
+	return kind{name: "moment with offset", pattern: "^2[01][0-9]{2}-", read: read, refused: []refusal{{"no offset: both readings are named", `"2026-02-10 21:16:17"`}}}
 }
 
 // listOf reads a list, set or tuple of what one reads.
@@ -212,7 +230,7 @@ func listOf(one kind, name string, refused ...refusal) kind {
 		}
 		return out, nil
 	}
-	return kind{name: name, read: read, refused: refused}
+	return kind{name: name, shape: shapeList, item: &one, read: read, refused: refused}
 }
 
 func directories() kind {
@@ -236,7 +254,7 @@ func directories() kind {
 		}
 		return out, nil
 	}
-	return kind{name: "map of absolute paths", read: read, refused: []refusal{
+	return kind{name: "map of absolute paths", shape: shapeMap, read: read, refused: []refusal{
 		{"a path that is not absolute and clean", `{ fast = "mnt" }`}, {"two tablespaces in one directory, or inside each other", ""},
 	}}
 }

@@ -2,22 +2,31 @@ package hclspec
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"pgregory.net/rapid"
 )
 
 // randomHCL writes a configuration with every block of the language: each attribute stands or not, with a value that is
-// right, that a refusal of its kind shows, or that is an expression.
-func randomHCL(t *rapid.T) string {
+// right, that a refusal of its kind shows, or that is an expression. A benign one is meant to load.
+func randomHCL(t *rapid.T, benign bool) string {
+	g := generator{T: t, benign: benign}
 	var b strings.Builder
 	b.WriteString("variable \"v\" {\n  default = " + rapid.SampledFrom([]string{`"x"`, "7", "null", `["a", "b"]`, `{ a = 1 }`}).Draw(t, "v") + "\n}\n")
 	b.WriteString("locals {\n  eu = \"eu\"\n  text = \"a $${b} \\\" %%{c} \\n é ${var.v}\"\n}\n")
 	for _, s := range language() {
-		if s.name == "variable" || s.name == "locals" || s.later {
+		if s.name == "variable" || s.name == "locals" || s.later || benign && (s.name == "removed" || s.name == "moved") {
 			continue
 		}
-		for n := range rapid.IntRange(0, 2).Draw(t, s.name) {
+		least, most := 0, 2
+		if benign {
+			most = 1
+		}
+		if benign && (s.name == "repository" || s.name == "server") {
+			least = 1
+		}
+		for n := range rapid.IntRange(least, most).Draw(t, s.name) {
 			label := ""
 			if s.label != "" {
 				label = fmt.Sprintf(" %q", []string{"main", "orders"}[n])
@@ -26,23 +35,37 @@ func randomHCL(t *rapid.T) string {
 				break
 			}
 			fmt.Fprintf(&b, "%s%s {\n", s.name, label)
-			randomBody(t, &b, s, n)
+			g.body(&b, s, n)
 			b.WriteString("}\n")
 		}
 	}
 	return b.String()
 }
 
-func randomBody(t *rapid.T, b *strings.Builder, s block, n int) {
+type generator struct {
+	*rapid.T
+	benign bool
+}
+
+// alone are the attributes that contradict others.
+func alone() []string {
+	return []string{"for_each", "stored_as", "quorum", "inclusive", "time", "lsn", "xid", "immediate", "name", "on_spool_full", "algorithm", "required_version"}
+}
+
+func (g generator) body(b *strings.Builder, s block, n int) {
+	t := g.T
 	for _, a := range s.attributes {
-		if a.required || rapid.IntRange(0, 3).Draw(t, a.name) == 0 {
-			fmt.Fprintf(b, "  %s = %s\n", a.name, randomValue(t, s, a, n))
+		if a.later || g.benign && slices.Contains(alone(), a.name) {
+			continue
+		}
+		if a.required || g.benign && (a.name == "latest" || a.name == "recovery_window") || rapid.IntRange(0, 3).Draw(t, a.name) == 0 {
+			fmt.Fprintf(b, "  %s = %s\n", a.name, g.value(s, a, n))
 		}
 	}
 	for _, inner := range s.blocks {
 		if !inner.later && (inner.name == "target" || inner.name == "destination" || rapid.IntRange(0, 2).Draw(t, inner.name) == 0) {
 			fmt.Fprintf(b, "  %s {\n", inner.name)
-			randomBody(t, b, inner, n)
+			g.body(b, inner, n)
 			b.WriteString("  }\n")
 		}
 	}
@@ -59,13 +82,22 @@ func right(a attribute, n int) string {
 	if v, ok := known[a.name]; ok {
 		return v
 	}
+	if examples := map[string]string{
+		"size/s": `"200MiB/s"`, "size or %": `"80%"`, "whole number": "7", "absolute path": `"/opt/x"`, "`server.NAME` or": "server.x",
+	}; examples[a.kind.name] != "" {
+		return examples[a.kind.name]
+	}
 	if a.standard != "" {
 		return a.standard
 	}
 	return `"${local.eu}"`
 }
 
-func randomValue(t *rapid.T, s block, a attribute, n int) string {
+func (g generator) value(s block, a attribute, n int) string {
+	t := g.T
+	if g.benign {
+		return right(a, n)
+	}
 	pick := rapid.IntRange(0, 11).Draw(t, s.name+"."+a.name)
 	switch {
 	case a.kind.static && pick == 0:

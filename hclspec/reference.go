@@ -28,7 +28,7 @@ func references(root string) kind {
 		return out, nil
 	}
 	name := "list of `" + root + ".NAME` or `" + root + ".NAME[\"KEY\"]`"
-	return kind{name: name, read: read, refused: []refusal{
+	return kind{name: name, shape: shapeReferences, read: read, refused: []refusal{
 		{"text", `["orders"]`}, {"none", "[]"}, {"the same twice", ""}, {"not declared", ""},
 	}}
 }

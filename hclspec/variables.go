@@ -161,7 +161,7 @@ func (l *loader) convertVariable(name string, v *variable) {
 	if v.defaults != nil && !x.IsNull() {
 		x = v.defaults.Apply(x)
 	}
-	x, err := convert.Convert(x, v.wanted)
+	x, err := gather(x, v.wanted)
 	if err != nil {
 		detail := fmt.Sprintf("var.%s is a %s, and the value from %s is not: %v.", name, v.wanted.FriendlyName(), v.given.from, err)
 		if v.sensitive {
