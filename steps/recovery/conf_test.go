@@ -64,9 +64,10 @@ func TestNoNameEscapesTheShell(t *testing.T) {
 	canary := filepath.Join(dir, "canary")
 	for _, exit := range []string{"0", "10", "255", "1", "2", "126"} {
 		for _, word := range hostile(canary) {
-			program := filepath.Join(dir, "program")
+			program, got := filepath.Join(dir, "program"), filepath.Join(dir, "RECOVERYXLOG")
+			check(t, os.WriteFile(got, nil, 0o600))
 			check(t, os.WriteFile(program, []byte("#!/bin/sh\nprintf '%s' \"$3\" > "+dir+"/route\nexit "+exit+"\n"), 0o700)) // #nosec: of a test
-			command := strings.NewReplacer("%%", "%", "%f", "F", "%p", "P").Replace(restoreCommand(program, word))
+			command := strings.NewReplacer("%%", "%", "%f", "F", "%p", got).Replace(restoreCommand(program, word))
 			err := exec.Command("sh", "-c", command).Run()
 			code, want := 0, 255
 			if failed := (*exec.ExitError)(nil); errors.As(err, &failed) {
@@ -84,6 +85,20 @@ func TestNoNameEscapesTheShell(t *testing.T) {
 			if _, err := os.Stat(canary); err == nil {
 				t.Fatalf("%q escaped", word)
 			}
+		}
+	}
+}
+
+// TestSuccessWithoutAFileIsAFailure: an empty program is one that succeeds, for sh.
+func TestSuccessWithoutAFileIsAFailure(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range map[string]string{"empty": "", "a script": "#!/bin/sh\nexit 0\n"} {
+		program := filepath.Join(dir, "program")
+		check(t, os.WriteFile(program, []byte(content), 0o700)) // #nosec: of a test
+		command := strings.NewReplacer("%%", "%", "%f", "F", "%p", filepath.Join(dir, "P")).Replace(restoreCommand(program, "route"))
+		var failed *exec.ExitError
+		if err := exec.Command("sh", "-c", command).Run(); !errors.As(err, &failed) || failed.ExitCode() != 255 {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -101,10 +101,12 @@ func targetText(r plan.Route) string {
 }
 
 // restoreCommand is the shell line that PostgreSQL runs for each file. It turns 10 into "there is no such file" and every
-// other failure into 255: PostgreSQL takes any code up to 125 as the former and would end recovery early.
+// other failure into 255: PostgreSQL takes any code up to 125 as the former and would end recovery early. Success without
+// a file is a failure too: sh takes an empty program, as an upgrade on a full disk leaves it, for a script that succeeds,
+// and PostgreSQL would end recovery there.
 func restoreCommand(program, route string) string {
 	percent := func(s string) string { return strings.ReplaceAll(quoteShell(s), "%", "%%") }
-	return percent(program) + " wal-get --route " + percent(route) + " %f %p; s=$?; [ $s -eq 0 ] && exit 0; [ $s -eq 10 ] && exit 1; exit 255"
+	return percent(program) + " wal-get --route " + percent(route) + " %f %p; s=$?; [ $s -eq 0 ] && [ -f %p ] && exit 0; [ $s -eq 10 ] && exit 1; exit 255"
 }
 
 // raised are the settings that recovery demands to be at least the origin's.

@@ -52,7 +52,7 @@ func (j *journey) recoverStarted(t *testing.T, x target, action string) {
 	says(t, out, "target reached", "Recovered into "+dir)
 	if action == "shutdown" {
 		says(t, out, "the server shut down there", "recovery_target_action = 'promote'")
-		if pid := running(t, dir); pid != 0 {
+		if pid := serverIn(t, dir); pid != 0 {
 			t.Errorf("server %d runs in %s", pid, dir)
 		}
 		return
@@ -89,7 +89,7 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-func running(t *testing.T, dir string) int {
+func serverIn(t *testing.T, dir string) int {
 	t.Helper()
 	pid, err := host.Postmaster(dir)
 	if err != nil {
@@ -101,10 +101,10 @@ func running(t *testing.T, dir string) int {
 // stopServer ends what runs in a data directory.
 func stopServer(t *testing.T, dir string) {
 	t.Helper()
-	pid := running(t, dir)
+	pid := serverIn(t, dir)
 	if pid == 0 {
 		return
 	}
 	_ = syscall.Kill(pid, syscall.SIGQUIT) // it may have ended by itself
-	eventually(t, "the end of the server in "+dir, func() bool { return running(t, dir) == 0 })
+	eventually(t, "the end of the server in "+dir, func() bool { return serverIn(t, dir) == 0 })
 }
