@@ -12,9 +12,11 @@ import (
 // OK is the severity of what Checked found in order. A plan's own Findings never have it.
 const OK Severity = "ok"
 
-// Checked says what was looked at and found in order: for each repository its place, for each server connection, role,
-// settings, identity, slot, receiver, spool, and in each repository backups, WAL and retention. What is not in order is
-// among the plan's Findings, and what was not seen is in neither.
+// Checked says what a check finds beside the plan's Findings. With severity OK, what was looked at and found in order: for each
+// repository its place, for each server connection, replication connection, role, settings, identity, slot, receiver,
+// spool, and in each repository backups, their age and size, room for the next one, WAL and retention. With another
+// severity, what a plan repairs or cannot help, and a check must not call in order: no receiver, no slot, an overdue
+// backup. What was not seen is in neither.
 func (p *Plan) Checked(spec *hclspec.Spec, seen state.Observation) []Finding {
 	c := &checker{builder: newBuilder(spec, seen, p.Now, p.Options), plan: p}
 	for i := range spec.Repositories {
@@ -26,11 +28,20 @@ func (p *Plan) Checked(spec *hclspec.Spec, seen state.Observation) []Finding {
 	return c.good
 }
 
-// checker gathers what is in order.
+// checker gathers verdicts.
 type checker struct {
 	*builder
 	plan *Plan
 	good []Finding
+}
+
+// bad adds a verdict that is not good.
+func (c *checker) bad(severity Severity, code state.Code, subject string, texts ...string) {
+	f := Finding{Severity: severity, Code: code, Subject: subject, Text: texts[0]}
+	if len(texts) > 1 {
+		f.Hint = texts[1]
+	}
+	c.good = append(c.good, f)
 }
 
 // say adds a line unless an error or warning of one of the codes stands against it.
@@ -71,8 +82,9 @@ func (c *checker) server(spec *hclspec.Server) {
 func (c *checker) onServer(s *server) {
 	version := fmt.Sprintf("%d.%d", s.seen.Major(), s.seen.Version%10000)
 	c.say(s.Address, "connection: "+orUnknown(s.seen.Host)+" answers as PostgreSQL "+version)
+	c.walsender(s)
 	if r := s.seen.Role; r.Replication || r.Superuser {
-		c.say(s.Address, "role: "+r.Name+" may replicate", state.CodeRole, state.CodePrivilege)
+		c.say(s.Address, "role: "+r.Name+" may replicate"+alsoMay(r), state.CodeRole, state.CodePrivilege)
 	}
 	c.say(s.Address, "identity: system identifier "+s.systemID+", timeline "+fmt.Sprint(s.seen.Timeline), state.CodeIdentity, state.CodeFork)
 	var settings []string
@@ -88,21 +100,84 @@ func (c *checker) onServer(s *server) {
 	if slot != nil && slot.Physical && slot.RestartLSN != 0 && (slot.WALStatus == state.SlotReserved || slot.WALStatus == state.SlotExtended) {
 		c.say(s.Address, fmt.Sprintf("slot: %s is %s and holds back %s", slot.Name, slot.WALStatus, Size(slot.Retained)), state.CodeSlotInUse, state.CodeSlotLost)
 	}
+	if slot == nil {
+		c.bad(Error, state.CodeSlotAbsent, s.Address, "there is no slot "+s.Slot.Name+": PostgreSQL may remove WAL before it is archived", "pgkeep apply")
+	}
 }
 
-// received says what is in order of receiver and spool.
+// walsender says whether a replication connection can be opened now, where one was tried: a stream that lives proves only
+// that it could when it began.
+func (c *checker) walsender(s *server) {
+	w := s.seen.Walsender
+	switch {
+	case w == nil:
+	case w.Unknown != nil:
+		text := "a replication connection cannot be opened: " + w.Unknown.Because
+		if r := c.seen.Receivers[s.Name]; r.Running && r.Streaming {
+			text += "; the receiver still streams, and could not come back once it is cut off"
+		}
+		c.bad(Error, w.Unknown.Code, s.Address, text, w.Unknown.Hint)
+	case w.SystemID != s.systemID:
+		c.bad(Error, state.CodeIdentity, s.Address, fmt.Sprintf("a replication connection reaches %s with system identifier %s, and a connection %s with %s",
+			orUnknown(w.Host), w.SystemID, orUnknown(s.seen.Host), s.systemID), "name one server in conninfo: something between sends the two kinds of connections to different ones")
+	default:
+		c.say(s.Address, "replication connection: "+orUnknown(w.Host)+" identifies itself as "+w.SystemID)
+	}
+}
+
+// alsoMay tells what the role may do beyond what is needed, and names what it may not.
+func alsoMay(r state.Role) string {
+	var may, not []string
+	for _, p := range []struct {
+		has  bool
+		what string
+	}{
+		{r.SwitchWAL || r.Superuser, "switch WAL"}, {r.CreateRestore || r.Superuser, "create restore points"},
+		{r.ReadAllSettings || r.Superuser, "read all settings"}, {r.ReadAllStats || r.Superuser, "read all statistics"},
+	} {
+		if p.has {
+			may = append(may, p.what)
+		} else {
+			not = append(not, p.what)
+		}
+	}
+	out := ""
+	if len(may) > 0 {
+		out += ", " + strings.Join(may, ", ")
+	}
+	if len(not) > 0 {
+		out += "; it may not " + strings.Join(not, ", ") + ", which nothing here needs"
+	}
+	return out
+}
+
+// received says how receiver and spool are.
 func (c *checker) received(s *server) {
-	if r, ok := c.seen.Receivers[s.Name]; ok && r.Unknown == nil && r.Running && r.Streaming && r.Problem == nil {
+	r, ok := c.seen.Receivers[s.Name]
+	switch {
+	case !ok || r.Unknown != nil || r.Problem != nil: // said by the plan, or by who looked
+	case !r.Running:
+		c.bad(Error, state.CodeReceiver, s.Address, "no receiver of "+s.Name+" runs: WAL stays on the server", "pgkeep apply, or start the agent: systemctl start pgkeep-agent")
+	case !r.Streaming:
+		c.bad(Error, state.CodeReceiver, s.Address, fmt.Sprintf("the receiver of %s runs (process %d) and does not stream", s.Name, r.PID), "pgkeep receiver status "+s.Name)
+	default:
 		behind := "nothing behind"
 		if r.Flushed < r.ServerEnd {
 			behind = Size(int64(r.ServerEnd-r.Flushed)) + " behind"
 		}
-		c.say(s.Address, fmt.Sprintf("receiver: streams, %s is durable, %s", r.Flushed, behind))
+		c.say(s.Address, fmt.Sprintf("receiver: streams, %s is durable, %s; %s is archived in every repository", r.Flushed, behind, r.Archived))
 	}
 	sp, ok := c.seen.Spools[s.Name]
-	if ok && sp.Unknown == nil && sp.Durable != 0 {
-		c.say(s.Address, fmt.Sprintf("spool: %s has %s free", sp.Path, Size(sp.Free)), state.CodeDiskFull, state.CodeCorrupt, state.CodeFork)
+	if ok && sp.Unknown == nil && sp.Durable != 0 && !c.spoolFull(s, sp.Path) {
+		c.say(s.Address, fmt.Sprintf("spool: %s has %s free", sp.Path, Size(sp.Free)), state.CodeCorrupt, state.CodeFork)
 	}
+}
+
+// spoolFull tells whether the plan says that the spool lacks space; a repository may lack it under the same code.
+func (c *checker) spoolFull(s *server, path string) bool {
+	return slices.ContainsFunc(c.plan.Findings, func(f Finding) bool {
+		return f.Subject == s.Address && f.Code == state.CodeDiskFull && strings.Contains(f.Text, path)
+	})
 }
 
 // archived says what is in order of one server in one repository.
@@ -123,6 +198,12 @@ func (c *checker) archived(s *server, h *home) {
 	if newest != nil {
 		text := fmt.Sprintf("backups: %s in %s, the newest of %s, %s ago", count(usable, "usable backup"), h.spec.Address, Moment(newest.Ended), Span(c.now.Sub(newest.Ended)))
 		c.say(s.Address, text, state.CodeTarget, state.CodeCorrupt)
+	}
+	c.tries(s, h)
+	c.age(s, h, newest)
+	c.sizes(s, h)
+	if need, how, known := c.nextBackup(s, h); known && h.seen.Free > 0 && need <= h.seen.Free {
+		c.say(s.Address, fmt.Sprintf("room: the next backup needs about %s (%s), and %s has %s free", Size(need), how, h.spec.Address, Size(h.seen.Free)))
 	}
 	if spans := h.archive.intervals(); len(spans) == 1 {
 		c.say(s.Address, fmt.Sprintf("WAL: in %s without a gap from %s to %s", h.spec.Address, spans[0].FromLSN, spans[0].ToLSN), state.CodeGap)

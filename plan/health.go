@@ -33,6 +33,7 @@ func (b *builder) health(s *server, h *home, r Retained) {
 		}
 	}
 	b.gapsSeen(h, r, say)
+	b.room(s, h, say)
 	if len(r.archive.orphans) > 0 {
 		t := r.archive.orphans[0]
 		say(Warning, state.CodeGap, fmt.Sprintf("the history file of timeline %d is not archived in %s: nothing is deleted there", t, h.spec.Address),
@@ -53,4 +54,38 @@ func (b *builder) gapsSeen(h *home, r Retained, say func(Severity, state.Code, s
 			say(Warning, state.CodeGap, fmt.Sprintf("%s has a gap, %s (%s), recorded at %s: moments inside it cannot be recovered", h.spec.Address, g.Range, g.Reason, Moment(g.Recorded)), "")
 		}
 	}
+}
+
+// room says when the next backup will not fit.
+func (b *builder) room(s *server, h *home, say func(Severity, state.Code, string, string)) {
+	need, how, known := b.nextBackup(s, h)
+	if !known || h.seen.Free <= 0 || need <= h.seen.Free {
+		return
+	}
+	say(Warning, state.CodeDiskFull, fmt.Sprintf("the next backup of %s will not fit: it needs about %s (%s), and %s has %s free", s.Name, Size(need), how, h.spec.Address, Size(h.seen.Free)),
+		"add space there, or keep less: pgkeep plan names what each prune frees; pgkeep backups list "+s.Name)
+}
+
+// nextBackup tells how much the next full backup will store, and how that is known: the cluster's size now, where the role
+// may read it, at the compression measured by the newest full backup; else what that one stored. Before any full backup
+// nothing is known.
+func (b *builder) nextBackup(s *server, h *home) (bytes int64, how string, known bool) {
+	if h.archive == nil {
+		return 0, "", false
+	}
+	var last *state.Backup
+	for i := range h.archive.Backups {
+		k := &h.archive.Backups[i]
+		if k.State == state.BackupCommitted && k.Kind == "full" && k.StoredBytes > 0 && k.DataBytes > 0 && (last == nil || k.Ended.After(last.Ended)) {
+			last = k
+		}
+	}
+	if last == nil {
+		return 0, "", false
+	}
+	if !s.known || s.seen.SizeBytes == 0 {
+		return last.StoredBytes, "as much as " + last.ID, true
+	}
+	ratio := float64(last.StoredBytes) / float64(last.DataBytes)
+	return int64(float64(s.seen.SizeBytes) * ratio), fmt.Sprintf("%s at the compression of %s, %.1f to 1", Size(s.seen.SizeBytes), last.ID, 1/ratio), true
 }
