@@ -29,9 +29,41 @@ func room(tb testing.TB, onDisk bool) string {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	alive, err := claim(dir)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		_ = os.RemoveAll(dir)
+		_ = alive.Close()
+	})
 	return dir
 }
+
+// claim holds a lock on a room for as long as its process lives: that can be told from any process namespace.
+func claim(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, claimName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// claimed tells whether a living process holds a room.
+func claimed(dir string) bool {
+	f, err := os.Open(filepath.Join(dir, claimName))
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == syscall.EWOULDBLOCK
+}
+
+const claimName = "claim"
 
 const roomPrefix = "pgkeep-server-"
 
@@ -53,7 +85,7 @@ func sweep(top string) {
 	for _, dir := range left {
 		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), roomPrefix), "-")
 		n, err := strconv.Atoi(pid)
-		if err != nil || syscall.Kill(n, 0) != syscall.ESRCH {
+		if err != nil || syscall.Kill(n, 0) != syscall.ESRCH || claimed(dir) {
 			continue
 		}
 		_ = os.RemoveAll(dir) // of another user: refused
