@@ -258,7 +258,7 @@ func TestRealWorldKilledAtEveryCall(t *testing.T) {
 }
 
 func (x realStory) run(t *testing.T) {
-	pg := pgtest.Start(t, pgtest.Options{Version: pgtest.Versions(t)[0], SegmentMB: 1, Settings: settingsOf(x.name)})
+	pg := pgtest.Start(t, pgtest.Options{Version: pgtest.SomeVersions(t, 15)[0], SegmentMB: 1, Settings: settingsOf(x.name)})
 	s := newSite(t, pg)
 	x.arrange(s)
 	s.recv.endAll()

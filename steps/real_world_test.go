@@ -72,6 +72,9 @@ func newSite(t *testing.T, pg *pgtest.Server) *site {
 	s.configure(siteHCL)
 	t.Cleanup(func() {
 		s.recv.endAll()
+		if t.Failed() {
+			t.Logf("the server said:\n%s", pg.Log())
+		}
 		s.dropSlots()
 	})
 	return s
@@ -205,7 +208,16 @@ func (g *goroutines) Start(_ context.Context, server string) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	g.live[server] = cancel
-	g.all.Go(func() { _ = receive.Run(ctx, o) })
+	g.all.Go(func() {
+		if err := receive.Run(ctx, o); err != nil {
+			g.t.Logf("the receiver ended: %v", err)
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if ctx.Err() == nil {
+			delete(g.live, server) // it can be started again
+		}
+	})
 	return nil
 }
 
