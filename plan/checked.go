@@ -132,8 +132,10 @@ func alsoMay(r state.Role) string {
 		has  bool
 		what string
 	}{
-		{r.SwitchWAL || r.Superuser, "switch WAL"}, {r.CreateRestore || r.Superuser, "create restore points"},
-		{r.ReadAllSettings || r.Superuser, "read all settings"}, {r.ReadAllStats || r.Superuser, "read all statistics"},
+		{r.SwitchWAL || r.Superuser, "switch WAL"},
+		{r.CreateRestore || r.Superuser, "create restore points"},
+		{r.ReadAllSettings || r.Superuser, "read all settings"},
+		{r.ReadAllStats || r.Superuser, "read all statistics"},
 	} {
 		if p.has {
 			may = append(may, p.what)

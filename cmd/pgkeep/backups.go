@@ -1,77 +1,29 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
 
-	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
-	"github.com/pgkeep/pgkeep/state/observe"
 )
 
 func backupsCommand(a *app) *cobra.Command {
-	c := &cobra.Command{Use: "backups", Short: "List, show, hold, release and delete backups", Args: cobra.NoArgs}
-	c.AddCommand(backupsListCommand(a), backupsShowCommand(a), backupsHoldCommand(a), backupsReleaseCommand(a), backupsDeleteCommand(a))
+	c := &cobra.Command{
+		Use: "backups", Short: "List, show, hold, release and delete backups", Args: cobra.NoArgs,
+		Long: `Looks at repositories only: no server needs to answer. A backup has the same id in every repository that holds it.
+What pgkeep backup takes, and what retention deletes, is seen here; single backups are kept with hold, and deleted by id.`,
+		Example: "  pgkeep backups list\n  pgkeep backups show 20260210T211617Z-F-7f3a\n  pgkeep backups files 20260210T211617Z-F-7f3a '*.conf'\n  pgkeep backups hold 20260210T211617Z-F-7f3a --for 90d",
+	}
+	c.AddCommand(backupsListCommand(a), backupsShowCommand(a), backupsFilesCommand(a), backupsHoldCommand(a), backupsReleaseCommand(a), backupsDeleteCommand(a))
 	return c
 }
 
-// heldCluster is what one repository holds of one cluster.
-type heldCluster struct {
-	Repository string        `json:"repository"`
-	Cluster    state.Cluster `json:"cluster"`
-}
-
-// clusters looks at the repositories only, and gives what they hold of the servers named. A repository that could not be
-// seen is an error: a list without it would be false.
-func (a *app) clusters(ctx context.Context, names []string) ([]heldCluster, error) {
-	spec, err := a.load()
-	if err != nil {
-		return nil, err
-	}
-	seen := observe.World(ctx, spec, observe.Options{Now: a.now(), Env: a.env, Only: func(k observe.Kind) bool { return k == observe.Repositories }})
-	var out []heldCluster
-	for _, label := range sorted(seen.Repositories) {
-		r := seen.Repositories[label]
-		if r.Unknown != nil {
-			fmt.Fprintf(a.err, "Repository %s is unknown [%s]: %s\n", label, r.Unknown.Code, r.Unknown.Because)
-			err = &state.Error{Code: r.Unknown.Code, Text: "the list is not complete", Hint: r.Unknown.Hint}
-			continue
-		}
-		for _, name := range sorted(r.Clusters) {
-			if len(names) > 0 && !slices.Contains(names, name) {
-				continue
-			}
-			for _, c := range r.Clusters[name] {
-				if u := c.Unknown; u != nil {
-					fmt.Fprintf(a.err, "What repository %s holds of %s is unknown [%s]: %s\n", label, name, u.Code, u.Because)
-					err = &state.Error{Code: u.Code, Text: "the list is not complete", Hint: u.Hint}
-					continue
-				}
-				out = append(out, heldCluster{label, c})
-			}
-		}
-	}
-	if err == nil && len(names) > 0 && len(out) == 0 {
-		if _, known := server(spec, names[0]); known != nil {
-			return nil, known
-		}
-	}
-	if len(out) > 0 && err != nil {
-		a.say(err)
-		return out, nil
-	}
-	return out, err
-}
-
 func backupsListCommand(a *app) *cobra.Command {
-	var asJSON bool
+	var p printed
 	c := &cobra.Command{
 		Use: "list [SERVER]", Short: "List backups, oldest first", Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.servers(),
 		Long: `A backup is "usable" when it is committed and all WAL from its start to its end is archived; "waiting" until then; "lost"
@@ -82,22 +34,28 @@ when a recorded gap cuts it. Nothing else can be restored from.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return writeJSON(a.out, held)
-			}
-			t := a.newTable()
-			t.AppendHeader(table.Row{"server", "repository", "backup", "state", "kind", "took", "data", "stored", "restores from", "hold"})
-			for _, h := range held {
-				for _, b := range h.Cluster.Backups {
-					t.AppendRow(backupRow(h, b))
-				}
-			}
-			fmt.Fprintln(a.out, t.Render())
-			return nil
+			return p.show(a, list(held), func() { a.showBackups(held) })
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
+	p.flag(c, "what the repositories hold")
 	return c
+}
+
+func (a *app) showBackups(held []heldCluster) {
+	t := a.newTable()
+	t.AppendHeader(table.Row{"server", "repository", "backup", "state", "kind", "took", "data", "stored", "restores from", "hold"})
+	n := 0
+	for _, h := range held {
+		for _, b := range h.Cluster.Backups {
+			t.AppendRow(backupRow(h, b))
+			n++
+		}
+	}
+	if n == 0 {
+		fmt.Fprintln(a.out, "No backup is there.\n→ pgkeep plan")
+		return
+	}
+	fmt.Fprintln(a.out, t.Render())
 }
 
 func backupRow(h heldCluster, b state.Backup) table.Row {
@@ -131,62 +89,31 @@ func holdOf(b state.Backup) string {
 }
 
 func backupsShowCommand(a *app) *cobra.Command {
-	var asJSON bool
+	var at holdTarget
+	var p printed
 	c := &cobra.Command{
 		Use: "show BACKUP", Short: "Show everything about one backup", Args: cobra.ExactArgs(1),
-		Example: "  pgkeep backups show 20260210T211617Z-F-7f3a",
+		Long: `Shows when it was taken, from where to where it needs WAL, whether it can be restored, what it holds and what keeps it,
+once for each repository that has it.`,
+		Example: "  pgkeep backups show 20260210T211617Z-F-7f3a\n  pgkeep backups show 20260210T211617Z-F-7f3a --repository main --json",
 		RunE: func(c *cobra.Command, ids []string) error {
-			found, err := a.find(c.Context(), ids[0], "", "")
+			found, err := a.find(c.Context(), ids[0], at.server, at.repository)
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return writeJSON(a.out, found)
-			}
-			for i, f := range found {
-				if i > 0 {
-					fmt.Fprintln(a.out)
+			return p.show(a, found, func() {
+				for i, f := range found {
+					if i > 0 {
+						fmt.Fprintln(a.out)
+					}
+					a.showBackup(f)
 				}
-				a.showBackup(f)
-			}
-			return nil
+			})
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
+	at.flags(c)
+	p.flag(c, "it")
 	return c
-}
-
-// foundBackup is one backup in one repository.
-type foundBackup struct {
-	Repository string          `json:"repository"`
-	Server     string          `json:"server"`
-	SystemID   string          `json:"system_id"`
-	Usability  state.Usability `json:"usability"`
-	Backup     state.Backup    `json:"backup"`
-}
-
-// find gives a backup in every repository that has it; empty server and repository mean any.
-func (a *app) find(ctx context.Context, id, serverName, repository string) ([]foundBackup, error) {
-	var names []string
-	if serverName != "" {
-		names = []string{serverName}
-	}
-	held, err := a.clusters(ctx, names)
-	if err != nil {
-		return nil, err
-	}
-	var out []foundBackup
-	for _, h := range held {
-		for _, b := range h.Cluster.Backups {
-			if b.ID == id && (repository == "" || repository == h.Repository) {
-				out = append(out, foundBackup{h.Repository, h.Cluster.Name, h.Cluster.SystemID, h.Cluster.Usability(b), b})
-			}
-		}
-	}
-	if len(out) == 0 {
-		return nil, &state.Error{Code: state.CodeAbsent, Text: fmt.Sprintf("no repository has a backup %q", id), Hint: "pgkeep backups list"}
-	}
-	return out, nil
 }
 
 func (a *app) showBackup(f foundBackup) {
@@ -255,52 +182,5 @@ fewer than minimum_redundancy would be left, is refused.`,
 	agree.flags(c)
 	c.Flags().StringVar(&o.Server, "server", "", "stored name of the server; found by the id without it")
 	c.Flags().StringVar(&o.Repository, "repository", "", "only in this repository")
-	return c
-}
-
-// holdTarget names the backup that a hold is put on.
-type holdTarget struct{ server, repository string }
-
-func (h *holdTarget) flags(c *cobra.Command) {
-	c.Flags().StringVar(&h.server, "server", "", "stored name of the server; found by the id without it")
-	c.Flags().StringVar(&h.repository, "repository", "", "only in this repository; all that have the backup without it")
-}
-
-func backupsHoldCommand(a *app) *cobra.Command {
-	var at holdTarget
-	var reason, length string
-	c := &cobra.Command{
-		Use: "hold BACKUP", Short: "Keep a backup whatever the retention says", Args: cobra.ExactArgs(1),
-		Long:    "Keeps the backup and the WAL that it needs until it is released, or for a time. What Barman calls keep.",
-		Example: "  pgkeep backups hold 20260210T211617Z-F-7f3a --reason audit-2026\n  pgkeep backups hold 20260210T211617Z-F-7f3a --for 90d",
-		RunE: func(c *cobra.Command, ids []string) error {
-			h := state.Hold{Reason: reason}
-			if length != "" {
-				d, err := hclspec.ParseDuration(length)
-				if err != nil {
-					return usage("--for: %s", err)
-				}
-				h.Expires = a.now().Add(d).UTC()
-			}
-			return a.eachFound(c.Context(), ids[0], at, func(ctx context.Context, x holdable, now time.Time) error { return x.Hold(ctx, ids[0], h, now) }, "held")
-		},
-	}
-	at.flags(c)
-	c.Flags().StringVar(&reason, "reason", "", "why, shown in lists")
-	c.Flags().StringVar(&length, "for", "", "how long, for example 90d; without it until it is released")
-	return c
-}
-
-func backupsReleaseCommand(a *app) *cobra.Command {
-	var at holdTarget
-	c := &cobra.Command{
-		Use: "release BACKUP", Short: "End the hold of a backup", Args: cobra.ExactArgs(1),
-		Long:    "From then on the retention decides about it again; nothing is deleted at once.",
-		Example: "  pgkeep backups release 20260210T211617Z-F-7f3a",
-		RunE: func(c *cobra.Command, ids []string) error {
-			return a.eachFound(c.Context(), ids[0], at, func(ctx context.Context, x holdable, now time.Time) error { return x.Release(ctx, ids[0], now) }, "released")
-		},
-	}
-	at.flags(c)
 	return c
 }

@@ -14,7 +14,7 @@ import (
 )
 
 func checkCommand(a *app) *cobra.Command {
-	var asJSON bool
+	var out printed
 	var repository string
 	c := &cobra.Command{
 		Use: "check [SERVER...]", Short: "Is everything in order? Exit code 8 when not", ValidArgsFunction: a.servers(),
@@ -39,18 +39,14 @@ warnings, then errors, with what to run next. Warnings alone end with 0, errors 
 				names = []string{"repository." + repository}
 			}
 			all := verdicts(spec, seen, p, names)
-			if asJSON {
-				err = writeJSON(a.out, all)
-			} else {
-				a.showVerdicts(spec, all, names)
-			}
+			err = out.show(a, list(all), func() { a.showVerdicts(spec, all, names) })
 			if err == nil && slices.ContainsFunc(all, func(f plan.Finding) bool { return f.Severity == plan.Error }) {
 				return exit{code: exitCheck}
 			}
 			return err
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print what is in order and what is not as JSON")
+	out.flag(c, "what is in order and what is not")
 	c.Flags().StringVar(&repository, "repository", "", "check this repository only")
 	return c
 }

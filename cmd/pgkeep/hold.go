@@ -5,11 +5,60 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository"
 	"github.com/pgkeep/pgkeep/state/repository/store/file"
 )
+
+// holdTarget names the backup that a hold is put on.
+type holdTarget struct{ server, repository string }
+
+func (h *holdTarget) flags(c *cobra.Command) {
+	c.Flags().StringVar(&h.server, "server", "", "stored name of the server; found by the id without it")
+	c.Flags().StringVar(&h.repository, "repository", "", "only in this repository; all that have the backup without it")
+}
+
+func backupsHoldCommand(a *app) *cobra.Command {
+	var at holdTarget
+	var reason, length string
+	c := &cobra.Command{
+		Use: "hold BACKUP", Short: "Keep a backup whatever the retention says", Args: cobra.ExactArgs(1),
+		Long:    "Keeps the backup and the WAL that it needs until it is released, or for a time. What Barman calls keep.",
+		Example: "  pgkeep backups hold 20260210T211617Z-F-7f3a --reason audit-2026\n  pgkeep backups hold 20260210T211617Z-F-7f3a --for 90d",
+		RunE: func(c *cobra.Command, ids []string) error {
+			h := state.Hold{Reason: reason}
+			if length != "" {
+				d, err := hclspec.ParseDuration(length)
+				if err != nil {
+					return usage("--for: %s", err)
+				}
+				h.Expires = a.now().Add(d).UTC()
+			}
+			return a.eachFound(c.Context(), ids[0], at, func(ctx context.Context, x holdable, now time.Time) error { return x.Hold(ctx, ids[0], h, now) }, "held")
+		},
+	}
+	at.flags(c)
+	c.Flags().StringVar(&reason, "reason", "", "why, shown in lists")
+	c.Flags().StringVar(&length, "for", "", "how long, for example 90d; without it until it is released")
+	return c
+}
+
+func backupsReleaseCommand(a *app) *cobra.Command {
+	var at holdTarget
+	c := &cobra.Command{
+		Use: "release BACKUP", Short: "End the hold of a backup", Args: cobra.ExactArgs(1),
+		Long:    "From then on the retention decides about it again; nothing is deleted at once.",
+		Example: "  pgkeep backups release 20260210T211617Z-F-7f3a",
+		RunE: func(c *cobra.Command, ids []string) error {
+			return a.eachFound(c.Context(), ids[0], at, func(ctx context.Context, x holdable, now time.Time) error { return x.Release(ctx, ids[0], now) }, "released")
+		},
+	}
+	at.flags(c)
+	return c
+}
 
 // holdable is what a hold needs of a cluster.
 type holdable interface {

@@ -118,7 +118,7 @@ func (a *app) stopReceiver(ctx context.Context, spec *hclspec.Spec, world steps.
 }
 
 func receiverStatusCommand(a *app) *cobra.Command {
-	var asJSON bool
+	var p printed
 	c := &cobra.Command{
 		Use: "status [SERVER...]", Short: "Show the receivers; exit code 8 when one does not stream", ValidArgsFunction: a.servers(),
 		Example: "  pgkeep receiver status\n  pgkeep receiver status orders.eu --json",
@@ -135,19 +135,29 @@ func receiverStatusCommand(a *app) *cobra.Command {
 				names[i] = s.Name
 			}
 			seen := observe.World(c.Context(), spec, observe.Options{Now: a.now(), Env: a.env, Only: func(k observe.Kind) bool { return k != observe.Repositories }})
-			if asJSON {
-				err = writeJSON(a.out, seen.Receivers)
-			} else {
-				a.showReceivers(seen, names)
-			}
+			err = p.show(a, chosen(seen.Receivers, names), func() { a.showReceivers(seen, names) })
 			if err == nil && !streaming(seen, names) {
 				return exit{code: exitCheck}
 			}
 			return err
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
+	p.flag(c, "what the receivers say of themselves")
 	return c
+}
+
+// chosen gives those of the names; all without any.
+func chosen[T any](in map[string]T, names []string) map[string]T {
+	if len(names) == 0 {
+		return in
+	}
+	out := map[string]T{}
+	for _, n := range names {
+		if v, ok := in[n]; ok {
+			out[n] = v
+		}
+	}
+	return out
 }
 
 // streaming tells whether every receiver named, or every one of this machine, streams.

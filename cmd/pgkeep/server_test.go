@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -30,8 +31,9 @@ func TestServer(t *testing.T) {
 		WorkdirRoot:   root,
 		UpdateScripts: os.Getenv("PGKEEP_UPDATE") != "",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exit": exitWith,
-			"sql":  func(_ *testscript.TestScript, _ bool, args []string) { s.Exec(t, strings.Join(args, " ")) },
+			"exit":   exitWith,
+			"newest": newestBackup,
+			"sql":    func(_ *testscript.TestScript, _ bool, args []string) { s.Exec(t, strings.Join(args, " ")) },
 		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("PGKEEP_VAR_conninfo", s.Conninfo()+" password=hunter2")
@@ -43,6 +45,18 @@ func TestServer(t *testing.T) {
 			return nil
 		},
 	})
+}
+
+// newestBackup puts the id of the newest backup into $BACKUP.
+func newestBackup(ts *testscript.TestScript, _ bool, _ []string) {
+	if err := ts.Exec("pgkeep", "backups", "list"); err != nil {
+		ts.Fatalf("list the backups: %v", err)
+	}
+	ids := regexp.MustCompile(`[0-9]{8}T[0-9]{6}Z-F-[0-9a-f]+`).FindAllString(ts.ReadFile("stdout"), -1)
+	if len(ids) == 0 {
+		ts.Fatalf("there is no backup")
+	}
+	ts.Setenv("BACKUP", ids[len(ids)-1])
 }
 
 // stopReceivers leaves no process behind, also when a story broke off.

@@ -15,7 +15,7 @@ import (
 )
 
 func statusCommand(a *app) *cobra.Command {
-	var asJSON bool
+	var out printed
 	c := &cobra.Command{
 		Use: "status [SERVER...]", Short: "What can be restored, and what would be lost now", ValidArgsFunction: a.servers(),
 		Long: `The first line of each server says to which moments it can be restored and what would be lost if it died now. Then come
@@ -36,20 +36,19 @@ its receiver, its slot and its repositories. What could not be seen is "unknown"
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return writeJSON(a.out, statusJSON{Observation: seen, Windows: p.Windows, Findings: p.Findings, NextDue: p.NextDue, Steps: len(p.Steps)})
-			}
-			a.showWindows(p, names)
-			a.showReceivers(seen, names)
-			a.showRepositories(seen)
-			a.showFindings(p.Findings, names)
-			if len(p.Steps) > 0 {
-				fmt.Fprintf(a.out, "\n%s\n→ pgkeep plan\n", p.Summary())
-			}
-			return nil
+			told := statusJSON{Observation: seen, Windows: p.Windows, Findings: p.Findings, NextDue: p.NextDue, Steps: len(p.Steps)}
+			return out.show(a, told, func() {
+				a.showWindows(p, names)
+				a.showReceivers(seen, names)
+				a.showRepositories(seen)
+				a.showFindings(p.Findings, names)
+				if len(p.Steps) > 0 {
+					fmt.Fprintf(a.out, "\n%s\n→ pgkeep plan\n", p.Summary())
+				}
+			})
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print what was seen as JSON")
+	out.flag(c, "what was seen")
 	return c
 }
 

@@ -45,7 +45,7 @@ GRANT EXECUTE ON FUNCTION pg_switch_wal().`,
 }
 
 func walListCommand(a *app) *cobra.Command {
-	var asJSON bool
+	var p printed
 	c := &cobra.Command{
 		Use: "list [SERVER]", Short: "List the stretches of WAL that are archived", Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.servers(),
 		Long:    "One line is a stretch without a hole. PARTIAL is where the unfinished segment that was pushed ends.",
@@ -55,26 +55,32 @@ func walListCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return writeJSON(a.out, held)
-			}
-			t := a.newTable()
-			t.AppendHeader(table.Row{"server", "repository", "timeline", "from", "to", "partial", "size", "last commit"})
-			for _, h := range held {
-				for _, r := range h.Cluster.WAL {
-					t.AppendRow(table.Row{h.Cluster.Name, h.Repository, r.Timeline, r.From, r.To, position(r.Partial), plan.Size(r.Bytes), plan.Moment(r.LastCommit)})
-				}
-			}
-			fmt.Fprintln(a.out, t.Render())
-			return nil
+			return p.show(a, list(held), func() { a.showWAL(held) })
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
+	p.flag(c, "what the repositories hold")
 	return c
 }
 
+func (a *app) showWAL(held []heldCluster) {
+	t := a.newTable()
+	t.AppendHeader(table.Row{"server", "repository", "timeline", "from", "to", "partial", "size", "last commit"})
+	n := 0
+	for _, h := range held {
+		for _, r := range h.Cluster.WAL {
+			t.AppendRow(table.Row{h.Cluster.Name, h.Repository, r.Timeline, r.From, r.To, position(r.Partial), plan.Size(r.Bytes), plan.Moment(r.LastCommit)})
+			n++
+		}
+	}
+	if n == 0 {
+		fmt.Fprintln(a.out, "No WAL is archived.\n→ pgkeep receiver status")
+		return
+	}
+	fmt.Fprintln(a.out, t.Render())
+}
+
 func walGapsCommand(a *app) *cobra.Command {
-	var asJSON bool
+	var p printed
 	c := &cobra.Command{
 		Use: "gaps [SERVER]", Short: "List the WAL that is recorded as lost; exit code 8 when there is any", Args: cobra.MaximumNArgs(1), ValidArgsFunction: a.servers(),
 		Long:    "A gap is WAL that no server and no repository has. No recovery can cross it; backups after it are not concerned.",
@@ -90,18 +96,14 @@ func walGapsCommand(a *app) *cobra.Command {
 					found = append(found, gapJSON{Server: h.Cluster.Name, Repository: h.Repository, Gap: g})
 				}
 			}
-			if asJSON {
-				err = writeJSON(a.out, found)
-			} else {
-				a.showGaps(found)
-			}
+			err = p.show(a, list(found), func() { a.showGaps(found) })
 			if err == nil && len(found) > 0 {
 				return exit{code: exitCheck}
 			}
 			return err
 		},
 	}
-	c.Flags().BoolVar(&asJSON, "json", false, "print as JSON")
+	p.flag(c, "the gaps")
 	return c
 }
 
