@@ -90,7 +90,7 @@ func (c *Cluster) putBytes(ctx context.Context, key string, body []byte, o store
 		return nil
 	}
 	if !errors.Is(err, store.ErrExists) {
-		return fmt.Errorf("put %s: %w", key, err)
+		return err // the store names the object
 	}
 	there, readErr := c.readObject(ctx, key, int64(len(body)))
 	if readErr != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -33,6 +34,11 @@ func TestAFullDiskCanBeEmptied(t *testing.T) {
 		if err := c.repo.Store().PutIfAbsent(t.Context(), key, bytes.NewReader(body), int64(size), store.PutOptions{}); err != nil {
 			size /= 2
 		}
+	}
+	key := c.key.backupDir(id) + "v/base/009999"
+	err := c.putObject(t.Context(), key, make([]byte, 1<<20))
+	if state.CodeOf(err) != state.CodeDiskFull || strings.Count(err.Error(), key) != 1 {
+		t.Errorf("the object is not named once: %v", err)
 	}
 	c = newArchive(t, must(file.Open(dir, file.Options{}))(t), mib)
 	if got, err := c.AbortBackup(t.Context(), id, "its writer died", testNow); err != nil || got != state.BackupAborted {

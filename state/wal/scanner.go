@@ -24,7 +24,8 @@ type Scanner struct {
 	table    *crc32.Table
 	buffer   []byte
 	every    bool
-	torn     bool // the bytes may be anything: see gap
+	blocks   func(LSN, Block) error // nil: nobody asks for them
+	torn     bool                   // the bytes may be anything: see gap
 
 	next         Segment  // the one that may continue what is open; zero: none
 	major        int      // of PostgreSQL, from the page magic; 0: no page seen
@@ -284,7 +285,7 @@ func (s *Scanner) feed(b []byte) error {
 		if err := s.checkLink(o.start, &o.header); err != nil {
 			return err
 		}
-		o.keep = told(o.header[17], o.header[16])
+		o.keep = told(o.header[17], o.header[16]) || s.blocks != nil
 	}
 	o.got += uint32(len(b))
 	o.crc = crc32.Update(o.crc, s.table, b)
@@ -334,6 +335,11 @@ func (s *Scanner) finish(r record, header *[recordHeader]byte, crc uint32) error
 	var err error
 	if told(r.resource, r.info) {
 		if e, err = r.event(s.major); err != nil {
+			return err
+		}
+	}
+	if s.blocks != nil {
+		if err := r.blocksOf(s.major, s.blocks); err != nil {
 			return err
 		}
 	}

@@ -51,7 +51,8 @@ type Result struct {
 	Stored   int64     // bytes put into each repository
 	Outcomes []Outcome // in the order of the destinations
 	Damaged  []repository.DamagedPages
-	Suspects []repository.DamagedPages // failed only here: to be looked at again; the server did not object
+	Suspects []repository.DamagedPages // failed only here, and it cannot be told whether a restore would have them so
+	Renewed  int64                     // pages that failed only here and that the backup's own WAL writes anew: torn by a write, and harmless
 }
 
 // memory is what one Take holds: frames, volumes and compressors.
@@ -133,20 +134,16 @@ func (t *taking) run(ctx context.Context, conn *postgres.Replication) (Result, e
 		t.abort(decide, err)
 		return Result{Info: info}, err
 	}
-	return t.commit(ctx, decide, info)
+	return t.commit(ctx, decide, info, t.judge(ctx, conn, info))
 }
 
 // commit stores what is kept beside the data, and decides.
-func (t *taking) commit(ctx, decide context.Context, info postgres.BackupResult) (Result, error) {
+func (t *taking) commit(ctx, decide context.Context, info postgres.BackupResult, j judgement) (Result, error) {
 	t.report(Progress{Phase: PhaseFinishing, Done: t.done, Total: t.total})
 	facts := repository.CommitFacts{Stop: info.StopLSN, Timeline: info.Timeline, Ended: t.o.Now(), Decided: t.o.Now(), By: t.o.Host}
 	r := Result{Info: info, Bytes: t.members.bytes, Files: t.members.files}
-	if pages := t.pages.list(); info.Damaged != nil {
-		facts.Damaged, facts.DamageText = pages, info.Damaged.Text
-		r.Damaged = pages
-	} else {
-		facts.Suspects, r.Suspects = pages, pages
-	}
+	facts.Damaged, facts.DamageText, facts.Suspects = j.damaged, j.text, j.suspects
+	r.Damaged, r.Suspects, r.Renewed = j.damaged, j.suspects, j.renewed
 	committed := false
 	for _, g := range t.groups {
 		if g.err == nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -318,5 +319,32 @@ func TestDiskFull(t *testing.T) {
 	}
 	if err := put(t, s, fmt.Sprintf("a/%d", n-1), "small"); err != nil {
 		t.Errorf("once there is room: %v", err)
+	}
+}
+
+// TestPutsBesideDeletions puts and deletes objects whose directories come and go with them: a put never says that something
+// is missing.
+func TestPutsBesideDeletions(t *testing.T) {
+	for _, how := range []naming{byLink, byRenaming} {
+		dir := t.TempDir()
+		var group sync.WaitGroup
+		for n := range 4 {
+			group.Go(func() {
+				s := openIn(t, dir)
+				s.naming = how
+				for i := range 150 {
+					key := fmt.Sprintf("a/%d/b/%d", i%3, n%3) // two of the four fight for the same keys
+					if err := put(t, s, key, "x"); err != nil && !errors.Is(err, store.ErrExists) {
+						t.Errorf("put: %v", err)
+						return
+					}
+					if err := s.Delete(t.Context(), key); err != nil {
+						t.Errorf("delete: %v", err)
+						return
+					}
+				}
+			})
+		}
+		group.Wait()
 	}
 }

@@ -47,7 +47,10 @@ func (s *Store) putObject(ctx context.Context, root *os.Root, key string, body i
 	}
 	for range putTries {
 		if _, err := root.Lstat(key); err == nil {
-			return s.exists(root, key)
+			if err := s.exists(root, key); !errors.Is(err, errGone) {
+				return err
+			}
+			continue
 		}
 		again, err := s.put(ctx, root, key, io.NewSectionReader(body, 0, size), size)
 		if !again {
@@ -67,26 +70,36 @@ func (s *Store) put(ctx context.Context, root *os.Root, key string, body io.Read
 	if err := t.fill(ctx, body, size); err != nil {
 		return false, fmt.Errorf("put object %s: %w", key, err)
 	}
-	if err := root.MkdirAll(path.Dir(key), dirMode); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	// Either error comes when somebody removes the directory meanwhile; naming the file tells what is so.
+	if err := root.MkdirAll(path.Dir(key), dirMode); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
 		return false, fmt.Errorf("put object %s: %w", key, err)
 	}
 	switch err := t.name(key, s.namingNow()); {
 	case errors.Is(err, fs.ErrExist):
-		return false, s.exists(root, key)
+		err := s.exists(root, key)
+		return errors.Is(err, errGone), err
 	case errors.Is(err, fs.ErrNotExist):
 		return true, nil // the temporary file was collected, or an emptied directory removed
 	case err != nil:
 		return false, fmt.Errorf("put object %s: %w", key, err)
 	}
-	if err := s.settle(root, path.Dir(key)); err != nil {
+	if err := s.settle(root, path.Dir(key)); absent(err) {
+		return true, nil // somebody deleted the object at once, and its directory with it: this put comes after that
+	} else if err != nil {
 		return false, fmt.Errorf("put object %s: it has its name, but may not survive a power cut: %w", key, err)
 	}
 	return false, nil
 }
 
-// exists makes sure that the object of another writer is durable too, and says that it is there.
+// errGone means that what was there a moment ago is not any more.
+var errGone = errors.New("the object was deleted meanwhile")
+
+// exists makes sure that the object of another writer is durable too, and says that it is there; errGone when it was
+// deleted meanwhile, together with its directory.
 func (s *Store) exists(root *os.Root, key string) error {
-	if err := s.settle(root, path.Dir(key)); err != nil {
+	if err := s.settle(root, path.Dir(key)); absent(err) {
+		return errGone
+	} else if err != nil {
 		return fmt.Errorf("put object %s: it exists, but may not survive a power cut: %w", key, err)
 	}
 	return fmt.Errorf("put object %s: %w", key, store.ErrExists)

@@ -40,6 +40,9 @@ func newTemp(root *os.Root) (*temp, error) {
 		rand.Read(b[:]) // never fails
 		name := fmt.Sprintf("%s/%d-%s", tempDir, os.Getpid(), hex.EncodeToString(b[:]))
 		f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+		if absent(err) {
+			continue // the directory was removed at once
+		}
 		if err != nil {
 			return nil, err
 		}
