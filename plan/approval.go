@@ -13,14 +13,19 @@ type Approval struct {
 
 // Waiting is a step that does not run, and why.
 type Waiting struct {
-	Step Step
-	Why  string // "destructive steps wait for a name", or "it comes after server.orders/slot, which waits"
+	Step   Step
+	Why    string // "destructive steps wait for a name", or "it comes after server.orders/slot, which waits"
+	Itself bool   // it waits for a name of its own, not only for another step
 }
 
 // Approve divides the plan's steps. A step runs when its impact is in auto, or its impact or id is among named; all else
-// waits, and so does whatever comes after a step that waits. Without auto, safe and declared steps run.
+// waits, and so does whatever comes after a step that waits. A nil auto means what the configuration says, in Plan.Auto;
+// an empty one, nothing.
 func (p *Plan) Approve(auto []Impact, named []string) Approval {
-	if len(auto) == 0 {
+	if auto == nil {
+		auto = p.Auto
+	}
+	if auto == nil {
 		auto = []Impact{Safe, Declared}
 	}
 	var out Approval
@@ -30,6 +35,7 @@ func (p *Plan) Approve(auto []Impact, named []string) Approval {
 		if !slices.Contains(auto, s.Impact) && !slices.Contains(named, string(s.Impact)) && !slices.Contains(named, s.ID) {
 			why = fmt.Sprintf("%s steps wait for a name: --auto-approve=%s, or the prompt", s.Impact, s.Impact)
 		}
+		itself := why != ""
 		for _, id := range s.After {
 			if why == "" && waits[id] {
 				why = "it comes after " + id + ", which waits"
@@ -40,7 +46,7 @@ func (p *Plan) Approve(auto []Impact, named []string) Approval {
 			continue
 		}
 		waits[s.ID] = true
-		out.Wait = append(out.Wait, Waiting{Step: s, Why: why})
+		out.Wait = append(out.Wait, Waiting{Step: s, Why: why, Itself: itself})
 	}
 	return out
 }

@@ -61,7 +61,7 @@ type place struct {
 func newBuilder(spec *hclspec.Spec, seen state.Observation, now time.Time, opt Options) *builder {
 	b := &builder{
 		spec: spec, seen: seen, now: now, opt: opt,
-		plan:         &Plan{Now: now, Host: seen.Host, Options: opt},
+		plan:         &Plan{Now: now, Host: seen.Host, Options: opt, Auto: autoOf(spec)},
 		repositories: map[string]*place{},
 		schedules:    map[string][]*due{},
 		retentions:   map[string][]*hclspec.Retention{},
@@ -95,6 +95,18 @@ func newBuilder(spec *hclspec.Spec, seen state.Observation, now time.Time, opt O
 		}
 	}
 	return b
+}
+
+// autoOf gives the impacts that the configuration lets run without a name. An empty list there means none at all.
+func autoOf(spec *hclspec.Spec) []Impact {
+	if spec.Approval.Auto == nil {
+		return []Impact{Safe, Declared}
+	}
+	out := make([]Impact, 0, len(spec.Approval.Auto))
+	for _, name := range spec.Approval.Auto {
+		out = append(out, Impact(name))
+	}
+	return out
 }
 
 // here tells whether a thing with this `host` lives on the machine that plans.

@@ -4,20 +4,24 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/pgkeep/pgkeep/state"
 )
 
 // stepJSON is a step with its action's name beside it, so that it can be read back.
 type stepJSON struct {
-	ID       string
-	Verb     string
-	Action   json.RawMessage
-	Change   Change
-	Impact   Impact
-	Host     string `json:",omitempty"`
-	Because  []Reason
-	Effect   string
-	After    []string    `json:",omitempty"`
-	Requires []Condition `json:",omitempty"`
+	ID       string          `json:"id"`
+	Verb     string          `json:"action"`
+	Action   json.RawMessage `json:"parameters"`
+	Change   Change          `json:"change"`
+	Impact   Impact          `json:"impact"`
+	Host     string          `json:"host,omitempty"`
+	Because  []Reason        `json:"because"`
+	Effect   string          `json:"effect"`
+	After    []string        `json:"after,omitempty"`
+	Requires []Condition     `json:"requires,omitempty"`
 }
 
 // MarshalJSON writes the step with the name of its action.
@@ -47,6 +51,78 @@ func (s *Step) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// rangeJSON is a stretch of HCL as a file and its lines.
+type rangeJSON struct {
+	File  string       `json:"file"`
+	Start positionJSON `json:"start"`
+	End   positionJSON `json:"end"`
+}
+
+type positionJSON struct {
+	Line   int `json:"line"`
+	Column int `json:"column"`
+	Byte   int `json:"byte"`
+}
+
+func rangeToJSON(r *hcl.Range) *rangeJSON {
+	if r == nil {
+		return nil
+	}
+	return &rangeJSON{r.Filename, positionJSON(r.Start), positionJSON(r.End)}
+}
+
+func (r *rangeJSON) hcl() *hcl.Range {
+	if r == nil {
+		return nil
+	}
+	return &hcl.Range{Filename: r.File, Start: hcl.Pos(r.Start), End: hcl.Pos(r.End)}
+}
+
+type reasonJSON struct {
+	Code  string     `json:"code"`
+	Text  string     `json:"text"`
+	Range *rangeJSON `json:"range,omitempty"`
+}
+
+// MarshalJSON writes the reason.
+func (r Reason) MarshalJSON() ([]byte, error) {
+	return json.Marshal(reasonJSON{r.Code, r.Text, rangeToJSON(r.Range)})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote; a field that it does not know is an error.
+func (r *Reason) UnmarshalJSON(data []byte) error {
+	var in reasonJSON
+	if err := strict(data, &in); err != nil {
+		return fmt.Errorf("read reason: %w", err)
+	}
+	*r = Reason{in.Code, in.Text, in.Range.hcl()}
+	return nil
+}
+
+type findingJSON struct {
+	Severity Severity   `json:"severity"`
+	Code     state.Code `json:"code"`
+	Subject  string     `json:"subject"`
+	Text     string     `json:"text"`
+	Hint     string     `json:"hint,omitempty"`
+	Range    *rangeJSON `json:"range,omitempty"`
+}
+
+// MarshalJSON writes the finding.
+func (f Finding) MarshalJSON() ([]byte, error) {
+	return json.Marshal(findingJSON{f.Severity, f.Code, f.Subject, f.Text, f.Hint, rangeToJSON(f.Range)})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote; a field that it does not know is an error.
+func (f *Finding) UnmarshalJSON(data []byte) error {
+	var in findingJSON
+	if err := strict(data, &in); err != nil {
+		return fmt.Errorf("read finding: %w", err)
+	}
+	*f = Finding{in.Severity, in.Code, in.Subject, in.Text, in.Hint, in.Range.hcl()}
+	return nil
+}
+
 func strict(data []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
@@ -58,6 +134,9 @@ func readAs[A Action](data []byte) (Action, error) {
 	err := strict(data, &a)
 	return a, err
 }
+
+// Verbs gives the name of every action, sorted.
+func Verbs() []string { return sortedNames(actions()) }
 
 // actions lists how each action is read.
 func actions() map[string]func([]byte) (Action, error) {

@@ -325,45 +325,6 @@ func moved(seen state.Observation) state.Observation {
 	return out
 }
 
-// TestStillValid: each fact that decides something makes a plan stale, and the difference says which step.
-func TestStillValid(t *testing.T) {
-	s := readStory(t, "testdata/stories/prune.txtar")
-	p, _ := plan.Build(s.spec, s.seen, s.now, s.opt)
-	backups := func(o state.Observation) []state.Backup { return o.Repositories["main"].Clusters["orders"][0].Backups }
-	for name, change := range map[string]func(o *state.Observation){
-		"hold":     func(o *state.Observation) { backups(*o)[1].Hold = &state.Hold{} },
-		"one gone": func(o *state.Observation) { backups(*o)[0].State = state.BackupDeleted },
-		"damaged":  func(o *state.Observation) { backups(*o)[3].State = state.BackupDamaged },
-		"other id": func(o *state.Observation) { v := o.Servers["orders"]; v.SystemID = "9"; o.Servers["orders"] = v },
-		"slot gone": func(o *state.Observation) {
-			v := o.Servers["orders"]
-			v.Slots = nil
-			o.Servers["orders"] = v
-			o.Receivers["orders"] = state.Receiver{}
-		},
-		"unmounted": func(o *state.Observation) {
-			o.Repositories["main"] = state.Repository{Unknown: &state.Unknown{Code: state.CodeNotRepository}}
-		},
-		"receiver": func(o *state.Observation) {
-			v := o.Servers["orders"]
-			v.Slots[0].Active = false
-			o.Servers["orders"] = v
-			o.Receivers["orders"] = state.Receiver{}
-		},
-		"wal missing": func(o *state.Observation) { o.Repositories["main"].Clusters["orders"][0].WAL[0].From = 0xB000000 },
-	} {
-		then := clone(s.seen)
-		change(&then)
-		ok, why := p.StillValid(s.spec, then)
-		if ok || len(why) == 0 {
-			t.Errorf("%s: the plan is still valid", name)
-		}
-	}
-	if ok, why := p.StillValid(s.spec, clone(s.seen)); !ok {
-		t.Errorf("nothing changed, and the plan is stale: %v", why)
-	}
-}
-
 // BenchmarkBuild plans many servers with up to thirty backups each.
 func BenchmarkBuild(b *testing.B) {
 	for _, n := range []int{1_000, 10_000} {

@@ -12,14 +12,15 @@ import (
 
 // Plan is what must be done for the world to match the configuration, in an order that is safe, with reasons.
 type Plan struct {
-	Now      time.Time
-	Host     string
-	Options  Options   // what was asked for beyond the configuration
-	Steps    []Step    // in an order that respects After
-	NotDone  []NotDone // what would be planned if something else were so
-	Findings []Finding // warnings and verdicts: never steps
-	Windows  []Window  // what can be recovered now, by server and repository
-	NextDue  []Due     // when something happens by the clock, soonest first
+	Now      time.Time `json:"now"`
+	Host     string    `json:"host,omitempty"`
+	Options  Options   `json:"options"`  // what was asked for beyond the configuration
+	Steps    []Step    `json:"steps"`    // in an order that respects After
+	NotDone  []NotDone `json:"not_done"` // what would be planned if something else were so
+	Findings []Finding `json:"findings"` // warnings and verdicts: never steps
+	Windows  []Window  `json:"windows"`  // what can be recovered now, by server and repository
+	NextDue  []Due     `json:"next_due"` // when something happens by the clock, soonest first
+	Auto     []Impact  `json:"auto"`     // what the configuration lets run without a name; nil: safe and declared
 }
 
 // Change says what a step does, for the summary line.
@@ -66,9 +67,9 @@ type Reason struct {
 
 // Condition is re-read just before acting; a step whose condition no longer holds does not run.
 type Condition struct {
-	Code  string // one of the Need constants
-	Text  string
-	Value string // what is expected, for the codes that say so
+	Code  string `json:"code"` // one of the Need constants
+	Text  string `json:"text"`
+	Value string `json:"value,omitempty"` // what is expected, for the codes that say so
 }
 
 // The conditions that steps can re-read. A code that a step does not know keeps it from running.
@@ -100,77 +101,100 @@ type Action interface{ action() string }
 // The actions. Names of servers are stored names, of repositories labels.
 type (
 	// CreateRepository writes REPOSITORY.json and README.txt into an absent or empty directory.
-	CreateRepository struct{ Repository string }
+	CreateRepository struct {
+		Repository string `json:"repository"`
+	}
 	// CreateSlot creates a physical slot that reserves WAL at once.
-	CreateSlot struct{ Server, Slot string }
+	CreateSlot struct {
+		Server string `json:"server"`
+		Slot   string `json:"slot"`
+	}
 	// ReplaceSlot drops a lost slot and creates it anew, reserved.
-	ReplaceSlot struct{ Server, Slot string }
+	ReplaceSlot struct {
+		Server string `json:"server"`
+		Slot   string `json:"slot"`
+	}
 	// DropSlot drops a slot that the configuration gives up.
-	DropSlot struct{ Server, Slot string }
+	DropSlot struct {
+		Server string `json:"server"`
+		Slot   string `json:"slot"`
+	}
 	// StartReceiver starts the receiver: in the agent, or detached by a one-shot apply.
-	StartReceiver struct{ Server string }
+	StartReceiver struct {
+		Server string `json:"server"`
+	}
 	// StopReceiver stops it tidily.
-	StopReceiver struct{ Server string }
+	StopReceiver struct {
+		Server string `json:"server"`
+	}
 	// RecordGap writes a gap object into every repository of the server.
 	RecordGap struct {
-		Server   string
-		SystemID string
-		Range    wal.Range
-		Reason   string
+		Server   string    `json:"server"`
+		SystemID string    `json:"system_id"`
+		Range    wal.Range `json:"range"`
+		Reason   string    `json:"reason"`
 	}
 	// FollowTimeline archives the history of a new timeline and lets the receiver go on there.
 	FollowTimeline struct {
-		Server   string
-		Timeline wal.Timeline
+		Server   string       `json:"server"`
+		Timeline wal.Timeline `json:"timeline"`
 	}
 	// TakeBackup takes one base backup into every repository named.
 	TakeBackup struct {
-		Server       string
-		Repositories []string
-		Kind         string    // full | incremental
-		Schedule     string    // empty: first backup, broken chain or by hand
-		Due          time.Time // the tick of the schedule; zero without one
-		Fast         bool
-		Label        string
+		Server       string    `json:"server"`
+		Repositories []string  `json:"repositories"`
+		Kind         string    `json:"kind"`               // full | incremental
+		Schedule     string    `json:"schedule,omitempty"` // empty: first backup, broken chain or by hand
+		Due          time.Time `json:"due,omitzero"`       // the tick of the schedule; zero without one
+		Fast         bool      `json:"fast,omitempty"`
+		Label        string    `json:"label,omitempty"`
 		// Needed says that it is asked for because no usable backup was seen, or because the WAL after the newest one is
 		// broken. Known are the backups that were seen then: another one that was taken since is as good as this.
-		Needed bool     `json:",omitempty"`
-		Known  []string `json:",omitempty"`
+		Needed bool     `json:"needed,omitempty"`
+		Known  []string `json:"known,omitempty"`
 	}
 	// RemoveIncomplete decides `aborted` for backups whose writer is dead, and removes what they left.
 	RemoveIncomplete struct {
-		Server, SystemID, Repository string
-		Backups                      []string
+		Server     string   `json:"server"`
+		SystemID   string   `json:"system_id"`
+		Repository string   `json:"repository"`
+		Backups    []string `json:"backups"`
 	}
 	// Prune deletes the backups named, no others.
 	Prune struct {
-		Server, SystemID, Repository string
-		Backups                      []string
+		Server     string   `json:"server"`
+		SystemID   string   `json:"system_id"`
+		Repository string   `json:"repository"`
+		Backups    []string `json:"backups"`
 		// Sweep says that the backups have their TOMB for a day already: only what they left is removed.
-		Sweep bool `json:",omitempty"`
+		Sweep bool `json:"sweep,omitempty"`
 		// Clock is DeletionClock's when the plan was made: the step never takes the time to be later. Zero: nothing that
 		// waits for a time goes.
-		Clock time.Time `json:",omitzero"`
+		Clock time.Time `json:"clock,omitzero"`
 	}
 	// PruneWAL deletes the archived WAL of these ranges, both ends of which are segment borders, and the pushed parts of
 	// segments that are archived whole. StaleParts says that such parts alone are a reason.
 	PruneWAL struct {
-		Server, SystemID, Repository string
-		Ranges                       []wal.Range
-		StaleParts                   bool      `json:",omitempty"`
-		Clock                        time.Time `json:",omitzero"` // as Prune's
+		Server     string      `json:"server"`
+		SystemID   string      `json:"system_id"`
+		Repository string      `json:"repository"`
+		Ranges     []wal.Range `json:"ranges,omitempty"`
+		StaleParts bool        `json:"stale_parts,omitempty"`
+		Clock      time.Time   `json:"clock,omitzero"` // as Prune's
 	}
 	// RecoverTo restores a backup and prepares PostgreSQL to recover to the target.
 	RecoverTo struct {
-		Recovery string
-		Route    Route
+		Recovery string `json:"recovery"`
+		Route    Route  `json:"route"`
 		// Start says that PostgreSQL is then started there, and waited for until it has reached the target.
-		Start bool `json:",omitempty"`
+		Start bool `json:"start,omitempty"`
 		// Major is the version of the cluster, and so of the programs that start it; 0: not known.
-		Major int `json:",omitempty"`
+		Major int `json:"major,omitempty"`
 	}
 	// SwitchWAL asks the server to finish its current segment.
-	SwitchWAL struct{ Server string }
+	SwitchWAL struct {
+		Server string `json:"server"`
+	}
 )
 
 // Route is how a recovery gets from a backup to its target.
@@ -193,10 +217,10 @@ type Route struct {
 
 // NotDone is something that was asked for and is not planned, and why.
 type NotDone struct {
-	What string
-	Why  Reason
-	Hint string
-	Host string // set when only another machine can see or do it
+	What string `json:"what"`
+	Why  Reason `json:"why"`
+	Hint string `json:"hint,omitempty"`
+	Host string `json:"host,omitempty"` // set when only another machine can see or do it
 }
 
 // Severity of a Finding.
@@ -220,27 +244,30 @@ type Finding struct {
 
 // Window says what can be recovered of a server from one repository.
 type Window struct {
-	Server, Repository string
-	SystemID           string     `json:",omitempty"` // of a former cluster of this name; empty: the server's own
-	Unknown            string     // why nothing is known; empty: known
-	Intervals          []Interval // oldest first
-	Waits              string     `json:",omitempty"` // what the first backup still waits for, as a sentence; empty: nothing
-	Loss               string     // "now you would lose 3 s" as a sentence
+	Server     string     `json:"server"`
+	Repository string     `json:"repository"`
+	SystemID   string     `json:"system_id,omitempty"` // of a former cluster of this name; empty: the server's own
+	Unknown    string     `json:"unknown,omitempty"`   // why nothing is known; empty: known
+	Intervals  []Interval `json:"intervals,omitempty"` // oldest first
+	Waits      string     `json:"waits,omitempty"`     // what the first backup still waits for, as a sentence; empty: nothing
+	Loss       string     `json:"loss,omitempty"`      // "now you would lose 3 s" as a sentence
 }
 
 // Interval is a stretch of time in which every moment can be recovered.
 type Interval struct {
-	From, To       time.Time
-	FromLSN, ToLSN wal.LSN
-	Timeline       wal.Timeline // at its end
-	Backup         string       // the first backup
+	From     time.Time    `json:"from"`
+	To       time.Time    `json:"to"`
+	FromLSN  wal.LSN      `json:"from_lsn"`
+	ToLSN    wal.LSN      `json:"to_lsn"`
+	Timeline wal.Timeline `json:"timeline"` // at its end
+	Backup   string       `json:"backup"`   // the first backup
 }
 
 // Due is something that the clock will bring.
 type Due struct {
-	At      time.Time
-	What    string
-	Subject string
+	At      time.Time `json:"at"`
+	What    string    `json:"what"`
+	Subject string    `json:"subject"`
 }
 
 func (CreateRepository) action() string { return "create-repository" }

@@ -1,11 +1,10 @@
 package plan
 
 import (
-	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
-	"time"
+
+	"github.com/hashicorp/hcl/v2"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
@@ -13,93 +12,112 @@ import (
 
 // Difference is one decision of a plan that would now be taken otherwise.
 type Difference struct {
-	Step string // id
-	Text string // what changed and what it means, as a sentence
+	Step string `json:"step,omitempty"` // id; empty: it concerns the whole plan
+	Was  string `json:"was"`            // the fact that the plan was made of
+	Is   string `json:"is"`             // the fact now
+	Text string `json:"text"`           // what differs and what it means, as one sentence with both facts
 }
 
 // StillValid plans again with the plan's own clock and options and tells whether the same decisions come out. Positions
-// in WAL, sizes and texts may have moved on; what is done, where and to which backups may not.
+// in WAL, sizes and texts may have moved on; what is done, where, in which order, to which backups and on which
+// conditions may not.
 func (p *Plan) StillValid(spec *hclspec.Spec, seen state.Observation) (bool, []Difference) {
 	again, diags := Build(spec, seen, p.Now, p.Options)
 	var out []Difference
-	if diags.HasErrors() {
-		out = append(out, Difference{Text: "what was asked for cannot be planned any more: " + diags.Error()})
-	}
-	had := byID(p)
-	has := byID(again)
-	for _, s := range p.Steps {
-		now, ok := has[s.ID]
-		switch {
-		case !ok:
-			out = append(out, Difference{s.ID, s.ID + " is not planned any more: " + again.whyNot(s)})
-		case decision(s) != decision(now):
-			out = append(out, Difference{s.ID, fmt.Sprintf("%s would now be %s instead of %s", s.ID, decision(now), decision(s))})
-		case !slices.Equal(s.After, now.After):
-			out = append(out, Difference{s.ID, s.ID + " would now run in another order"})
+	for _, d := range diags {
+		if d.Severity == hcl.DiagError {
+			out = append(out, Difference{Is: d.Summary, Text: "what was asked for cannot be planned any more: " + d.Summary + ": " + d.Detail})
 		}
 	}
-	for _, s := range again.Steps {
-		if _, ok := had[s.ID]; !ok {
-			text := s.ID + " is planned now and was not"
-			if len(s.Because) > 0 {
-				text += ": " + s.Because[0].Text
-			}
-			out = append(out, Difference{s.ID, text})
+	had, has := byID(p), byID(again)
+	for _, c := range Compare(p, again) {
+		if c.Decides() {
+			out = append(out, again.difference(c, had[c.Step], has[c.Step], seen))
 		}
 	}
 	return len(out) == 0, out
 }
 
-func byID(p *Plan) map[string]Step {
-	out := make(map[string]Step, len(p.Steps))
-	for _, s := range p.Steps {
-		out[s.ID] = s
+// difference words a change between an older plan and p, which was made just now of seen. was or is is nil when only one
+// plan has the step.
+func (p *Plan) difference(c StepChange, was, is *Step, seen state.Observation) Difference {
+	d := Difference{Step: c.Step}
+	name := c.Action + " " + c.Step
+	switch {
+	case is == nil:
+		d.Was, d.Is = firstReason(was), p.whyGone(was, seen)
+		d.Text = fmt.Sprintf("%s is not to be done any more: %s, it was said; now %s", name, d.Was, d.Is)
+	case was == nil:
+		d.Was, d.Is = "it was not planned", firstReason(is)
+		d.Text = fmt.Sprintf("%s was not planned and would be done now: %s", name, d.Is)
+	default:
+		var words []string
+		for _, f := range c.Facts {
+			if !f.Decides {
+				continue
+			}
+			d.Was, d.Is = join(d.Was, f.Name+" "+orNothing(f.Was)), join(d.Is, f.Name+" "+orNothing(f.Is))
+			words = append(words, fmt.Sprintf("%s would now be %s, and was %s", f.Name, orNothing(f.Is), orNothing(f.Was)))
+		}
+		d.Text = fmt.Sprintf("%s would be done otherwise: %s", name, strings.Join(words, "; "))
+		if now := backupsNow(was, is, seen); now != "" {
+			d.Text += " (" + now + ")"
+		}
 	}
-	return out
+	return d
 }
 
-// whyNot looks for the reason that a step of an older plan is gone.
-func (p *Plan) whyNot(s Step) string {
-	_, subject, _ := strings.Cut(s.ID, ".")
-	subject, _, _ = strings.Cut(subject, "/")
+func join(list, item string) string {
+	if list == "" {
+		return item
+	}
+	return list + "; " + item
+}
+
+func orNothing(s string) string {
+	if s == "" {
+		return "nothing"
+	}
+	return s
+}
+
+func firstReason(s *Step) string {
+	if len(s.Because) == 0 {
+		return "no reason"
+	}
+	return s.Because[0].Text
+}
+
+// whyGone says what is so now that a step of an older plan is no longer asked for: that its repository is not seen, why
+// nothing is planned for its owner, or how the world is already.
+func (p *Plan) whyGone(s *Step, seen state.Observation) string {
+	for _, label := range repositoriesOf(s.Action) {
+		if r, ok := seen.Repositories[label]; ok && r.Unknown != nil {
+			return r.Unknown.Because
+		}
+	}
+	owner, _, _ := strings.Cut(s.ID, "/")
 	for _, n := range p.NotDone {
-		if strings.Contains(n.What, subject) {
+		if _, name, _ := strings.Cut(owner, "."); strings.Contains(n.What, name) {
 			return n.Why.Text
 		}
 	}
-	return "the world is already so, or no longer asks for it"
+	if text := observed(s.Action, seen); text != "" {
+		return text
+	}
+	return "the world is so already, or no longer asks for it"
 }
 
-// decision writes what makes a step the same step: its action without positions and sizes, its impact and its place.
-func decision(s Step) string {
-	action := s.Action
-	switch a := action.(type) {
-	case RecordGap:
-		a.Range.From, a.Range.To, a.Reason = 0, 0, ""
-		action = a
+func repositoriesOf(a Action) []string {
+	switch a := a.(type) {
+	case CreateRepository:
+		return []string{a.Repository}
+	case RemoveIncomplete:
+		return []string{a.Repository}
 	case Prune:
-		a.Clock = time.Time{}
-		action = a
+		return []string{a.Repository}
 	case PruneWAL:
-		a.Clock = time.Time{}
-		action = a
-	case TakeBackup:
-		a.Known = nil
-		action = a
-	case RecoverTo:
-		a.Route.Path, a.Route.End, a.Route.WALBytes, a.Route.DataBytes = nil, 0, 0, 0
-		if a.Route.Target.Latest {
-			a.Route.Before, a.Route.After = nil, nil
-		}
-		action = a
+		return []string{a.Repository}
 	}
-	text, err := json.Marshal(action)
-	if err != nil {
-		text = []byte(fmt.Sprintf("%+v", action))
-	}
-	out := Verb(s.Action) + " " + string(text) + ", " + string(s.Impact)
-	if s.Host != "" {
-		out += " on " + s.Host
-	}
-	return out
+	return nil
 }

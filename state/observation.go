@@ -70,5 +70,6 @@ const (
 	CodeMissed             Code = "E-MISSED"               // a recovery that was started ended elsewhere than its target
 	CodeDestination        Code = "E-DESTINATION"          // the directory to restore into cannot be used
 	CodeStale              Code = "E-STALE"                // the world changed since the plan was made
+	CodePlan               Code = "E-PLAN"                 // a saved plan that cannot be read
 	CodeUnconditionalStore Code = "E-UNCONDITIONAL-STORE"  // no put-if-absent
 )

@@ -19,6 +19,8 @@ type TextOptions struct {
 	Zone  *time.Location // shown beside UTC for what the clock brings; nil: only UTC
 	// Approved leaves out which steps wait for a name: all were named.
 	Approved bool
+	// Review adds the review digest, where something waits that it can approve.
+	Review bool
 }
 
 // Text writes the plan as an operator reads it: the summary table, each step with why, effect and requires, what is not
@@ -337,5 +339,8 @@ func (t *text) waiting(p *plan.Plan) {
 	waits := p.Approve(nil, nil).Wait
 	for _, w := range waits {
 		t.wrap(0, "", w.Step.ID+" waits: "+w.Why+".")
+	}
+	if digest := p.Review().String(); t.o.Review && digest != "" {
+		t.line(0, "review digest "+digest)
 	}
 }

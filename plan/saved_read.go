@@ -1,0 +1,78 @@
+package plan
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/pgkeep/pgkeep/state"
+)
+
+// MaxSaved is the size up to which a saved plan is read, in bytes.
+const MaxSaved = 32 << 20
+
+// ReadSaved reads what Encode wrote. The file may be indented otherwise; all else that is not as it was written is an
+// error of code E-PLAN, which says what is wrong: it is too big, cut short, of a newer format, edited, or holds a field twice
+// or one that this pgkeep does not know.
+//
+// The digest protects against accidents, not against somebody who makes it anew: whether a plan may be applied is decided
+// by planning again.
+func ReadSaved(data []byte) (*Saved, error) {
+	if len(data) > MaxSaved {
+		return nil, bad("it is bigger than %s, which no plan is", Size(MaxSaved))
+	}
+	if err := wellFormed(data); err != nil {
+		return nil, err
+	}
+	var head struct {
+		Format *int `json:"format"`
+		Made   Made `json:"made"`
+	}
+	if err := json.Unmarshal(data, &head); err != nil || head.Format == nil {
+		return nil, bad("it is JSON, but no plan that pgkeep plan --out wrote")
+	}
+	if *head.Format > SavedFormat {
+		e := bad("it has format %d, written by pgkeep %.40q; this pgkeep reads up to %d", *head.Format, head.Made.Version, SavedFormat)
+		e.Hint = "use that pgkeep, or plan again"
+		return nil, e
+	}
+	if *head.Format != SavedFormat {
+		return nil, bad("it has format %d, which never was", *head.Format)
+	}
+	if err := unedited(data); err != nil {
+		return nil, err
+	}
+	var s Saved
+	if err := strict(data, &s); err != nil {
+		return nil, bad("%s", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	var spec bytes.Buffer
+	if err := json.Compact(&spec, s.Spec); err != nil {
+		return nil, bad("%s", err)
+	}
+	s.Spec = spec.Bytes()
+	return &s, nil
+}
+
+func bad(format string, args ...any) *state.Error {
+	return &state.Error{
+		Code: state.CodePlan, Text: "the saved plan cannot be used: " + fmt.Sprintf(format, args...),
+		Hint: "plan again: pgkeep plan --out FILE",
+	}
+}
+
+// unedited compares the digest at the end with all that stands before it.
+func unedited(data []byte) error {
+	var compact bytes.Buffer
+	compact.Grow(len(data))
+	if err := json.Compact(&compact, data); err != nil {
+		return bad("%s", err)
+	}
+	text := compact.Bytes()
+	at := bytes.LastIndex(text, []byte(`,"digest":"sha256:`))
+	if at < 0 || string(text[at:]) != `,"digest":"`+digestOf(text[:at])+`"}` {
+		return bad("it was edited, or its end is missing: its digest does not fit what it says")
+	}
+	return nil
+}
