@@ -151,7 +151,20 @@ func (b *builder) loss(s *server, h *home) string {
 	if h.archive != nil {
 		at = h.archive.lastCommit(end)
 	}
-	return b.behind(s, end, at)
+	return b.beyond(s, end, at)
+}
+
+// beyond says what the server has past a position when no receiver tells of itself: at is the last commit that is held,
+// which may be long ago on a server that writes little, so the positions are said too.
+func (b *builder) beyond(s *server, have wal.LSN, at time.Time) string {
+	if have >= s.seen.FlushLSN {
+		return "nothing"
+	}
+	after := ""
+	if !at.IsZero() && !at.After(b.now) {
+		after = fmt.Sprintf("what was committed after %s, %s ago: ", Moment(at), Span(b.now.Sub(at)))
+	}
+	return fmt.Sprintf("%s%s of WAL, from %s to the server's %s", after, Size(int64(s.seen.FlushLSN-have)), have, s.seen.FlushLSN)
 }
 
 // behind says how far a position is behind the server's end.

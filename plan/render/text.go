@@ -37,7 +37,7 @@ func Text(w io.Writer, p *plan.Plan, o TextOptions) error {
 			t.step(&p.Steps[i])
 		}
 	}
-	t.notDone(p.NotDone)
+	t.notDone(p)
 	t.findings(p)
 	t.due(p)
 	t.windows(p.Windows)
@@ -212,14 +212,19 @@ func pad(s string, n int) string {
 	return s + strings.Repeat(" ", n-visible(s))
 }
 
-func (t *text) notDone(list []plan.NotDone) {
-	if len(list) == 0 {
+// notDone writes what is not planned, each with the code of the finding that is the reason.
+func (t *text) notDone(p *plan.Plan) {
+	if len(p.NotDone) == 0 {
 		return
+	}
+	codes := make(map[string]string, len(p.Findings))
+	for _, f := range p.Findings {
+		codes[f.Text] = " [" + string(f.Code) + "]"
 	}
 	t.blank()
 	t.line(0, t.paint(bold, "Not planned:"))
-	for _, n := range list {
-		t.wrap(2, "", n.What+": "+n.Why.Text+at(n.Why.Range))
+	for _, n := range p.NotDone {
+		t.wrap(2, "", n.What+": "+n.Why.Text+codes[n.Why.Text]+at(n.Why.Range))
 		if n.Hint != "" {
 			t.wrap(4, "→ ", n.Hint)
 		} else if n.Host != "" {

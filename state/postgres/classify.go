@@ -25,6 +25,7 @@ type classifier struct {
 	replication bool
 	connecting  bool
 	grant       string // the SQL that would permit the action
+	at          host   // what is connected to
 }
 
 // said is an error of the server, in its words but fit for one line.
@@ -112,10 +113,35 @@ func (c classifier) client(err error) (state.Code, string) {
 		return state.CodeProtocol, "is there a PostgreSQL at this address, and nothing between that changes its answers?"
 	case isTLS(err):
 		return state.CodeTLS, "check the server's ssl settings, its certificate's name and dates, and sslrootcert"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return state.CodeUnreachable, "is the server running, and does listen_addresses name this address?"
 	}
-	return state.CodeUnreachable, ""
+	return state.CodeUnreachable, c.unreachable(err)
+}
+
+// unreachable says what to look at when no session came about.
+func (c classifier) unreachable(err error) string {
+	var lookup *net.DNSError
+	switch {
+	case !c.connecting:
+		return ""
+	case errors.As(err, &lookup):
+		return "the name is not known here: getent hosts " + c.at.name + "; then correct host in the conninfo, or the name service"
+	case strings.HasPrefix(c.at.name, "/"):
+		return fmt.Sprintf("is PostgreSQL running on this machine, with unix_socket_directories = %s and port = %d? %s", c.at.name, c.at.port, c.ready())
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "nothing listens there, or a firewall rejects: is PostgreSQL running, on this port, and does listen_addresses name this address? " + c.ready()
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return "no answer: a firewall that drops packets, a wrong address, or a machine that is down: " + c.ready()
+	}
+	return ""
+}
+
+// ready is the command that asks the same question without pgkeep.
+func (c classifier) ready() string {
+	name := c.at.address
+	if name == "" {
+		name = c.at.name
+	}
+	return fmt.Sprintf("pg_isready -h %s -p %d", name, c.at.port)
 }
 
 func isTLS(err error) bool {

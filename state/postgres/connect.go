@@ -111,7 +111,7 @@ func (o opener) openHost(ctx context.Context, h host, target string) (*session, 
 }
 
 func (o opener) classify(h host, err error) *state.Error {
-	c := classifier{action: fmt.Sprintf("connect to %s as %s", h, o.info.user), role: o.info.user, replication: o.replication, connecting: true}
+	c := classifier{action: fmt.Sprintf("connect to %s as %s", h, o.info.user), role: o.info.user, replication: o.replication, connecting: true, at: h}
 	return c.problem(err)
 }
 
