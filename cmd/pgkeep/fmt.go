@@ -4,60 +4,143 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"github.com/hashicorp/hcl/v2/hclwrite"
 	"github.com/spf13/cobra"
+
+	"github.com/pgkeep/pgkeep/hclspec"
 )
 
+// layout is what `pgkeep fmt` was asked to do.
+type layout struct {
+	*app
+	check, diff, recursive bool
+	changed                int
+	broken                 bool
+}
+
 func fmtCommand(a *app) *cobra.Command {
-	var check bool
+	l := &layout{app: a}
 	c := &cobra.Command{
-		Use: "fmt", Short: "Lay the configuration out evenly", Args: cobra.NoArgs,
-		Long:    "Rewrites every *.hcl of the directory with even indentation and aligned equals signs, and names those that changed.",
-		Example: "  pgkeep fmt\n  pgkeep fmt --check       exit code 3 when a file would change",
-		RunE: func(_ *cobra.Command, _ []string) error {
-			names, err := filepath.Glob(filepath.Join(a.dir, "*.hcl"))
-			if err != nil {
-				return fmt.Errorf("list %s: %w", a.dir, err)
+		Use: "fmt [FILE | DIRECTORY | -]...", Short: "Lay the configuration out evenly", Args: cobra.ArbitraryArgs,
+		Long: `Rewrites every *.hcl of the directory, or what is named, with even indentation and aligned equals signs, and names those
+that changed. "-" reads standard input and writes standard output. A file that is no HCL is left alone, and said.`,
+		Example: "  pgkeep fmt\n  pgkeep fmt --check --diff     change nothing; exit code 3 when a file would change\n  pgkeep fmt --recursive .\n  pgkeep fmt - < pgkeep.hcl",
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				args = []string{a.dir}
 			}
-			changed := 0
-			for _, name := range names {
-				did, err := format(name, check)
-				if err != nil {
+			for _, name := range args {
+				if err := l.formatNamed(name); err != nil {
 					return err
 				}
-				if did {
-					changed++
-					fmt.Fprintln(a.out, name)
-				}
 			}
-			if check && changed > 0 {
+			switch {
+			case l.broken:
+				return exit{code: exitError}
+			case l.check && l.changed > 0:
 				return exit{code: exitUnformatted}
 			}
 			return nil
 		},
 	}
-	c.Flags().BoolVar(&check, "check", false, "change nothing; exit code 3 when a file would change")
+	c.Flags().BoolVar(&l.check, "check", false, "change nothing; exit code 3 when a file would change")
+	c.Flags().BoolVar(&l.diff, "diff", false, "show what changes, as a patch")
+	c.Flags().BoolVarP(&l.recursive, "recursive", "r", false, "also the directories below")
 	return c
 }
 
-// format lays one file out; false: it was so already.
-func format(name string, check bool) (bool, error) {
+// formatNamed lays out a file, the files of a directory, or standard input.
+func (l *layout) formatNamed(name string) error {
+	if name == "-" {
+		return l.formatInput()
+	}
+	at, err := os.Stat(name)
+	if err != nil {
+		return fmt.Errorf("look at %s: %w", name, reasonOf(err))
+	}
+	if !at.IsDir() {
+		return l.formatFile(name)
+	}
+	return filepath.WalkDir(name, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return fmt.Errorf("list %s: %w", path, reasonOf(err))
+		case d.IsDir() && path != name && (!l.recursive || strings.HasPrefix(d.Name(), ".")):
+			return fs.SkipDir
+		case d.IsDir() || !strings.HasSuffix(path, ".hcl") || strings.HasPrefix(d.Name(), "."):
+			return nil
+		}
+		return l.formatFile(path)
+	})
+}
+
+// reasonOf takes the path out of an error that names it already.
+func reasonOf(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+func (l *layout) formatInput() error {
+	src, err := io.ReadAll(io.LimitReader(l.in, 1<<20))
+	if err != nil {
+		return fmt.Errorf("read standard input: %w", err)
+	}
+	out, ok, err := l.laidOut("(standard input)", src)
+	if err != nil || !ok {
+		return err
+	}
+	if !bytes.Equal(src, out) {
+		l.changed++
+	}
+	switch {
+	case l.diff:
+		_, err = io.WriteString(l.out, patch("standard input", src, out))
+	case !l.check:
+		_, err = l.out.Write(out)
+	}
+	return err
+}
+
+// laidOut gives a source evenly; false: it is no HCL, which was drawn.
+func (l *layout) laidOut(name string, src []byte) ([]byte, bool, error) {
+	out, files, diags := hclspec.Format(name, src)
+	if err := l.drawn(files, diags); err != nil {
+		l.broken = true
+		if !errors.As(err, new(exit)) {
+			return nil, false, err
+		}
+		return nil, false, nil
+	}
+	return out, true, nil
+}
+
+func (l *layout) formatFile(name string) error {
 	src, err := os.ReadFile(name)
 	if err != nil {
-		return false, fmt.Errorf("read: %w", err)
+		return fmt.Errorf("read: %w", err)
 	}
-	out := hclwrite.Format(src)
-	if bytes.Equal(src, out) {
-		return false, nil
+	out, ok, err := l.laidOut(filepath.ToSlash(name), src)
+	if err != nil || !ok || bytes.Equal(src, out) {
+		return err
 	}
-	if check {
-		return true, nil
+	l.changed++
+	if l.diff {
+		_, err = io.WriteString(l.out, patch(filepath.ToSlash(name), src, out))
+	} else {
+		_, err = fmt.Fprintln(l.out, name)
 	}
-	return true, replace(name, out)
+	if err != nil || l.check {
+		return err
+	}
+	return replace(name, out)
 }
 
 // replace writes a file whole or not at all, with the mode that it had.

@@ -40,7 +40,7 @@ type group struct {
 // commands is every command.
 func commands(a *app) []group {
 	return []group{
-		{"write", "Say what must be true:", []*cobra.Command{initCommand(a), validateCommand(a), fmtCommand(a)}},
+		{"write", "Say what must be true:", []*cobra.Command{initCommand(a), validateCommand(a), fmtCommand(a), consoleCommand(a), schemaCommand(a)}},
 		{"do", "Make it so:", []*cobra.Command{planCommand(a), applyCommand(a), agentCommand(a), receiverCommand(a), backupCommand(a)}},
 		{"look", "Look:", []*cobra.Command{statusCommand(a), checkCommand(a), backupsCommand(a), walCommand(a)}},
 		{"restore", "Get it back:", []*cobra.Command{recoverCommand(a), walGetCommand(a)}},
