@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
@@ -106,6 +108,7 @@ func noteOf(s step) string {
 
 // conditions re-reads what the plan requires. The note tells of what was narrowed.
 func conditions(ctx context.Context, bound step, requires []plan.Condition) (note string, err error) {
+	var notes []string
 	for _, c := range requires {
 		v, err := bound.Holds(ctx, c)
 		if err != nil {
@@ -114,14 +117,16 @@ func conditions(ctx context.Context, bound step, requires []plan.Condition) (not
 		switch v.kind {
 		case satisfied:
 		case narrow:
-			note = v.because
-		case stale, blocked:
+			notes = append(notes, v.because)
+		case stale:
 			return "", &state.Error{Code: state.CodeStale, Text: v.because, Hint: "look again: pgkeep plan"}
+		case blocked:
+			return "", &state.Error{Code: state.CodeStale, Text: "blocked: " + v.because, Hint: "look again: pgkeep plan"}
 		case refuse:
 			return "", &state.Error{Code: state.CodeStale, Text: "refused: " + v.because, Hint: "look again: pgkeep plan"}
 		}
 	}
-	return note, nil
+	return strings.Join(slices.Compact(notes), "; "), nil
 }
 
 func (a *applier) failure(ctx context.Context, err error) (Outcome, string, error) {

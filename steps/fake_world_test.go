@@ -257,8 +257,13 @@ func (f fakeCluster) Tomb(_ context.Context, id string, now time.Time) error {
 	})
 }
 
-func (f fakeCluster) Sweep(context.Context, time.Time) (int64, error) {
-	return 0, f.do("sweep", func() error { return nil })
+func (f fakeCluster) Sweep(_ context.Context, now time.Time) (int64, error) {
+	return 0, f.do("sweep", func() error {
+		f.cluster.Backups = slices.DeleteFunc(slices.Clone(f.cluster.Backups), func(b state.Backup) bool {
+			return b.State == state.BackupDeleted && !countsForWAL(b, now)
+		})
+		return nil
+	})
 }
 
 func (f fakeCluster) WALRanges(context.Context) (out []state.WALRange, err error) {

@@ -3,6 +3,7 @@ package steps
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
 	"github.com/pgkeep/pgkeep/state/repository"
 )
@@ -37,7 +39,7 @@ type realStory struct {
 // settingsOf gives the settings of a server whose WAL is kept for every copy of a world, but for the slot that is lost.
 func settingsOf(name string) map[string]string {
 	if name == "replace-slot" || name == "record-gap" {
-		return map[string]string{"max_slot_wal_keep_size": "1MB", "max_wal_size": "2MB", "min_wal_size": "2MB", "wal_keep_size": "0"}
+		return map[string]string{"max_wal_size": "2MB", "min_wal_size": "2MB", "wal_keep_size": "0"}
 	}
 	return map[string]string{"wal_keep_size": "900MB", "checkpoint_timeout": "1h"}
 }
@@ -149,6 +151,11 @@ func (s *site) backups(n int) {
 func (s *site) loseSlot() {
 	s.t.Helper()
 	s.pg.Exec(s.t, "select pg_create_physical_replication_slot('pgkeep_orders', true) where not exists (select from pg_replication_slots)")
+	keep := func(much string) {
+		s.pg.Exec(s.t, "alter system set max_slot_wal_keep_size = '"+much+"'")
+		s.pg.Exec(s.t, "select pg_reload_conf()")
+	}
+	keep("1MB")
 	for range 6 {
 		s.pg.Exec(s.t, "insert into work select generate_series(1, 20000); select pg_switch_wal()")
 	}
@@ -157,6 +164,7 @@ func (s *site) loseSlot() {
 	if lost := s.pg.SQL(s.t, "select wal_status from pg_replication_slots"); lost != "lost" {
 		s.t.Fatalf("the slot is %s", lost)
 	}
+	keep("1GB") // the next one is not lost by a checkpoint that is still under way
 }
 
 // sawLoss is what a receiver that ended right after it met the loss left in its report.
@@ -194,8 +202,13 @@ func (s *site) deadWriter() {
 	cluster, _ := s.cluster()
 	facts := s.facts()
 	now := time.Now().UTC()
+	id := repository.NewBackupID(now, "full", 7)
+	lock := filepath.Join(s.bind.LockDir, fmt.Sprintf("backup-orders-%s-%s.lock", facts.SystemID, id))
+	if err := os.WriteFile(lock, nil, 0o600); err != nil { // as the kernel leaves it of a killed process
+		s.t.Fatal(err)
+	}
 	_, err := cluster.BeginBackup(s.t.Context(), repository.Intent{
-		ID: repository.NewBackupID(now, "full", 7), Kind: repository.KindFull, Host: "here", Version: facts.Version,
+		ID: id, Kind: repository.KindFull, Host: "here", Machine: host.Machine(), Lock: repository.LockPlace(s.bind.LockDir), Version: facts.Version,
 		Timeline: facts.Timeline, Start: facts.FlushLSN, Redo: facts.FlushLSN, Now: now,
 	})
 	if err != nil {
@@ -365,7 +378,7 @@ func (x realStory) holdsVerbs(t *testing.T, s *site, p *plan.Plan) {
 // copyWorld makes to the same as from, but for the configuration.
 func copyWorld(t *testing.T, from, to string) {
 	t.Helper()
-	for _, name := range []string{"repository", "spool", "lock", "restore"} {
+	for _, name := range []string{"repository", "spool", "restore"} { // locks belong to their directory
 		if err := os.RemoveAll(filepath.Join(to, name)); err != nil {
 			t.Fatal(err)
 		}
