@@ -85,7 +85,7 @@ func (c classifier) server(pg *pgconn.PgError) (state.Code, string) {
 	case "57P03": // cannot_connect_now
 		return state.CodeStarting, "wait until it is up; a standby takes connections when hot_standby is on"
 	case "55006": // object_in_use
-		return state.CodeSlotInUse, ""
+		return state.CodeSlotInUse, "SELECT pid, application_name, client_addr FROM pg_stat_replication; tells who uses it: stop that client, or give ours another slot name"
 	case "53100": // disk_full
 		return state.CodeDiskFull, "free space on the server"
 	case "58P01": // undefined_file

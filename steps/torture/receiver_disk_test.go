@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -179,50 +177,6 @@ func TestRepositoryDiskFull(t *testing.T) {
 	await(t, "the problem is gone", func() bool { return x.look().Receiver.Problem == nil })
 	stop()
 	x.compare()
-}
-
-// Fault A4: the n-th fsync or write of the receiver fails. It says so, never acknowledges what is not durable, does not
-// fsync the same file again, and goes on by itself.
-func TestFailingSyscalls(t *testing.T) {
-	t.Parallel()
-	if _, err := exec.LookPath("strace"); err != nil {
-		t.Skip("strace is not installed")
-	}
-	faults := []string{"fdatasync:error=EIO:when=3", "fsync:error=EIO:when=9", "pwrite64:error=ENOSPC:when=5", "renameat:error=ENOSPC:when=4", "fdatasync:error=ENOSPC:when=2+7"}
-	for _, fault := range faults[:min(len(faults), rounds(t, 3))] {
-		t.Run(strings.ReplaceAll(fault, "=", ""), func(t *testing.T) {
-			t.Parallel()
-			x := newSite(t, pgtest.Options{SegmentMB: 1})
-			call, _, _ := strings.Cut(fault, ":")
-			trace := filepath.Join(t.TempDir(), "trace")
-			x.wrap = []string{"strace", "-f", "-qq", "-o", trace, "-e", "trace=" + call, "-e", "inject=" + fault}
-			cmd := x.start()
-			for range 6 {
-				x.write(4000)
-				at := x.flushed()
-				await(t, "it goes on", func() bool {
-					acked := x.acknowledged()
-					if have := x.spooled(); acked > max(have, x.reserved) {
-						t.Fatalf("acknowledged %s, the spool's files end at %s", acked, have)
-					}
-					return acked >= at
-				})
-			}
-			x.awaitArchived(x.flushed())
-			if err := syscall.Kill(x.look().Receiver.PID, syscall.SIGTERM); err != nil {
-				t.Fatal(err)
-			}
-			_ = cmd.Wait()
-			if b, err := os.ReadFile(trace); err != nil || !strings.Contains(string(b), "INJECTED") {
-				t.Errorf("no fault was injected (%v)", err)
-			}
-			x.wrap = nil
-			stop := x.run()
-			x.awaitArchived(x.flushed())
-			stop()
-			x.compare()
-		})
-	}
 }
 
 // spooled gives where the newest file of the spool ends.
