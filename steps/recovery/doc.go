@@ -10,6 +10,8 @@
 //	route.json      where WAL comes from, which WAL must exist, where it ends
 //	restore.json    what is being restored here, and how far it came
 //	originals/      the configuration as it was in the backup
+//	start.json      the server that Start started there, and where it reached its target
+//	server.log      what that server says
 //
 // # The order
 //
@@ -18,6 +20,9 @@
 // not start. A restore that was cut short is found by restore.json; the next one with the same route checks what is there
 // by its checksum and fetches the rest.
 //
+// Start starts PostgreSQL in what was restored and follows its log until recovery has ended: at the target, or elsewhere,
+// which is a failure. PostgreSQL's own sentences decide, and at the end of the WAL the WAL itself.
+//
 // Every write goes through os.Root, so a name from a repository cannot leave the directory; symbolic links in pg_tblspc
 // are made here from the tablespace mapping and never copied from the backup.
 //
@@ -25,5 +30,5 @@
 //
 // 0: the file is there. 10: it is outside the route, PostgreSQL may go on without it. 255: everything else. The shell line
 // in restore_command maps 10 to 1 and all others to 255, because PostgreSQL takes any code up to 125 as "there is no such
-// file" and would end recovery early.
+// file" and would end recovery early. Success without a file is 255 too.
 package recovery

@@ -54,6 +54,7 @@ type faulty struct {
 	t       *testing.T
 	last    int
 	dir     string // data directory of the recovery
+	port    int    // of the recovered server, written into its configuration; 0: none
 	control string // directory of the program that stands in for pgkeep
 	segment string // object in the repository that the recovery needs and has not asked for
 }
@@ -224,6 +225,9 @@ func (f *faulty) restore(name, shell string) {
 	f.dir, f.control = filepath.Join(f.site.dir, name), filepath.Join(f.site.dir, name+"_control")
 	f.segment = f.neededSegment()
 	text := strings.Replace(fmt.Sprintf(recoveryHCL, name, "latest = true", owner(), f.pg.Bin), `tablespaces = {`, `# tablespaces = {`, 1)
+	if f.port != 0 {
+		text = strings.Replace(text, "owner ", fmt.Sprintf("port = %d\n    owner ", f.port), 1)
+	}
 	f.site.configure(t, f.hcl+text)
 	f.site.run(t, "recover", name, "--yes")
 	f.giveRepository() // what was pushed just now, too
