@@ -98,9 +98,9 @@ const (
 func (p *Plan) Stuck() bool { return len(p.Steps) == 0 && p.hindered() }
 
 // Summary gives the line that CI tools parse, in the words that they know. That nothing is to be done is said only when
-// everything could be looked at.
+// everything could be looked at and nothing was left out.
 func (p *Plan) Summary() string {
-	if len(p.Steps) == 0 && !p.hindered() {
+	if len(p.Steps)+len(p.LeftOut) == 0 && !p.hindered() {
 		return "No changes. Your infrastructure matches the configuration."
 	}
 	add, change, destroy := p.Count()

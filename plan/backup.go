@@ -17,9 +17,14 @@ func (b *builder) backup(s *server) {
 			why = append(why, r)
 		}
 	}
+	needed := len(why) > 0
 	schedule, scheduled := b.scheduled(s)
 	if scheduled != nil {
 		why = append(why, *scheduled)
+	}
+	asked := b.scope.replaces(s, "backup")
+	if asked {
+		why = append(why, Reason{Code: "replace-asked", Text: "--replace asks for a new one"})
 	}
 	if len(why) == 0 {
 		return
@@ -34,7 +39,7 @@ func (b *builder) backup(s *server) {
 	action := TakeBackup{Server: s.Name, Kind: "full", Fast: s.Backup.Checkpoint == "fast"}
 	if schedule != nil {
 		action.Schedule, action.Due = schedule.spec.Name, schedule.last
-	} else {
+	} else if needed && !asked {
 		action.Needed, action.Known = true, s.knownBackups()
 	}
 	b.takeBackup(s, action, why)

@@ -18,17 +18,29 @@ import (
 // also among the plan's Findings.
 func Build(spec *hclspec.Spec, seen state.Observation, now time.Time, opt Options) (*Plan, hcl.Diagnostics) {
 	b := newBuilder(spec, seen, now, opt)
+	var err error
+	if b.scope, err = opt.scope(spec); err != nil {
+		b.refuseAsked("No such address", joinHint(err.Error(), state.HintOf(err)), nil)
+		return b.plan, b.diags
+	}
+	if opt.RefreshOnly {
+		b.drift()
+		return b.plan, b.diags
+	}
 	if opt.alone() {
 		b.buildAlone()
 		return b.plan, b.diags
 	}
 	for i := range spec.Repositories {
+		b.owner = spec.Repositories[i].Address
 		b.repository(&spec.Repositories[i])
 	}
 	for i := range spec.Servers {
+		b.owner = "server." + spec.Servers[i].Name
 		b.server(&spec.Servers[i])
 	}
 	for i := range spec.Removed {
+		b.owner = "removed." + spec.Removed[i].Name
 		b.removed(&spec.Removed[i])
 	}
 	b.finish()
@@ -43,6 +55,8 @@ type builder struct {
 	opt   Options
 	plan  *Plan
 	diags hcl.Diagnostics
+	scope scope
+	owner string // of what is planned now: the beginning of its step ids
 
 	repositories map[string]*place
 	schedules    map[string][]*due // by server
@@ -134,7 +148,10 @@ func joinHint(text, hint string) string {
 	return text + "\n" + hint
 }
 
-func (b *builder) notDone(n NotDone) { b.plan.NotDone = append(b.plan.NotDone, n) }
+func (b *builder) notDone(n NotDone) {
+	n.Owner = b.owner
+	b.plan.NotDone = append(b.plan.NotDone, n)
+}
 
 // because makes a reason that an HCL line asks for.
 func because(code, text string, at hcl.Range) Reason {
@@ -163,5 +180,6 @@ func (b *builder) finish() {
 		}
 		ids[s.ID] = true
 	}
+	b.limit()
 	slices.SortStableFunc(b.plan.NextDue, func(x, y Due) int { return x.At.Compare(y.At) })
 }

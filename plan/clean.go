@@ -194,15 +194,17 @@ func (b *builder) prune(s *server, h *home, r Retained, rules Rules) {
 			{Code: NeedUsableLeft, Value: strconv.Itoa(min(rules.Minimum, r.Usable)), Text: "usable backups that stay: at least " + strconv.Itoa(min(rules.Minimum, r.Usable))},
 		},
 	}
-	action := Prune{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, Clock: r.clock}
+	action := Prune{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, Clock: r.clock, Backups: make([]string, 0, len(going))}
+	step.Because = make([]Reason, 0, len(going)+1)
 	var bytes int64
+	unkept, block := unkeptBy(r, rules), rangeOf(at.Block)
 	for _, f := range r.Fates {
 		if !f.Goes {
 			continue
 		}
 		action.Backups = append(action.Backups, f.Backup.ID)
 		bytes += f.Backup.StoredBytes
-		step.Because = append(step.Because, because(string(f.Cause), b.whyGoes(r, rules, f), at.Block))
+		step.Because = append(step.Because, Reason{Code: string(f.Cause), Text: whyGoes(f, unkept), Range: block})
 	}
 	step.Action = action
 	switch {
@@ -217,12 +219,8 @@ func (b *builder) prune(s *server, h *home, r Retained, rules Rules) {
 	b.step(step)
 }
 
-// whyGoes says of one backup which rules do not keep it.
-func (b *builder) whyGoes(r Retained, rules Rules, f Fate) string {
-	k := f.Backup
-	if f.Cause == GoesLost {
-		return fmt.Sprintf("%s of %s: a recorded gap cuts its WAL, so it can never be made consistent", k.ID, Moment(k.Ended))
-	}
+// unkeptBy says which rules do not keep the backups that go: the same of all of them.
+func unkeptBy(r Retained, rules Rules) string {
 	var not []string
 	if rules.Window > 0 {
 		not = append(not, fmt.Sprintf("no moment since %s needs it (recovery_window %s)", Moment(r.Start), Span(rules.Window)))
@@ -230,10 +228,22 @@ func (b *builder) whyGoes(r Retained, rules Rules, f Fate) string {
 	if n := max(rules.Redundancy, rules.Minimum); n > 0 {
 		not = append(not, fmt.Sprintf("it is not among the newest %d", n))
 	}
-	if k.State == state.BackupDamaged {
-		not = append(not, "it is damaged")
+	return strings.Join(not, ", ")
+}
+
+// whyGoes says of one backup why no rule keeps it.
+func whyGoes(f Fate, unkept string) string {
+	k := f.Backup
+	text := k.ID + " of " + Moment(k.Ended) + ": "
+	switch {
+	case f.Cause == GoesLost:
+		return text + "a recorded gap cuts its WAL, so it can never be made consistent"
+	case k.State == state.BackupDamaged && unkept == "":
+		return text + "it is damaged"
+	case k.State == state.BackupDamaged:
+		return text + unkept + ", it is damaged"
 	}
-	return fmt.Sprintf("%s of %s: %s", k.ID, Moment(k.Ended), strings.Join(not, ", "))
+	return text + unkept
 }
 
 // pruneEffect says which restore points are lost.

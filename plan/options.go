@@ -26,6 +26,17 @@ type Options struct {
 	Delete *DeleteBackups `json:"delete,omitempty"`
 	// IgnoreDue leaves out what only the clock asks for, so that drift can be told from schedules.
 	IgnoreDue bool `json:"ignore_due,omitempty"`
+	// Targets are the addresses or step ids to which the plan is limited, with the steps that they need; none: no limit.
+	Targets []string `json:"targets,omitempty"`
+	// Exclude are the addresses or step ids that are left out, with the steps that need them.
+	Exclude []string `json:"exclude,omitempty"`
+	// Replace are parts of servers that are made anew though nothing is wrong with them: "server.orders/slot" is dropped
+	// and created, "server.orders/backup" is taken.
+	Replace []string `json:"replace,omitempty"`
+	// RefreshOnly plans no step, and says instead what changed since the newest entry of the journal, without pgkeep.
+	RefreshOnly bool `json:"refresh_only,omitempty"`
+	// Recorded says that the observation was recorded earlier and read from a file. Such a plan is never applied.
+	Recorded bool `json:"recorded,omitempty"`
 	// Suppose says that now is a supposition (plan --now) and no clock: the clocks of servers and stores are taken to
 	// have moved with it. Such a plan answers a question and is never applied.
 	Suppose bool `json:"suppose,omitempty"`
@@ -53,3 +64,7 @@ func (o Options) alone() bool {
 
 // dayAfterTomb is how long a deleted backup still counts as live, for its volumes and for WAL.
 const dayAfterTomb = 24 * time.Hour
+
+// Hypothetical tells whether the plan answers a question about a moment or a world that is not this one. Such a plan
+// must not be applied.
+func (o Options) Hypothetical() bool { return o.Suppose || o.Recorded || o.RefreshOnly }

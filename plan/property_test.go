@@ -175,8 +175,12 @@ func TestConvergence(t *testing.T) {
 			if s.opt.Recover != "" || s.opt.RecoverTo != nil || s.opt.BackupNow != nil || s.opt.Delete != nil || s.opt.Switch != nil || s.opt.Suppose {
 				t.Skip("asked for by hand, or a supposition")
 			}
-			p, _ := plan.Build(s.spec, s.seen, s.now, s.opt)
+			p, diags := plan.Build(s.spec, s.seen, s.now, s.opt)
+			if diags.HasErrors() {
+				return // what was asked for cannot be planned at all
+			}
 			then := after(s.seen, s.spec, p)
+			s.opt.Replace = nil // which was granted
 			again, _ := plan.Build(s.spec, then, s.now, s.opt)
 			for _, step := range again.Steps {
 				t.Errorf("planned once more: %s, because %s", step.ID, step.Because[0].Text)

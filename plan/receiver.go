@@ -16,6 +16,10 @@ const lagWarning = 5 * time.Minute
 func (b *builder) receiver(s *server) {
 	r, ok := b.seen.Receivers[s.Name]
 	slot := findSlot(s.seen, s.Slot.Name)
+	if s.stopped != "" {
+		b.startAgain(s)
+		return
+	}
 	if ok && r.Unknown == nil && r.Running {
 		b.receiverHealth(s, r)
 		b.restartReceiver(s, r)
@@ -77,6 +81,16 @@ func (b *builder) restartReceiver(s *server, r state.Receiver) {
 	s.after = append(s.after, b.step(Step{
 		ID: id, Action: StartReceiver{Server: s.Name}, Change: Add, Impact: Safe, Host: s.Receiver.Host,
 		Because: []Reason{because("no-receiver", "it receives from the server that the configuration names only when it is started anew", at)},
+		Effect:  b.receiverEffect(s), After: s.after,
+		Requires: []Condition{{Code: NeedSlotPresent, Text: "the slot " + s.Slot.Name + " exists and is not lost"}, {Code: NeedNoReceiver, Text: "no receiver of " + s.Name + " runs"}},
+	}))
+}
+
+// startAgain starts a receiver that an earlier step of this plan stops.
+func (b *builder) startAgain(s *server) {
+	s.after = append(s.after, b.step(Step{
+		ID: "server." + s.Name + "/receiver", Action: StartReceiver{Server: s.Name}, Change: Add, Impact: Safe, Host: s.Receiver.Host,
+		Because: []Reason{because("no-receiver", "it was stopped so that its slot could be replaced", s.Where.Of("receiver"))},
 		Effect:  b.receiverEffect(s), After: s.after,
 		Requires: []Condition{{Code: NeedSlotPresent, Text: "the slot " + s.Slot.Name + " exists and is not lost"}, {Code: NeedNoReceiver, Text: "no receiver of " + s.Name + " runs"}},
 	}))

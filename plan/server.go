@@ -20,9 +20,10 @@ type server struct {
 	homes    []*home  // one for each repository of the block that is known, in the block's order
 	blocked  []string // labels of those that are not
 
-	after []string   // ids of steps that everything later on this server comes after
-	lost  *wal.Range // a gap that this plan records
-	retry string     // id of the step that takes a backup; empty: none is planned
+	after   []string   // ids of steps that everything later on this server comes after
+	lost    *wal.Range // a gap that this plan records
+	stopped string     // id of the step that stops its receiver for the sake of another; empty: none
+	retry   string     // id of the step that takes a backup; empty: none is planned
 }
 
 // home is what one repository holds of a server.

@@ -32,6 +32,8 @@ func (b *builder) slot(s *server) bool {
 		return b.lostSlot(s, slot)
 	case slot.Active && !b.ours(s, slot):
 		return b.foreignSlot(s, slot)
+	case b.scope.replaces(s, "slot"):
+		return b.renewSlot(s, slot)
 	case slot.WALStatus == state.SlotUnreserved:
 		b.unreserved(s, slot)
 	}

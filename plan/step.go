@@ -14,13 +14,15 @@ import (
 type Plan struct {
 	Now      time.Time `json:"now"`
 	Host     string    `json:"host,omitempty"`
-	Options  Options   `json:"options"`  // what was asked for beyond the configuration
-	Steps    []Step    `json:"steps"`    // in an order that respects After
-	NotDone  []NotDone `json:"not_done"` // what would be planned if something else were so
-	Findings []Finding `json:"findings"` // warnings and verdicts: never steps
-	Windows  []Window  `json:"windows"`  // what can be recovered now, by server and repository
-	NextDue  []Due     `json:"next_due"` // when something happens by the clock, soonest first
-	Auto     []Impact  `json:"auto"`     // what the configuration lets run without a name; nil: safe and declared
+	Options  Options   `json:"options"`            // what was asked for beyond the configuration
+	Steps    []Step    `json:"steps"`              // in an order that respects After
+	NotDone  []NotDone `json:"not_done"`           // what would be planned if something else were so
+	LeftOut  []LeftOut `json:"left_out,omitempty"` // what Options.Targets and Options.Exclude keep out
+	Drift    *Drift    `json:"drift,omitempty"`    // only of Options.RefreshOnly
+	Findings []Finding `json:"findings"`           // warnings and verdicts: never steps
+	Windows  []Window  `json:"windows"`            // what can be recovered now, by server and repository
+	NextDue  []Due     `json:"next_due"`           // when something happens by the clock, soonest first
+	Auto     []Impact  `json:"auto"`               // what the configuration lets run without a name; nil: safe and declared
 }
 
 // Change says what a step does, for the summary line.
@@ -109,10 +111,12 @@ type (
 		Server string `json:"server"`
 		Slot   string `json:"slot"`
 	}
-	// ReplaceSlot drops a lost slot and creates it anew, reserved.
+	// ReplaceSlot drops a slot, a lost one unless it says otherwise, and creates it anew, reserved.
 	ReplaceSlot struct {
 		Server string `json:"server"`
 		Slot   string `json:"slot"`
+		// Healthy says that the slot goes though it holds WAL: the operator asked for it by name.
+		Healthy bool `json:"healthy,omitempty"`
 	}
 	// DropSlot drops a slot that the configuration gives up.
 	DropSlot struct {
@@ -221,6 +225,8 @@ type NotDone struct {
 	Why  Reason `json:"why"`
 	Hint string `json:"hint,omitempty"`
 	Host string `json:"host,omitempty"` // set when only another machine can see or do it
+	// Owner is the beginning of the step ids that it stands for: "server.orders.eu"; empty: the whole plan.
+	Owner string `json:"owner,omitempty"`
 }
 
 // Severity of a Finding.

@@ -17,6 +17,7 @@ type Observation struct {
 	Spools       map[string]Spool       `json:"spools,omitempty"`
 	Recoveries   map[string]Destination `json:"recoveries,omitempty"` // only of recoveries that were asked for
 	Targets      map[string]TargetFact  `json:"targets,omitempty"`    // by recovery label, likewise
+	Remembered   map[string]Remembered  `json:"remembered,omitempty"` // from the journal, by stored name; only when asked for
 }
 
 // Unknown says why a part of the world could not be seen. A nil *Unknown means that it was seen.

@@ -23,7 +23,7 @@ func (a *applier) bind(action plan.Action) (binding, error) {
 	case plan.CreateSlot:
 		return onServer(act.Server, func(s Server) step { return &createSlot{s, act} }), nil
 	case plan.ReplaceSlot:
-		return onServer(act.Server, func(s Server) step { return &replaceSlot{s, act} }), nil
+		return onServer(act.Server, func(s Server) step { return &replaceSlot{server: s, action: act} }), nil
 	case plan.DropSlot:
 		return onServer(act.Server, func(s Server) step { return &dropSlot{s, act} }), nil
 	case plan.SwitchWAL:

@@ -55,7 +55,7 @@ func Apply(ctx context.Context, p *plan.Plan, w World, o Options) (Result, error
 	began := o.Now()
 	a.runLanes(ctx, p)
 	result := Result{Steps: a.results}
-	result.Journal = a.journal(ctx, began, result)
+	result.Journal = a.journal(ctx, p, began, result)
 	return result, result.err()
 }
 

@@ -157,9 +157,13 @@ type JournalEntry struct {
 	Ended        time.Time     `json:"ended"`
 	Who          string        `json:"who"` // user@host
 	Version      string        `json:"version,omitempty"`
+	Digest       string        `json:"digest,omitempty"` // of the plan: every step with its action
+	Exit         int           `json:"exit,omitempty"`   // the exit code of the whole
 	Servers      []string      `json:"servers,omitempty"`
 	Repositories []string      `json:"repositories,omitempty"`
 	Steps        []JournalStep `json:"steps"`
+	// Facts is how the apply left each of Servers, as far as it could be seen.
+	Facts map[string]state.Facts `json:"facts,omitempty"`
 }
 
 // JournalStep is one step of a JournalEntry.
@@ -168,5 +172,7 @@ type JournalStep struct {
 	Action  string  `json:"action"`
 	Outcome Outcome `json:"outcome"`
 	Note    string  `json:"note,omitempty"`
+	Code    string  `json:"code,omitempty"`  // of the failure
+	Error   string  `json:"error,omitempty"` // its sentence
 	Seconds float64 `json:"seconds"`
 }

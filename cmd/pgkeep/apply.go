@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -25,13 +27,15 @@ type order struct {
 	plan     *plan.Plan
 	consent  consent
 	parallel int
-	byHand   bool // the command asked for one thing, and it is an error when that is not planned
+	// lockTimeout is how long a step waits for a lock that another pgkeep holds.
+	lockTimeout time.Duration
+	byHand      bool // the command asked for one thing, and it is an error when that is not planned
 }
 
 func applyCommand(a *app) *cobra.Command {
 	var agree consent
 	var scope planning
-	var parallel int
+	var asJSON bool
 	c := &cobra.Command{
 		Use: "apply", Short: "Do what the plan says", Args: cobra.NoArgs,
 		Long: `Plans, shows the plan, asks, and carries it out. Each step looks first whether it is still needed and allowed, acts,
@@ -43,6 +47,9 @@ with impact safe and declared); the rest waits for a name: --auto-approve=destru
 whatever else was done. Ctrl-C ends tidily: no further step begins. A second Ctrl-C ends at once.`,
 		Example: "  pgkeep apply\n  pgkeep apply --auto-approve=safe     only what cannot hurt, without asking\n  pgkeep apply --yes                   everything, without asking",
 		RunE: func(c *cobra.Command, _ []string) error {
+			if asJSON {
+				a.jsonLines()
+			}
 			spec, err := a.load()
 			if err != nil {
 				return err
@@ -51,13 +58,17 @@ whatever else was done. Ctrl-C ends tidily: no further step begins. A second Ctr
 			if err != nil {
 				return err
 			}
-			o := order{plan: made.plan, consent: agree, parallel: parallel}
+			if err := scope.check(made.plan); err != nil {
+				return errors.Join(a.show(made.plan), err)
+			}
+			o := order{plan: made.plan, consent: agree, parallel: scope.parallel, lockTimeout: scope.lockTimeout}
 			return a.again(c.Context(), spec, o, a.carryOut(c.Context(), spec, o))
 		},
 	}
+	c.Flags().BoolVar(&asJSON, "json", false, "tell what happens as one JSON object a line (docs/machine-output.md); nobody is asked")
 	scope.flags(c)
 	agree.flags(c)
-	c.Flags().IntVar(&parallel, "parallelism", 4, "how many steps run at once")
+	c.Flags().DurationVar(&scope.lockTimeout, "lock-timeout", 0, "how long a step waits for a lock that another pgkeep holds, for example 5m; by default it does not")
 	return c
 }
 
@@ -121,7 +132,7 @@ func (a *app) carryOut(ctx context.Context, spec *hclspec.Spec, o order) error {
 	}
 	progress := a.newProgress(p)
 	result, err := steps.Apply(ctx, p, steps.Bind(spec, bind), steps.Options{
-		Auto: auto, Approved: approved, Report: progress.tell, Parallel: o.parallel, Who: host.Who(), Version: a.version, Host: here,
+		Auto: auto, Approved: approved, Report: progress.tell, Parallel: o.parallel, LockTimeout: o.lockTimeout, Who: host.Who(), Version: a.version, Host: here,
 	})
 	progress.end(result)
 	if err != nil {

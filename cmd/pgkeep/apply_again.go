@@ -37,7 +37,12 @@ func (a *app) again(ctx context.Context, spec *hclspec.Spec, o order, before err
 	if !slices.ContainsFunc(p.Steps, bridges) {
 		return before
 	}
-	fmt.Fprint(a.out, "\nA slot was made anew, and the server no longer had all WAL: this is left to do.\n\n")
+	const told = "A slot was made anew, and the server no longer had all WAL: this is left to do."
+	if a.lines != nil {
+		a.lines.say(told)
+	} else {
+		fmt.Fprint(a.out, "\n"+told+"\n\n")
+	}
 	o.plan = p
 	return a.carryOut(ctx, spec, o)
 }

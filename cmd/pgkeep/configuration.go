@@ -59,7 +59,11 @@ func (a *app) drawn(files map[string]*hcl.File, diags hcl.Diagnostics) error {
 	if len(diags) == 0 {
 		return nil
 	}
-	if err := hclspec.WriteDiagnostics(a.err, files, diags, a.width, a.color(a.errTerminal)); err != nil {
+	if a.lines != nil {
+		if err := a.lines.diagnostics(files, diags); err != nil {
+			return err
+		}
+	} else if err := hclspec.WriteDiagnostics(a.err, files, diags, a.width, a.color(a.errTerminal)); err != nil {
 		return fmt.Errorf("draw diagnostics: %w", err)
 	}
 	if diags.HasErrors() {

@@ -38,6 +38,9 @@ With --now the question is put to another day: "what will retention delete next 
 			} else {
 				err = a.show(p)
 			}
+			if err == nil {
+				err = scope.check(p)
+			}
 			if err == nil && o.detailed {
 				return detailed(p)
 			}
@@ -55,7 +58,7 @@ With --now the question is put to another day: "what will retention delete next 
 // detailed gives the exit code of plan --detailed-exitcode. A server that could not be looked at is no reason for 0.
 func detailed(p *plan.Plan) error {
 	switch {
-	case len(p.Steps) > 0:
+	case len(p.Steps) > 0 || p.Drift.Drifted():
 		return exit{code: exitChanges}
 	case p.Unmet():
 		return exit{code: exitError}
@@ -68,6 +71,10 @@ func (a *app) show(p *plan.Plan) error { return a.showTo(p, false) }
 
 // showTo draws a plan, all of which may have been approved already.
 func (a *app) showTo(p *plan.Plan, approved bool) error {
+	if a.lines != nil {
+		a.lines.plan(p)
+		return a.lines.failed
+	}
 	o := render.TextOptions{Width: a.width, Color: a.color(a.outTerminal), Approved: approved}
 	if err := render.Text(a.out, p, o); err != nil {
 		return fmt.Errorf("draw the plan: %w", err)

@@ -25,7 +25,16 @@ type progressView struct {
 // lineEvery is how often a running step is mentioned where there is no terminal.
 const lineEvery = 30 * time.Second
 
-func (a *app) newProgress(p *plan.Plan) *progressView {
+// progressor is told what steps do: progressView draws it, lines writes it for programs.
+type progressor interface {
+	tell(steps.Event)
+	end(steps.Result)
+}
+
+func (a *app) newProgress(p *plan.Plan) progressor {
+	if a.lines != nil {
+		return a.lines
+	}
 	v := &progressView{a: a, trackers: map[string]*progress.Tracker{}, said: map[string]time.Time{}}
 	fmt.Fprintln(a.out)
 	if !a.outTerminal {

@@ -29,6 +29,7 @@ type app struct {
 	varFiles []string
 	noColor  bool
 	logLevel string
+	lines    *lines // of apply --json; nil: what happens is drawn
 }
 
 // group is some commands under one heading of the help.
@@ -42,7 +43,7 @@ func commands(a *app) []group {
 	return []group{
 		{"write", "Say what must be true:", []*cobra.Command{initCommand(a), validateCommand(a), fmtCommand(a), consoleCommand(a), schemaCommand(a)}},
 		{"do", "Make it so:", []*cobra.Command{planCommand(a), applyCommand(a), agentCommand(a), receiverCommand(a), backupCommand(a)}},
-		{"look", "Look:", []*cobra.Command{statusCommand(a), checkCommand(a), backupsCommand(a), walCommand(a)}},
+		{"look", "Look:", []*cobra.Command{statusCommand(a), checkCommand(a), backupsCommand(a), walCommand(a), journalCommand(a), observeCommand(a)}},
 		{"restore", "Get it back:", []*cobra.Command{recoverCommand(a), walGetCommand(a)}},
 		{"rest", "Others:", []*cobra.Command{demoCommand(a), diagnoseCommand(a), versionCommand(a)}},
 	}
@@ -106,7 +107,11 @@ func run(ctx context.Context, a *app, args []string) int {
 		err = usage("%s", err)
 	}
 	a.say(err)
-	return codeOf(ctx, err)
+	code := codeOf(ctx, err)
+	if a.lines != nil {
+		a.lines.exit(code)
+	}
+	return code
 }
 
 // isUsage tells the errors that cobra itself makes; everything else that this program returns is wrapped.
@@ -124,6 +129,10 @@ func isUsage(err error) bool {
 func (a *app) say(err error) {
 	var e exit
 	if err == nil || errors.As(err, &e) && e.err == nil {
+		return
+	}
+	if a.lines != nil {
+		a.lines.fail(err)
 		return
 	}
 	code := ""

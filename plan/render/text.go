@@ -31,12 +31,18 @@ func Text(w io.Writer, p *plan.Plan, o TextOptions) error {
 		t.o.Width = 100
 	}
 	t.o.Width = max(t.o.Width, 40)
+	if p.Drift != nil {
+		t.drift(p.Drift)
+		_, err := w.Write(t.out.Bytes())
+		return err
+	}
 	if len(p.Steps) > 0 {
 		t.table(p.Steps)
 		for i := range p.Steps {
 			t.step(&p.Steps[i])
 		}
 	}
+	t.leftOut(p.LeftOut)
 	t.notDone(p)
 	t.findings(p)
 	t.due(p)

@@ -48,5 +48,8 @@ func (l *look) askRepository(ctx context.Context, x hclspec.Repository) state.Re
 		return state.Repository{Location: x.Path, Unknown: unknown(err)}
 	}
 	defer st.Close()
+	if l.o.Journal {
+		l.remember(ctx, st)
+	}
 	return repository.Look(ctx, st, repository.ObserveOptions{Location: x.Path, WriterAlive: repository.LockedWriters(l.o.LockDir, l.o.Host, host.Machine())})
 }

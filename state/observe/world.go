@@ -21,6 +21,7 @@ type Options struct {
 	RepositoryTimeout time.Duration        // for each repository, whose catalogue can be long; default 60 s
 	Parallel          int                  // how many are asked at once; default 16
 	LockDir           string               // this machine's locks, which tell live writers from dead ones; empty: host.LockDir()
+	Journal           bool                 // also what the newest journal entry of each server remembers
 	Recoveries        []hclspec.Recovery   // those that are asked for: their destinations and targets are looked at
 	Walsenders        bool                 // each server is also asked over a replication connection, which needs a free walsender
 	Only              func(kind Kind) bool // leaves out what nobody wants to know; nil: everything

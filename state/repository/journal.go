@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/pgkeep/pgkeep/state/repository/store"
@@ -56,6 +57,45 @@ func (c *Cluster) Journal(ctx context.Context, from time.Time) iter.Seq2[Note, e
 	return c.notes(ctx, c.key.journalDir(), from)
 }
 
+// JournalNewestFirst gives the entries of the journal from the newest back to a moment.
+func (c *Cluster) JournalNewestFirst(ctx context.Context, from time.Time) iter.Seq2[Note, error] {
+	return func(yield func(Note, error) bool) {
+		keys, err := c.noteKeys(ctx, c.key.journalDir(), from)
+		if err != nil {
+			yield(Note{}, err)
+			return
+		}
+		for _, key := range slices.Backward(keys) {
+			n, err := c.readNote(ctx, key)
+			if err == nil && n.At.Before(from) || isAbsent(err) {
+				continue
+			}
+			if !yield(n, err) {
+				return
+			}
+		}
+	}
+}
+
+// noteKeys gives the keys of a directory from a moment on, oldest first.
+func (c *Cluster) noteKeys(ctx context.Context, dir string, from time.Time) ([]string, error) {
+	if err := c.key.Check(); err != nil {
+		return nil, err
+	}
+	after := ""
+	if !from.IsZero() {
+		after = dir + keyTime(from.Add(-1))
+	}
+	var keys []string
+	for info, err := range c.repo.st.List(ctx, dir, after, false) {
+		if err != nil {
+			return nil, fmt.Errorf("list %s: %w", dir, err)
+		}
+		keys = append(keys, info.Key)
+	}
+	return keys, nil
+}
+
 // Evidence gives the pieces of evidence from a moment on, oldest first.
 func (c *Cluster) Evidence(ctx context.Context, from time.Time) iter.Seq2[Note, error] {
 	return c.notes(ctx, c.key.evidenceDir(), from)
@@ -92,20 +132,13 @@ func (c *Cluster) putNote(ctx context.Context, key string, body []byte) error {
 
 func (c *Cluster) notes(ctx context.Context, dir string, from time.Time) iter.Seq2[Note, error] {
 	return func(yield func(Note, error) bool) {
-		if err := c.key.Check(); err != nil {
+		keys, err := c.noteKeys(ctx, dir, from)
+		if err != nil {
 			yield(Note{}, err)
 			return
 		}
-		after := ""
-		if !from.IsZero() {
-			after = dir + keyTime(from.Add(-1))
-		}
-		for info, err := range c.repo.st.List(ctx, dir, after, false) {
-			if err != nil {
-				yield(Note{}, fmt.Errorf("list %s: %w", dir, err))
-				return
-			}
-			n, err := c.readNote(ctx, info.Key)
+		for _, key := range keys {
+			n, err := c.readNote(ctx, key)
 			if n.At.Before(from) && err == nil || isAbsent(err) {
 				continue
 			}
