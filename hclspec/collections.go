@@ -2,6 +2,7 @@ package hclspec
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
@@ -12,29 +13,57 @@ import (
 // each. Elements of one type need no comparing, however many they are.
 const maxMixed = 2000
 
-// gather converts a tuple or object to a collection with any one type of element, as convert.Convert does, in time that
-// grows with their number.
+// gather converts a value to a collection as convert.Convert does, in time that grows with the number of its elements:
+// the library compares the type of each element with each other's, also where they are the same.
 func gather(v cty.Value, wanted cty.Type) (cty.Value, error) {
-	t := v.Type()
 	plain, marks := v.Unmark()
-	if !wanted.HasDynamicTypes() || !wanted.IsCollectionType() || !t.IsTupleType() && !t.IsObjectType() || plain.IsNull() || !plain.IsKnown() {
+	if !wanted.IsCollectionType() || plain.IsNull() || !plain.IsWhollyKnown() || !alike(plain.Type(), wanted) || plain.LengthInt() == 0 {
 		return convertTo(v, wanted)
 	}
-	n := plain.LengthInt()
-	if one, ok := uniform(plain); n > 0 && ok && wanted.ElementType() == cty.DynamicPseudoType {
-		switch {
-		case wanted.IsListType() && t.IsTupleType():
-			return cty.ListVal(one).WithMarks(marks), nil
-		case wanted.IsSetType() && t.IsTupleType():
-			return cty.SetVal(one).WithMarks(marks), nil
-		case wanted.IsMapType() && t.IsObjectType():
-			return cty.MapVal(plain.AsValueMap()).WithMarks(marks), nil
-		}
-	}
-	if n > maxMixed {
+	elements, ok := elementsAs(plain, wanted.ElementType())
+	switch {
+	case !ok && plain.LengthInt() > maxMixed:
 		return cty.NilVal, fmt.Errorf("more than %d values, and not all of one type", maxMixed)
+	case !ok:
+		return convertTo(v, wanted)
+	case wanted.IsListType():
+		return cty.ListVal(elements).WithMarks(marks), nil
+	case wanted.IsSetType():
+		return cty.SetVal(elements).WithMarks(marks), nil
 	}
-	return convertTo(v, wanted)
+	named := map[string]cty.Value{}
+	for it := plain.ElementIterator(); it.Next(); {
+		k, _ := it.Element()
+		named[k.AsString()] = elements[len(named)]
+	}
+	return cty.MapVal(named).WithMarks(marks), nil
+}
+
+// alike says whether a value of type t can become a collection of the wanted kind.
+func alike(t, wanted cty.Type) bool {
+	if wanted.IsMapType() {
+		return t.IsMapType() || t.IsObjectType()
+	}
+	return t.IsTupleType() || t.IsListType() || t.IsSetType()
+}
+
+// elementsAs gives the elements as one type, which is the wanted one where that is known; false: they are not.
+func elementsAs(v cty.Value, wanted cty.Type) ([]cty.Value, bool) {
+	out := make([]cty.Value, 0, v.LengthInt())
+	for it := v.ElementIterator(); it.Next(); {
+		_, e := it.Element()
+		if wanted != cty.DynamicPseudoType && !e.Type().Equals(wanted) {
+			var err error
+			if e, err = convert.Convert(e, wanted); err != nil {
+				return nil, false
+			}
+		}
+		if e.Type().HasDynamicTypes() || len(out) > 0 && !e.Type().Equals(out[0].Type()) {
+			return nil, false
+		}
+		out = append(out, e)
+	}
+	return out, true
 }
 
 func convertTo(v cty.Value, wanted cty.Type) (cty.Value, error) {
@@ -45,19 +74,6 @@ func convertTo(v cty.Value, wanted cty.Type) (cty.Value, error) {
 	return out, nil
 }
 
-// uniform gives the elements when all have one type that is known.
-func uniform(v cty.Value) ([]cty.Value, bool) {
-	var out []cty.Value
-	for it := v.ElementIterator(); it.Next(); {
-		_, e := it.Element()
-		if e.Type().HasDynamicTypes() || len(out) > 0 && !e.Type().Equals(out[0].Type()) {
-			return nil, false
-		}
-		out = append(out, e)
-	}
-	return out, true
-}
-
 // gathering makes a function gather its arguments itself instead of having the library convert them.
 func gathering(f function.Function) function.Function {
 	params, rest := f.Params(), f.VarParam()
@@ -65,7 +81,7 @@ func gathering(f function.Function) function.Function {
 	found := false
 	loosen := func(p *function.Parameter) cty.Type {
 		was := p.Type
-		if was.IsCollectionType() && was.HasDynamicTypes() {
+		if was.IsCollectionType() {
 			p.Type, found = cty.DynamicPseudoType, true
 		}
 		return was
@@ -125,5 +141,29 @@ func toCollection(wanted cty.Type) function.Function {
 			return v.Type(), nil
 		},
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) { return gather(args[0], wanted) },
+	})
+}
+
+// distinct is the library's function of that name, which compares each element with each.
+func distinct() function.Function {
+	list := cty.List(cty.DynamicPseudoType)
+	return function.New(&function.Spec{
+		Params: []function.Parameter{{Name: "list", Type: list}},
+		Type:   func(args []cty.Value) (cty.Type, error) { return args[0].Type(), nil },
+		Impl: func(args []cty.Value, t cty.Type) (cty.Value, error) {
+			seen := map[int][]cty.Value{}
+			var out []cty.Value
+			for it := args[0].ElementIterator(); it.Next(); {
+				_, e := it.Element()
+				h := e.Hash()
+				if !slices.ContainsFunc(seen[h], e.RawEquals) {
+					seen[h], out = append(seen[h], e), append(out, e)
+				}
+			}
+			if len(out) == 0 {
+				return cty.ListValEmpty(t.ElementType()), nil
+			}
+			return cty.ListVal(out), nil
+		},
 	})
 }

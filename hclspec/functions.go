@@ -41,7 +41,7 @@ func allowedFunctions() map[string]offered {
 		// collections
 		"chunklist": {stdlib.ChunklistFunc, asSum}, "coalesce": {stdlib.CoalesceFunc, asSum}, "coalescelist": {stdlib.CoalesceListFunc, asSum},
 		"compact": {stdlib.CompactFunc, asSum}, "concat": {stdlib.ConcatFunc, asSum}, "contains": {stdlib.ContainsFunc, asSum},
-		"distinct": {stdlib.DistinctFunc, asProduct}, "element": {stdlib.ElementFunc, asSum}, "flatten": {stdlib.FlattenFunc, asSum},
+		"distinct": {distinct(), asSum}, "element": {stdlib.ElementFunc, asSum}, "flatten": {stdlib.FlattenFunc, asSum},
 		"index": {stdlib.IndexFunc, asSum}, "keys": {stdlib.KeysFunc, asSum}, "length": {lengthOf(), asSum},
 		"lookup": {stdlib.LookupFunc, asSum}, "merge": {stdlib.MergeFunc, asSum}, "reverse": {stdlib.ReverseListFunc, asSum},
 		"setintersection": {stdlib.SetIntersectionFunc, asSum}, "setproduct": {stdlib.SetProductFunc, asProduct},
