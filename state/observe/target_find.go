@@ -69,7 +69,11 @@ func (t *targeting) find() error {
 	var later *state.Backup // the oldest backup that is too new
 	for i := range t.backups {
 		b := &t.backups[i]
-		if t.tooNew(b) {
+		tooNew, err := t.tooNew(b)
+		if err != nil {
+			return err
+		}
+		if tooNew {
 			later = b
 			continue
 		}
@@ -92,10 +96,18 @@ func (t *targeting) find() error {
 }
 
 // tooNew tells whether a backup holds what the target is before. Nothing in the WAL after its start says so of a time:
-// PostgreSQL would stop at the first commit behind the backup, with later ones inside.
-func (t *targeting) tooNew(b *state.Backup) bool {
+// PostgreSQL would stop at the first commit behind the backup, with later ones inside. The clock of the machine that took
+// the backup is not the server's: the server's own word is asked too.
+func (t *targeting) tooNew(b *state.Backup) (bool, error) {
 	x := t.Target
-	return x.LSN != 0 && x.LSN < b.Redo || !x.Time.IsZero() && x.Time.Before(b.Ended)
+	if x.Time.IsZero() {
+		return x.LSN != 0 && x.LSN < b.Redo, nil
+	}
+	if x.Time.Before(b.Ended) {
+		return true, nil
+	}
+	last, err := t.lastEndBefore(b)
+	return x.Time.Before(last), err
 }
 
 // ends tells whether a target that no record of a newer backup's WAL reaches lies after all of it.

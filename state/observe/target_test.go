@@ -277,7 +277,7 @@ func TestTargetAgainstSimulation(t *testing.T) {
 func oracle(l *line, c state.Cluster, x hclspec.Target) *state.TargetFact {
 	for i := len(c.Backups) - 1; i >= 0; i-- {
 		b := c.Backups[i]
-		if c.Usability(b) != state.Usable || !x.Time.IsZero() && x.Time.Before(b.Ended) || x.LSN != 0 && x.LSN < b.Redo {
+		if c.Usability(b) != state.Usable || !x.Time.IsZero() && x.Time.Before(b.Ended) || x.LSN != 0 && x.LSN < b.Redo || holdsLater(l, c, b, x) {
 			continue
 		}
 		reach := b.Redo
@@ -304,6 +304,47 @@ func oracle(l *line, c state.Cluster, x hclspec.Target) *state.TargetFact {
 		return f
 	}
 	return nil
+}
+
+// holdsLater tells whether a transaction of the redo position's own segment ended after the target and before that position.
+func holdsLater(l *line, c state.Cluster, b state.Backup, x hclspec.Target) bool {
+	from := testSize.Floor(b.Redo)
+	for _, e := range l.records {
+		if x.Time.IsZero() || e.Kind != wal.Commit && e.Kind != wal.Abort || e.Start < from || e.Start >= b.Redo || !e.Time.After(x.Time) {
+			continue
+		}
+		for _, r := range c.WAL {
+			if r.From <= from && b.Redo <= max(r.To, r.Partial) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// TestTheBackupsClockIsNotTheServers: a machine whose clock is slow says that its backup ended before a commit that the
+// backup holds.
+func TestTheBackupsClockIsNotTheServers(t *testing.T) {
+	l := newLine(1, 3)
+	l.checkpoint(clock(0))
+	l.other(8)
+	first := l.at()
+	l.commit(10, clock(600))
+	l.commit(11, clock(700))
+	redo := l.at()
+	l.checkpoint(clock(710))
+	l.other(8)
+	stop := l.at()
+	l.commit(12, clock(720))
+	a := &archive{}
+	a.put(l)
+	slow := backupAt("B", redo, stop, clock(110)) // by its own clock, ten minutes behind
+	cluster := clusterOf(a, []state.Backup{backupAt("A", l.first, first, clock(-600)), slow})
+	x := hclspec.Target{Time: clock(650), Inclusive: true}
+	got := Target(t.Context(), TargetOptions{Target: x, Cluster: cluster, Archive: a})
+	if !got.Reachable || xid(got.Before) != 10 || xid(got.After) != 11 {
+		t.Errorf("%+v: between %d and %d, and not 10 and 11: %+v", x, xid(got.Before), xid(got.After), got)
+	}
 }
 
 func drawLine(t *rapid.T) (*line, []state.Backup) {
