@@ -19,13 +19,15 @@ import (
 func untold() map[string]string {
 	library := "the answer to a panic or refusal of a library: none is known"
 	return map[string]string{
-		"This expression cannot be evaluated":          library,
-		"The evaluation of this expression broke off.": library,
-		"The value has no JSON form.":                  library,
-		" is not a number.":                            library,
-		" is not a port.":                              "of the command line: TestNewRecoveryRefuses",
-		"No directory to restore into is given.":       "of the command line: TestNewRecoveryRefuses",
-		"The text is not UTF-8.":                       "the parser refuses the file before; the command line is refused by TestNewRecoveryRefuses",
+		"This expression cannot be evaluated":                        library,
+		"The evaluation of this expression broke off.":               library,
+		"The value has no JSON form.":                                library,
+		" is not a number.":                                          library,
+		"No value":                                                   "of the console: cmd/pgkeep/testdata/script/console.txtar",
+		"This depends on a part of the configuration that is wrong.": "of the console, likewise",
+		" is not a port.":                                            "of the command line: TestNewRecoveryRefuses",
+		"No directory to restore into is given.":                     "of the command line: TestNewRecoveryRefuses",
+		"The text is not UTF-8.":                                     "the parser refuses the file before; the command line is refused by TestNewRecoveryRefuses",
 	}
 }
 
