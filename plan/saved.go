@@ -34,7 +34,7 @@ type Made struct {
 	Version string    `json:"pgkeep"`
 	Who     string    `json:"who"`  // user@host
 	Host    string    `json:"host"` // the machine's name, as `host` in the HCL means it
-	At      time.Time `json:"at"`   // by that machine's clock
+	At      time.Time `json:"at"`   // by that machine's clock; of a recorded observation, Plan.Now
 }
 
 // Seen says of what the plan was made: which clusters and repositories answered. Nothing is planned from it; an apply

@@ -19,6 +19,10 @@ func (s *Saved) Applicable(version string, now time.Time) error {
 	switch {
 	case s.Options.Suppose:
 		return stale("it was made for a supposed moment (--now)")
+	case s.Options.Recorded:
+		return stale("it was made of a recorded observation (--observed)")
+	case s.Options.RefreshOnly:
+		return stale("it only tells what changed (--refresh-only)")
 	case s.Made.Version != version:
 		return stale("it was made by pgkeep %s, and this is %s, which may decide otherwise", s.Made.Version, version)
 	case now.After(s.Expires):

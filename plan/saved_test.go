@@ -119,6 +119,7 @@ func TestApplicable(t *testing.T) {
 		"expired":  {nil, "0.1.0", baseTime.Add(25 * time.Hour), "expired at 2026-02-11 09:00:00 UTC, 1 h ago"},
 		"version":  {nil, "0.2.0", baseTime, "made by pgkeep 0.1.0, and this is 0.2.0"},
 		"supposed": {func(s *plan.Saved) { s.Options.Suppose = true }, "0.1.0", baseTime, "--now"},
+		"recorded": {func(s *plan.Saved) { s.Options.Recorded = true }, "0.1.0", baseTime, "--observed"},
 	} {
 		s, _, _ := saved(t, "testdata/stories/prune.txtar")
 		if c.change != nil {

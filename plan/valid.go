@@ -46,7 +46,7 @@ func (p *Plan) difference(c StepChange, was, is *Step, seen state.Observation) D
 	switch {
 	case is == nil:
 		d.Was, d.Is = firstReason(was), p.whyGone(was, seen)
-		d.Text = fmt.Sprintf("%s is not to be done any more: %s, it was said; now %s", name, d.Was, d.Is)
+		d.Text = fmt.Sprintf("%s is not to be done any more. Then: %s. Now: %s", name, d.Was, d.Is)
 	case was == nil:
 		d.Was, d.Is = "it was not planned", firstReason(is)
 		d.Text = fmt.Sprintf("%s was not planned and would be done now: %s", name, d.Is)
@@ -98,7 +98,7 @@ func (p *Plan) whyGone(s *Step, seen state.Observation) string {
 	}
 	owner, _, _ := strings.Cut(s.ID, "/")
 	for _, n := range p.NotDone {
-		if _, name, _ := strings.Cut(owner, "."); strings.Contains(n.What, name) {
+		if n.Owner == owner {
 			return n.Why.Text
 		}
 	}

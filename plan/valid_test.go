@@ -52,7 +52,7 @@ func decidingFacts() map[string]struct {
 			func(o *state.Observation) {
 				o.Repositories["main"].Clusters["orders"][0].Backups = backups(o)[9:]
 			},
-			[]string{"prune server.orders/prune/main is not to be done any more: ", "now 20260131T000000Z-F-0000 is gone, 20260201T000000Z-F-0001 is gone"},
+			[]string{"prune server.orders/prune/main is not to be done any more. Then: ", "Now: 20260131T000000Z-F-0000 is gone, 20260201T000000Z-F-0001 is gone"},
 		},
 		"a writer died": {
 			func(o *state.Observation) {
@@ -261,7 +261,7 @@ func TestGoneWhy(t *testing.T) {
 	addSlot(then, "orders", "pgkeep_orders")
 	startReceiver(then, "orders")
 	_, why := p.StillValid(s.spec, then)
-	for _, want := range []string{"now slot pgkeep_orders is there, reserved, in use by process", "now the receiver of orders runs as process 1"} {
+	for _, want := range []string{"Now: slot pgkeep_orders is there, reserved, in use by process", "Now: the receiver of orders runs as process 1"} {
 		if !strings.Contains(texts(why), want) {
 			t.Errorf("no %q in\n%s", want, texts(why))
 		}

@@ -5,22 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/plan"
+	"github.com/pgkeep/pgkeep/plan/render"
 	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/steps"
 )
-
-// consent is how the operator agrees to what a plan does.
-type consent struct {
-	approve string // --auto-approve: an impact, "all", or empty
-	yes     bool
-}
 
 // order is a plan to carry out.
 type order struct {
@@ -37,22 +31,35 @@ func applyCommand(a *app) *cobra.Command {
 	var scope planning
 	var asJSON bool
 	c := &cobra.Command{
-		Use: "apply", Short: "Do what the plan says", Args: cobra.NoArgs,
+		Use: "apply [FILE]", Short: "Do what the plan says", Args: cobra.MaximumNArgs(1),
 		Long: `Plans, shows the plan, asks, and carries it out. Each step looks first whether it is still needed and allowed, acts,
 and verifies. Running it again is safe at any time, also after a crash: it looks again and does what is left.
 
 On a terminal it asks before it begins. Without a terminal, steps that the block approval allows run (by default those
 with impact safe and declared); the rest waits for a name: --auto-approve=destructive, --auto-approve=disruptive, or
---auto-approve for all. What stands under "Not planned", because it could not be looked at or is refused, makes exit code 5,
+--auto-approve for all, a saved plan, or the review digest of a plan. What needs approval and has none makes exit code 7.
+
+With FILE it applies a plan that "pgkeep plan --out" wrote. Such a plan approves what it names, and nothing else is done. It is
+applied only while it is valid: the configuration is the same, and planning again decides the same. Else nothing is done, what
+differs is listed, and the exit code is 4.
+
+What stands under "Not planned", because it could not be looked at or is refused, makes exit code 5,
 whatever else was done. Ctrl-C ends tidily: no further step begins. A second Ctrl-C ends at once.`,
-		Example: "  pgkeep apply\n  pgkeep apply --auto-approve=safe     only what cannot hurt, without asking\n  pgkeep apply --yes                   everything, without asking",
-		RunE: func(c *cobra.Command, _ []string) error {
+		Example: "  pgkeep apply\n  pgkeep apply --auto-approve=safe     only what cannot hurt, without asking\n  pgkeep apply --yes                   everything, without asking\n  pgkeep apply plan.json               what was planned with --out plan.json, while it is still so\n  pgkeep apply --approve=sha256:...    what was reviewed, planned afresh",
+		RunE: func(c *cobra.Command, args []string) error {
 			if asJSON {
 				a.jsonLines()
 			}
 			spec, err := a.load()
 			if err != nil {
 				return err
+			}
+			o := order{consent: agree, parallel: scope.parallel, lockTimeout: scope.lockTimeout}
+			if len(args) > 0 {
+				if err := onlyFresh(c); err != nil {
+					return err
+				}
+				return a.applySaved(c.Context(), spec, o, &scope, args[0])
 			}
 			made, err := scope.make(c.Context(), a, spec)
 			if err != nil {
@@ -61,10 +68,11 @@ whatever else was done. Ctrl-C ends tidily: no further step begins. A second Ctr
 			if err := scope.check(made.plan); err != nil {
 				return errors.Join(a.show(made.plan), err)
 			}
-			o := order{plan: made.plan, consent: agree, parallel: scope.parallel, lockTimeout: scope.lockTimeout}
+			o.plan = made.plan
 			return a.again(c.Context(), spec, o, a.carryOut(c.Context(), spec, o))
 		},
 	}
+	c.Flags().StringVar(&agree.digest, "approve", "", "plan afresh, and go on when the DIGEST that was reviewed covers what needs approval: it is equal, or less is to be deleted")
 	c.Flags().BoolVar(&asJSON, "json", false, "tell what happens as one JSON object a line (docs/machine-output.md); nobody is asked")
 	scope.flags(c)
 	agree.flags(c)
@@ -72,37 +80,19 @@ whatever else was done. Ctrl-C ends tidily: no further step begins. A second Ctr
 	return c
 }
 
-func (g *consent) flags(c *cobra.Command) {
-	f := c.Flags()
-	f.StringVar(&g.approve, "auto-approve", "", "do not ask; run everything, or only up to IMPACT: safe, declared, destructive, disruptive")
-	f.Lookup("auto-approve").NoOptDefVal = "all"
-	f.BoolVarP(&g.yes, "yes", "y", false, "do not ask; run everything")
-}
-
-// impacts in the order in which they are named on the command line: each includes those before it, but for the last two,
-// which hurt in different ways.
-func (g consent) impacts() ([]string, error) {
-	switch {
-	case g.yes || g.approve == "all":
-		return []string{"safe", "declared", "destructive", "disruptive"}, nil
-	case g.approve == "":
-		return nil, nil
-	case g.approve == "safe":
-		return []string{"safe"}, nil
-	case slices.Contains([]string{"declared", "destructive", "disruptive"}, g.approve):
-		return slices.Compact([]string{"safe", "declared", g.approve}), nil
-	}
-	return nil, usage("--auto-approve is safe, declared, destructive or disruptive, or stands alone for all")
-}
-
 // carryOut shows a plan, asks, and applies it.
 func (a *app) carryOut(ctx context.Context, spec *hclspec.Spec, o order) error {
 	p := o.plan
-	approved, err := o.consent.impacts()
+	impacts, err := o.consent.impacts()
 	if err != nil {
 		return err
 	}
-	if err := a.showTo(p, slices.Contains(approved, string(plan.Disruptive))); err != nil {
+	all := o.consent.saved || slices.Contains(impacts, string(plan.Disruptive))
+	if err := a.showTo(p, render.TextOptions{Approved: all, Review: !o.byHand}); err != nil {
+		return err
+	}
+	approved, err := o.consent.names(p)
+	if err != nil {
 		return err
 	}
 	if len(p.Steps) == 0 {
@@ -135,6 +125,9 @@ func (a *app) carryOut(ctx context.Context, spec *hclspec.Spec, o order) error {
 		Auto: auto, Approved: approved, Report: progress.tell, Parallel: o.parallel, LockTimeout: o.lockTimeout, Who: host.Who(), Version: a.version, Host: here,
 	})
 	progress.end(result)
+	if err != nil && result.Exit() == exitNotApproved {
+		return waiting(p, auto, o.byHand)
+	}
 	if err != nil {
 		return exit{code: result.Exit()}
 	}
@@ -162,37 +155,26 @@ func impactsOf(names []string) []plan.Impact {
 	return out
 }
 
-// ask asks on the terminal. What destroys is named again, and wants the word "yes"; for the rest y is enough.
-func (a *app) ask(p *plan.Plan) (bool, error) {
-	var hurts []string
-	for _, s := range p.Steps {
-		if s.Impact == plan.Destructive {
-			hurts = append(hurts, fmt.Sprintf("  %s %s (%s): %s", plan.Verb(s.Action), s.ID, s.Impact, s.Effect))
+// onlyFresh refuses flags that have no meaning beside a saved plan: it says itself what is asked for, and approves it.
+func onlyFresh(c *cobra.Command) error {
+	for _, name := range []string{"target", "exclude", "replace", "recover", "ignore-due", "approve", "auto-approve", "yes"} {
+		if c.Flags().Changed(name) {
+			return usage("--%s cannot stand beside a saved plan, which says itself what is done and approves it", name)
 		}
 	}
-	question := "\nDo this? (y/n) "
-	if len(hurts) > 0 {
-		fmt.Fprintf(a.out, "\nThis is not taken back:\n%s\n", strings.Join(hurts, "\n"))
-		question = "\nType yes to do it: "
-	}
-	fmt.Fprint(a.out, question)
-	answer, err := a.readLine()
-	if err != nil {
-		return false, err
-	}
-	return answer == "yes" || len(hurts) == 0 && answer == "y", nil
+	return nil
 }
 
-// readLine reads one line of the terminal, byte by byte, so that nothing of the next is taken.
-func (a *app) readLine() (string, error) {
-	var line []byte
-	b := make([]byte, 1)
-	for len(line) < 200 {
-		n, err := a.in.Read(b)
-		if n == 1 && b[0] == '\n' || err != nil {
-			break
-		}
-		line = append(line, b[:n]...)
+// applySaved applies a saved plan, if it is still valid: what it names, and nothing more, so that what its steps bring to light
+// waits for the next plan.
+func (a *app) applySaved(ctx context.Context, spec *hclspec.Spec, o order, scope *planning, file string) error {
+	s, err := a.applicable(ctx, spec, file, o.parallel)
+	if err != nil {
+		return err
 	}
-	return strings.ToLower(strings.TrimSpace(string(line))), nil
+	if err := scope.check(&s.Plan); err != nil {
+		return errors.Join(a.show(&s.Plan), err)
+	}
+	o.plan, o.consent = &s.Plan, consent{saved: true}
+	return a.carryOut(ctx, spec, o)
 }

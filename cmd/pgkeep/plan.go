@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -15,14 +16,18 @@ import (
 
 func planCommand(a *app) *cobra.Command {
 	var scope planning
-	var o struct{ detailed, json bool }
+	var o struct {
+		detailed, json bool
+		out            string
+		expires        time.Duration
+	}
 	c := &cobra.Command{
 		Use: "plan", Short: "Show what would be done, and why", Args: cobra.NoArgs,
 		Long: `Looks at servers, repositories and this machine, and shows every step that the configuration asks for, with its
 reason, its effect on what can be restored, and what must still be so when it runs. Nothing is changed.
 
 With --now the question is put to another day: "what will retention delete next week?"`,
-		Example: "  pgkeep plan\n  pgkeep plan --detailed-exitcode      exit code 2 when there is something to do\n  pgkeep plan --now=2026-12-01T00:00:00Z\n  pgkeep plan --recover=before_drop    how that recovery would go",
+		Example: "  pgkeep plan\n  pgkeep plan --detailed-exitcode      exit code 2 when there is something to do\n  pgkeep plan --now=2026-12-01T00:00:00Z\n  pgkeep plan --recover=before_drop    how that recovery would go\n  pgkeep plan --out plan.json          then pgkeep apply plan.json",
 		RunE: func(c *cobra.Command, _ []string) error {
 			spec, err := a.load()
 			if err != nil {
@@ -33,13 +38,20 @@ With --now the question is put to another day: "what will retention delete next 
 				return err
 			}
 			p := made.plan
+			s, err := a.save(spec, made, o.expires)
+			if err != nil {
+				return err
+			}
 			if o.json {
-				err = writeJSON(a.out, p)
+				err = a.writeSaved(s)
 			} else {
 				err = a.show(p)
 			}
 			if err == nil {
 				err = scope.check(p)
+			}
+			if err == nil && o.out != "" {
+				err = a.keep(o.out, s, o.json)
 			}
 			if err == nil && o.detailed {
 				return detailed(p)
@@ -49,7 +61,9 @@ With --now the question is put to another day: "what will retention delete next 
 	}
 	f := c.Flags()
 	f.BoolVar(&o.detailed, "detailed-exitcode", false, "end with 2 when there is something to do, 0 when not, 1 when that could not be told")
-	f.BoolVar(&o.json, "json", false, "print the plan as JSON")
+	f.BoolVar(&o.json, "json", false, "print the plan as JSON (docs/plan.schema.json)")
+	f.StringVarP(&o.out, "out", "o", "", "write the plan into FILE, which pgkeep apply FILE applies as it is, or not at all")
+	f.DurationVar(&o.expires, "expires", planValid, "how long the plan of --out can be applied")
 	scope.flags(c)
 	scope.suppositions(c)
 	return c
@@ -67,15 +81,15 @@ func detailed(p *plan.Plan) error {
 }
 
 // show draws a plan.
-func (a *app) show(p *plan.Plan) error { return a.showTo(p, false) }
+func (a *app) show(p *plan.Plan) error { return a.showTo(p, render.TextOptions{Review: true}) }
 
-// showTo draws a plan, all of which may have been approved already.
-func (a *app) showTo(p *plan.Plan, approved bool) error {
+// showTo draws a plan as wide as the terminal is.
+func (a *app) showTo(p *plan.Plan, o render.TextOptions) error {
 	if a.lines != nil {
 		a.lines.plan(p)
 		return a.lines.failed
 	}
-	o := render.TextOptions{Width: a.width, Color: a.color(a.outTerminal), Approved: approved}
+	o.Width, o.Color = a.width, a.color(a.outTerminal)
 	if err := render.Text(a.out, p, o); err != nil {
 		return fmt.Errorf("draw the plan: %w", err)
 	}

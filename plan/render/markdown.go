@@ -38,10 +38,13 @@ func markdown(p *plan.Plan, limit int) string {
 	}
 	room := budget{left: limit - len(head) - len(review) - 600} // for headings and counts
 	table := room.rows(p.Steps)
+	if p.Drift != nil {
+		return head + room.list("What changed without pgkeep", drifted(p.Drift))
+	}
 	pieces := make([]string, len(p.Steps))
 	waits := waitingSteps(p)
 	room.particulars(pieces, p.Steps, waits, true)
-	after := room.list("Errors and warnings", findings(p)) +
+	after := room.list("Left out by the command line", leftOut(p)) + room.list("Errors and warnings", findings(p)) +
 		room.list("Not planned", unplanned(p)) + room.list("What can be restored", restorable(p))
 	room.particulars(pieces, p.Steps, waits, false)
 	return head + table + review + joined(pieces) + after
@@ -220,6 +223,22 @@ func unplanned(p *plan.Plan) []string {
 			h = "run on " + n.Host
 		}
 		out = append(out, prose(n.What)+": "+prose(n.Why.Text+at(n.Why.Range))+hint(h))
+	}
+	return out
+}
+
+func leftOut(p *plan.Plan) []string {
+	var out []string
+	for _, l := range p.LeftOut {
+		out = append(out, l.Verb+" "+code(l.ID)+": "+prose(l.Why))
+	}
+	return out
+}
+
+func drifted(d *plan.Drift) []string {
+	var out []string
+	for _, s := range d.Sentences() {
+		out = append(out, prose(strings.TrimSpace(s)))
 	}
 	return out
 }
