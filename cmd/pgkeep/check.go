@@ -54,11 +54,12 @@ warnings, then errors, with what to run next. Warnings alone end with 0, errors 
 // verdicts are what check says, in order: what is in order, then warnings, then errors, so that the worst stands last, where
 // it is read first.
 func verdicts(spec *hclspec.Spec, seen state.Observation, p *plan.Plan, names []string) []plan.Finding {
-	out := slices.DeleteFunc(p.Checked(spec, seen), func(f plan.Finding) bool { return !concerns(f, names) })
-	findings := slices.DeleteFunc(slices.Clone(p.Findings), func(f plan.Finding) bool { return !concerns(f, names) })
-	findings = append(findings, unseen(seen, names, findings)...)
-	for _, severity := range []plan.Severity{plan.Warning, plan.Error} {
-		for _, f := range findings {
+	all := append(p.Checked(spec, seen), p.Findings...)
+	all = slices.DeleteFunc(all, func(f plan.Finding) bool { return !concerns(f, names) })
+	all = append(all, unseen(seen, names, all)...)
+	out := make([]plan.Finding, 0, len(all))
+	for _, severity := range []plan.Severity{plan.OK, plan.Warning, plan.Error} {
+		for _, f := range all {
 			if f.Severity == severity {
 				out = append(out, f)
 			}
