@@ -22,7 +22,17 @@
 //	route.go          how a recovery gets from a backup to its target
 //	alone.go          what is asked for by hand: backup, delete, switch, recover
 //	windows.go        what can be recovered now
-//	valid.go          whether an older plan still says the same
+//	valid.go          whether an older plan still says the same; facts.go and compare.go say what makes two steps the same
+//	saved.go          a plan as a file; saved_read.go refuses what is not as it was written
+//	digest.go         what a reviewer agrees to, as one word
+//
+// A saved plan holds no secret and nothing made of one. It is applied only while planning again, with its own clock and
+// options, decides the same: so a file that somebody edited, digest and all, can do no more than the planner would. What is
+// applied are its own steps, which are what was reviewed.
+//
+// A review digest must let a later plan delete less than was agreed to, and one SHA-256 cannot tell a subset. So the word
+// carries, behind a root that commits to all of it, one short hash for each deletion; all else that needs approval is one
+// hash that must be equal. Deletions of more than forty backups have only the root, and then only an equal plan goes on.
 //
 // Package render draws a plan; package steps applies it and decides nothing.
 package plan
