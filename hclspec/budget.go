@@ -115,7 +115,8 @@ func (c costs) inner(e hclsyntax.Expression) int {
 	case *hclsyntax.ParenthesesExpr:
 		return c.of(e.Expression)
 	case *hclsyntax.ConditionalExpr:
-		return c.all([]hclsyntax.Expression{e.Condition, e.TrueResult, e.FalseResult})
+		price := c.all([]hclsyntax.Expression{e.Condition, e.TrueResult, e.FalseResult})
+		return plus(price, c.pairs(e.TrueResult, e.FalseResult))
 	case *hclsyntax.BinaryOpExpr:
 		return c.all([]hclsyntax.Expression{e.LHS, e.RHS})
 	case *hclsyntax.UnaryOpExpr:
@@ -237,6 +238,38 @@ func (c costs) splat(e *hclsyntax.SplatExpr) int {
 	return plus(price, times(count, inner.of(e.Each)))
 }
 
+// pairs prices a comparison of all elements of some collections with each other.
+func (c costs) pairs(all ...hclsyntax.Expression) int {
+	n := 0
+	for _, e := range all {
+		n = plus(n, c.count(e))
+	}
+	return times(n/2, n/2)
+}
+
+// count is how many elements a value has, from above.
+func (c costs) count(e hclsyntax.Expression) int {
+	switch e := e.(type) {
+	case *hclsyntax.TupleConsExpr:
+		return len(e.Exprs)
+	case *hclsyntax.ObjectConsExpr:
+		return len(e.Items)
+	case *hclsyntax.ParenthesesExpr:
+		return c.count(e.Expression)
+	case *hclsyntax.LiteralValueExpr, *hclsyntax.TemplateExpr:
+		return 1
+	case *hclsyntax.ScopeTraversalExpr:
+		if _, inner := c.bound[e.Traversal.RootName()]; inner {
+			break
+		}
+		if v, diags := e.Traversal.TraverseAbs(c.context); !diags.HasErrors() {
+			n, _ := elements(v)
+			return n
+		}
+	}
+	return c.of(e) / nodeWork
+}
+
 // call prices a function by how its result grows; see functions.go.
 func (c costs) call(e *hclsyntax.FunctionCallExpr) int {
 	total, product := nodeWork, 1
@@ -255,6 +288,10 @@ func (c costs) call(e *hclsyntax.FunctionCallExpr) int {
 		return plus(total, times(total, nodeWork))
 	case asFormat:
 		return plus(total, plus(product, times(total, 25)))
+	case asPairs:
+		return plus(total, c.pairs(e.Args...))
+	case asProductOfPairs:
+		return plus(product, c.pairs(e.Args...))
 	case asSum:
 	}
 	return plus(total, total)

@@ -14,10 +14,12 @@ import (
 type growth int
 
 const (
-	asSum     growth = iota
-	asProduct        // each argument may be repeated for each of another
-	asBytes          // each byte may become a node or several bytes
-	asFormat         // asProduct, and a verb may be padded
+	asSum            growth = iota
+	asProduct               // each argument may be repeated for each of another
+	asBytes                 // each byte may become a node or several bytes
+	asFormat                // asProduct, and a verb may be padded
+	asPairs                 // asSum, and the library compares the elements with each other
+	asProductOfPairs        // asProduct, likewise
 )
 
 // offered is a function of the language and its growth.
@@ -39,13 +41,13 @@ func allowedFunctions() map[string]offered {
 		"trimspace": {stdlib.TrimSpaceFunc, asSum}, "regex": {stdlib.RegexFunc, asProduct}, "regexall": {stdlib.RegexAllFunc, asProduct},
 		"jsonencode": {stdlib.JSONEncodeFunc, asBytes},
 		// collections
-		"chunklist": {stdlib.ChunklistFunc, asSum}, "coalesce": {stdlib.CoalesceFunc, asSum}, "coalescelist": {stdlib.CoalesceListFunc, asSum},
+		"chunklist": {stdlib.ChunklistFunc, asSum}, "coalesce": {stdlib.CoalesceFunc, asPairs}, "coalescelist": {stdlib.CoalesceListFunc, asSum},
 		"compact": {stdlib.CompactFunc, asSum}, "concat": {stdlib.ConcatFunc, asSum}, "contains": {stdlib.ContainsFunc, asSum},
 		"distinct": {distinct(), asSum}, "element": {stdlib.ElementFunc, asSum}, "flatten": {stdlib.FlattenFunc, asSum},
 		"index": {stdlib.IndexFunc, asSum}, "keys": {stdlib.KeysFunc, asSum}, "length": {lengthOf(), asSum},
 		"lookup": {stdlib.LookupFunc, asSum}, "merge": {stdlib.MergeFunc, asSum}, "reverse": {stdlib.ReverseListFunc, asSum},
-		"setintersection": {stdlib.SetIntersectionFunc, asSum}, "setproduct": {stdlib.SetProductFunc, asProduct},
-		"setsubtract": {stdlib.SetSubtractFunc, asSum}, "setunion": {stdlib.SetUnionFunc, asSum}, "slice": {stdlib.SliceFunc, asSum},
+		"setintersection": {stdlib.SetIntersectionFunc, asPairs}, "setproduct": {stdlib.SetProductFunc, asProductOfPairs},
+		"setsubtract": {stdlib.SetSubtractFunc, asPairs}, "setunion": {stdlib.SetUnionFunc, asPairs}, "slice": {stdlib.SliceFunc, asSum},
 		"sort": {stdlib.SortFunc, asSum}, "values": {stdlib.ValuesFunc, asSum}, "zipmap": {stdlib.ZipmapFunc, asSum},
 		// numbers
 		"abs": {stdlib.AbsoluteFunc, asSum}, "ceil": {stdlib.CeilFunc, asSum}, "floor": {stdlib.FloorFunc, asSum}, "max": {stdlib.MaxFunc, asSum},
