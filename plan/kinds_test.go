@@ -44,8 +44,12 @@ func TestSchema(t *testing.T) {
 	}
 	_, data, _ := saved(t, "testdata/stories/prune.txtar")
 	for _, edit := range [][2]string{
-		{`"backups":[`, `"backup":[`}, {`"impact":"declared"`, `"impact":"mild"`}, {`"format":1`, `"format":2`}, {`"effect":`, `"effects":`},
-		{`"action":"prune"`, `"action":"create-slot"`}, {`"digest":"sha256:`, `"digest":"md5:`},
+		{`"backups":[`, `"backup":[`},
+		{`"impact":"declared"`, `"impact":"mild"`},
+		{`"format":1`, `"format":2`},
+		{`"effect":`, `"effects":`},
+		{`"action":"prune"`, `"action":"create-slot"`},
+		{`"digest":"sha256:`, `"digest":"md5:`},
 	} {
 		doc, err := jsonschema.UnmarshalJSON(strings.NewReader(strings.Replace(string(data), edit[0], edit[1], 1)))
 		if err != nil {
@@ -101,8 +105,11 @@ func compareKind(t *testing.T, verb, story string) {
 	got := txtar.Format(&txtar.Archive{
 		Comment: []byte("The steps " + verb + " of " + filepath.Base(story) + ", in every form.\n"),
 		Files: []txtar.File{
-			{Name: "text", Data: text.Bytes()}, {Name: "json", Data: append(pretty.Bytes(), '\n')}, {Name: "markdown", Data: markdown.Bytes()},
-			{Name: "dot", Data: dot.Bytes()}, {Name: "mermaid", Data: mermaid.Bytes()},
+			{Name: "text", Data: text.Bytes()},
+			{Name: "json", Data: append(pretty.Bytes(), '\n')},
+			{Name: "markdown", Data: markdown.Bytes()},
+			{Name: "dot", Data: dot.Bytes()},
+			{Name: "mermaid", Data: mermaid.Bytes()},
 		},
 	})
 	file := "testdata/kinds/" + verb + ".txtar"

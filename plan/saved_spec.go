@@ -62,8 +62,9 @@ func plainTree(v reflect.Value) (any, error) {
 		return listTree(v)
 	case reflect.String, reflect.Bool, reflect.Int, reflect.Int32, reflect.Int64, reflect.Uint, reflect.Uint32, reflect.Uint64, reflect.Float64:
 		return v.Interface(), nil
+	default:
+		return nil, fmt.Errorf("no plan holds a %s", v.Type())
 	}
-	return nil, fmt.Errorf("no plan holds a %s", v.Type())
 }
 
 func structTree(v reflect.Value) (any, error) {
