@@ -198,9 +198,12 @@ func (d *ServerDrift) role(was, is state.Role) {
 		name    string
 		had, it bool
 	}{
-		{"SUPERUSER", was.Superuser, is.Superuser}, {"REPLICATION", was.Replication, is.Replication},
-		{"EXECUTE on pg_switch_wal()", was.SwitchWAL, is.SwitchWAL}, {"EXECUTE on pg_create_restore_point()", was.CreateRestore, is.CreateRestore},
-		{"pg_read_all_settings", was.ReadAllSettings, is.ReadAllSettings}, {"pg_read_all_stats", was.ReadAllStats, is.ReadAllStats},
+		{"SUPERUSER", was.Superuser, is.Superuser},
+		{"REPLICATION", was.Replication, is.Replication},
+		{"EXECUTE on pg_switch_wal()", was.SwitchWAL, is.SwitchWAL},
+		{"EXECUTE on pg_create_restore_point()", was.CreateRestore, is.CreateRestore},
+		{"pg_read_all_settings", was.ReadAllSettings, is.ReadAllSettings},
+		{"pg_read_all_stats", was.ReadAllStats, is.ReadAllStats},
 	} {
 		switch {
 		case p.had && !p.it:

@@ -43,10 +43,25 @@ func TestCanaries(t *testing.T) {
 	}
 	stop, seen := watchCommandLines()
 	for _, args := range [][]string{
-		{"validate"}, {"plan"}, {"plan", "--json"}, {"apply", "--yes", "--json"}, {"apply", "--yes"}, {"status"}, {"status", "--json"}, {"check"},
-		{"journal"}, {"journal", "--json"}, {"observe", "--out", place.work + "/world.json"}, {"plan", "--refresh-only"}, {"backup", "good"},
-		{"plan", "--observed", place.work + "/world.json", "--json"}, {"receiver", "status"}, {"receiver", "stop", "good"},
-		{"validate", "--var", "absent=" + secretPlaces()["var"]}, {"plan", "--var", "byflag"}, {"apply", "--yes", "--target", "server.none"},
+		{"validate"},
+		{"plan"},
+		{"plan", "--json"},
+		{"apply", "--yes", "--json"},
+		{"apply", "--yes"},
+		{"status"},
+		{"status", "--json"},
+		{"check"},
+		{"journal"},
+		{"journal", "--json"},
+		{"observe", "--out", place.work + "/world.json"},
+		{"plan", "--refresh-only"},
+		{"backup", "good"},
+		{"plan", "--observed", place.work + "/world.json", "--json"},
+		{"receiver", "status"},
+		{"receiver", "stop", "good"},
+		{"validate", "--var", "absent=" + secretPlaces()["var"]},
+		{"plan", "--var", "byflag"},
+		{"apply", "--yes", "--target", "server.none"},
 	} {
 		cmd := exec.Command(self, append([]string{"--log-level=debug", "-C", place.config, "--var-file", place.varFile}, args...)...)
 		cmd.Env = append(os.Environ(), "PGKEEP_VAR_byenv="+secretPlaces()["env"], "HOME="+place.config, "PGKEEP_VAR_good="+s.Conninfo()+" password="+secretPlaces()["keyword"])
