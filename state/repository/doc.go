@@ -25,7 +25,8 @@
 // # What cannot be trusted
 //
 // The first design called a COMMIT without START garbage. A START that a disk lost made a good backup food for a sweep, so it
-// is `corrupt` now: told, kept, and removed only by name. So is a backup of which START, COMMIT or TOMB does not prove itself. One
+// is `corrupt` now: told, kept, and removed only by name. So is a backup of which START, COMMIT or TOMB does not prove itself, and
+// one whose COMMIT is gone although its writer went away as one does after its decision (Cluster.Writers). One
 // bad object hides neither another backup nor another cluster (state.Cluster.Unknown).
 //
 // No machine's clock alone ends a grace or a hold: see backup_clock.go. A TOMB of another host put between a prune's count of
