@@ -16,7 +16,7 @@ func backupCommand(a *app) *cobra.Command {
 		Use: "backup SERVER...", Short: "Take a base backup now", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.servers(),
 		Long: `Takes a full base backup into every repository of the server, over the replication protocol, and returns when it is
 committed. It can be restored as soon as the WAL that was written meanwhile is archived too: --wait waits for that.`,
-		Example: "  pgkeep backup orders.eu\n  pgkeep backup orders.eu --label before-upgrade --wait=10m",
+		Example: "  pgkeep backup orders.eu\n  pgkeep backup orders.eu --label before-upgrade --wait=10m\n  pgkeep backup orders.eu --json",
 		RunE: func(c *cobra.Command, names []string) error {
 			if checkpoint != "fast" && checkpoint != "spread" {
 				return usage("--checkpoint is fast or spread")
@@ -48,6 +48,7 @@ committed. It can be restored as soon as the WAL that was written meanwhile is a
 			return a.awaitUsable(c.Context(), spec, now.Servers, patience)
 		},
 	}
+	a.lineFlag(c)
 	f := c.Flags()
 	f.StringVar(&now.Label, "label", "", "kept with the backup")
 	f.StringVar(&checkpoint, "checkpoint", "fast", "fast begins at once; spread waits for the server's own pace")

@@ -180,6 +180,7 @@ fewer than minimum_redundancy would be left, is refused.`,
 		},
 	}
 	agree.flags(c)
+	a.lineFlag(c)
 	c.Flags().StringVar(&o.Server, "server", "", "stored name of the server; found by the id without it")
 	c.Flags().StringVar(&o.Repository, "repository", "", "only in this repository")
 	return c

@@ -14,7 +14,18 @@ import (
 )
 
 // holdTarget names the backup that a hold is put on.
-type holdTarget struct{ server, repository string }
+type holdTarget struct {
+	server, repository string
+	printed            printed
+}
+
+// changedHold is what one repository did, as --json prints it.
+type changedHold struct {
+	Backup     string `json:"backup"`
+	Server     string `json:"server"`
+	Repository string `json:"repository"`
+	Now        string `json:"now"` // held | released
+}
 
 func (h *holdTarget) flags(c *cobra.Command) {
 	c.Flags().StringVar(&h.server, "server", "", "stored name of the server; found by the id without it")
@@ -41,6 +52,7 @@ func backupsHoldCommand(a *app) *cobra.Command {
 		},
 	}
 	at.flags(c)
+	at.printed.flag(c, "what was done in which repository")
 	c.Flags().StringVar(&reason, "reason", "", "why, shown in lists")
 	c.Flags().StringVar(&length, "for", "", "how long, for example 90d; without it until it is released")
 	return c
@@ -57,6 +69,7 @@ func backupsReleaseCommand(a *app) *cobra.Command {
 		},
 	}
 	at.flags(c)
+	at.printed.flag(c, "what was done in which repository")
 	return c
 }
 
@@ -76,6 +89,7 @@ func (a *app) eachFound(ctx context.Context, id string, at holdTarget, do func(c
 	if err != nil {
 		return err
 	}
+	var changed []changedHold
 	for _, f := range found {
 		r, closeStore, err := openRepository(ctx, spec, f.Repository)
 		if err != nil {
@@ -86,9 +100,12 @@ func (a *app) eachFound(ctx context.Context, id string, at holdTarget, do func(c
 		if err != nil {
 			return fmt.Errorf("change the hold of %s in %s: %w", id, f.Repository, err)
 		}
-		fmt.Fprintf(a.out, "%s of %s is %s in repository %s.\n", id, f.Server, done, f.Repository)
+		changed = append(changed, changedHold{id, f.Server, f.Repository, done})
+		if !at.printed.json {
+			fmt.Fprintf(a.out, "%s of %s is %s in repository %s.\n", id, f.Server, done, f.Repository)
+		}
 	}
-	return nil
+	return at.printed.show(a, list(changed), func() {})
 }
 
 func openRepository(ctx context.Context, spec *hclspec.Spec, label string) (*repository.Repository, func(), error) {

@@ -1,6 +1,10 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
 
 // printed is how a command prints what it found: for people, or with --json for scripts.
 type printed struct{ json bool }
@@ -17,6 +21,26 @@ func (p printed) show(a *app, v any, draw func()) error {
 	}
 	draw()
 	return nil
+}
+
+// lineFlag adds --json to a command that carries out a plan: it tells what happens in lines, as apply --json does.
+func (a *app) lineFlag(c *cobra.Command) {
+	var asJSON bool
+	c.Flags().BoolVar(&asJSON, "json", false, "tell what happens as one JSON object a line (docs/machine-output.md); nobody is asked")
+	c.PreRun = func(*cobra.Command, []string) {
+		if asJSON {
+			a.jsonLines()
+		}
+	}
+}
+
+// tellf prints a sentence for people, in a line of its own where a program reads.
+func (a *app) tellf(format string, args ...any) {
+	if a.lines != nil {
+		a.lines.say(fmt.Sprintf(format, args...))
+		return
+	}
+	fmt.Fprintf(a.out, format+"\n", args...)
 }
 
 // list gives an empty list for an absent one.

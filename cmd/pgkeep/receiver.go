@@ -72,7 +72,8 @@ func receiverRunCommand(a *app) *cobra.Command {
 }
 
 func receiverStopCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	var p printed
+	c := &cobra.Command{
 		Use: "stop SERVER...", Short: "Stop receivers of this machine, tidily", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.servers(),
 		Long: `Tells the receiver to push what it holds and to end, and waits for it. The slot stays, so the server keeps all WAL from
 then on: do not leave it so. A receiver that lives in the agent is stopped with the agent.`,
@@ -87,34 +88,53 @@ then on: do not leave it so. A receiver that lives in the agent is stopped with 
 				return err
 			}
 			world := steps.Bind(spec, bind)
+			var ended []stoppedReceiver
 			for _, n := range names {
-				if err := a.stopReceiver(c.Context(), spec, world, n); err != nil {
+				r, err := stopReceiver(c.Context(), spec, world, n)
+				if err != nil {
 					return err
 				}
+				ended = append(ended, r)
+				if !p.json {
+					r.draw(a)
+				}
 			}
-			return nil
+			return p.show(a, ended, func() {})
 		},
 	}
+	p.flag(c, "which receivers have ended")
+	return c
 }
 
-func (a *app) stopReceiver(ctx context.Context, spec *hclspec.Spec, world steps.World, name string) error {
+// stoppedReceiver is a receiver that does not run any more, as --json prints it.
+type stoppedReceiver struct {
+	Server string `json:"server"`
+	Ran    bool   `json:"ran"`           // until it was stopped
+	PID    int    `json:"pid,omitempty"` // it had
+	Slot   string `json:"slot"`          // keeps the server's WAL
+}
+
+func (r stoppedReceiver) draw(a *app) {
+	if !r.Ran {
+		fmt.Fprintf(a.out, "No receiver of %s runs here.\n", r.Server)
+		return
+	}
+	fmt.Fprintf(a.out, "The receiver of %s (process %d) has ended. The server keeps its WAL in slot %s.\n→ pgkeep apply starts it again\n", r.Server, r.PID, r.Slot)
+}
+
+func stopReceiver(ctx context.Context, spec *hclspec.Spec, world steps.World, name string) (stoppedReceiver, error) {
 	s, err := server(spec, name)
 	if err != nil {
-		return err
+		return stoppedReceiver{}, err
 	}
 	before, err := world.Receivers.Look(ctx, s.Name)
-	if err != nil {
-		return err
-	}
-	if !before.Running {
-		fmt.Fprintf(a.out, "No receiver of %s runs here.\n", s.Name)
-		return nil
+	if err != nil || !before.Running {
+		return stoppedReceiver{Server: s.Name, Slot: s.Slot.Name}, err
 	}
 	if err := world.Receivers.Stop(ctx, s.Name); err != nil {
-		return fmt.Errorf("stop the receiver of %s: %w", s.Name, err)
+		return stoppedReceiver{}, fmt.Errorf("stop the receiver of %s: %w", s.Name, err)
 	}
-	fmt.Fprintf(a.out, "The receiver of %s (process %d) has ended. The server keeps its WAL in slot %s.\n→ pgkeep apply starts it again\n", s.Name, before.PID, s.Slot.Name)
-	return nil
+	return stoppedReceiver{Server: s.Name, Ran: true, PID: before.PID, Slot: s.Slot.Name}, nil
 }
 
 func receiverStatusCommand(a *app) *cobra.Command {

@@ -14,7 +14,7 @@ import (
 // awaitUsable looks at the repositories until the newest committed backup of each server can be restored, which is when
 // the WAL that it needs is archived. When that takes longer than patience it ends with 8.
 func (a *app) awaitUsable(ctx context.Context, spec *hclspec.Spec, servers []string, patience time.Duration) error {
-	fmt.Fprintf(a.out, "\nWaiting until the WAL of the backup is archived, at most %s.\n", plan.Span(patience))
+	a.tellf("Waiting until the WAL of the backup is archived, at most %s.", plan.Span(patience))
 	ctx, done := context.WithTimeoutCause(ctx, patience, errPatience)
 	defer done()
 	tick := time.NewTicker(500 * time.Millisecond)
@@ -26,7 +26,7 @@ func (a *app) awaitUsable(ctx context.Context, spec *hclspec.Spec, servers []str
 			waiting = stillWaiting(seen, servers)
 		}
 		if waiting == "" {
-			fmt.Fprintln(a.out, "The backup can be restored.")
+			a.tellf("The backup can be restored.")
 			return nil
 		}
 		select {

@@ -17,7 +17,7 @@ func walCommand(a *app) *cobra.Command {
 }
 
 func walSwitchCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use: "switch SERVER...", Short: "Let the server finish its current WAL segment", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.servers(),
 		Long: `Runs pg_switch_wal(), so that the current segment ends and is archived whole. The role needs
 GRANT EXECUTE ON FUNCTION pg_switch_wal().`,
@@ -42,6 +42,8 @@ GRANT EXECUTE ON FUNCTION pg_switch_wal().`,
 			return a.carryOut(c.Context(), spec, order{plan: p, consent: consent{yes: true}, parallel: 4, byHand: true})
 		},
 	}
+	a.lineFlag(c)
+	return c
 }
 
 func walListCommand(a *app) *cobra.Command {
