@@ -130,7 +130,7 @@ func (a *app) ask(p *plan.Plan) (bool, error) {
 	}
 	switch {
 	case len(others) > 0:
-		return a.answered("\nType yes to do it: ", "yes")
+		return a.answered("\nType yes to do it: ", "yes", "Yes", "YES")
 	case len(lose) > 0:
 		return true, nil
 	}

@@ -104,22 +104,35 @@ func TestConsent(t *testing.T) {
 	}
 }
 
-// TestAsk takes y for what is harmless, and only yes for what is not.
+// TestAsk takes y for what is harmless, only yes for what is not, and only the server's name where backups go.
 func TestAsk(t *testing.T) {
-	safe := &plan.Plan{Steps: []plan.Step{{ID: "a", Action: plan.SwitchWAL{}, Impact: plan.Safe}}}
-	hurts := &plan.Plan{Steps: []plan.Step{{ID: "b", Action: plan.Prune{}, Impact: plan.Destructive, Effect: "two backups go"}}}
+	safe := []plan.Step{{ID: "a", Action: plan.SwitchWAL{}, Impact: plan.Safe}}
+	slot := []plan.Step{{ID: "b", Action: plan.DropSlot{}, Impact: plan.Destructive, Effect: "its WAL goes"}}
+	prune := []plan.Step{{ID: "c", Action: plan.Prune{Server: "shop", Backups: []string{"one"}}, Impact: plan.Destructive, Effect: "two backups go"}}
 	for _, c := range []struct {
-		p      *plan.Plan
+		steps  []plan.Step
 		answer string
 		want   bool
-	}{{safe, "y\n", true}, {safe, "yes\n", true}, {safe, "n\n", false}, {safe, "\n", false}, {safe, "", false}, {hurts, "y\n", false}, {hurts, "YES\n", true}} {
+		says   string
+	}{
+		{safe, "y\n", true, "Do this?"},
+		{safe, "yes\n", true, "Do this?"},
+		{safe, "n\n", false, "Do this?"},
+		{safe, "\n", false, "Do this?"},
+		{safe, "", false, "Do this?"},
+		{slot, "y\n", false, "drop-slot b (destructive): its WAL goes"},
+		{slot, "YES\n", true, "drop-slot b (destructive): its WAL goes"},
+		{prune, "yes\n", false, "prune c (destructive): two backups go"},
+		{prune, "Shop\n", false, "Type the name of the server, shop, to delete 1 of its backups"},
+		{prune, "shop\n", true, "Type the name of the server, shop, to delete 1 of its backups"},
+		{append(slot, prune...), "shop\n", false, "Type yes"},
+		{append(slot, prune...), "shop\nyes\n", true, "Type yes"},
+	} {
 		var out bytes.Buffer
 		a := &app{in: strings.NewReader(c.answer), out: &out}
-		if got, err := a.ask(c.p); err != nil || got != c.want {
-			t.Errorf("%q to %s: %v, %v", c.answer, out.String(), got, err)
-		}
-		if c.p == hurts && !strings.Contains(out.String(), "prune b (destructive): two backups go") {
-			t.Errorf("what is destroyed is not named:\n%s", out.String())
+		got, err := a.ask(&plan.Plan{Steps: c.steps})
+		if err != nil || got != c.want || !strings.Contains(out.String(), c.says) {
+			t.Errorf("%q to %s: %v, %v, want %v and %q", c.answer, out.String(), got, err, c.want, c.says)
 		}
 	}
 }
