@@ -25,7 +25,7 @@ import (
 // judgement is what became of the pages that failed.
 type judgement struct {
 	damaged  []repository.DamagedPages
-	suspects []repository.DamagedPages // not to be told: the WAL could not be read, or free space maps, which no WAL carries
+	suspects []repository.DamagedPages // not to be told: the WAL could not be read; or maps, of which not every write is in WAL
 	renewed  int64
 	text     string // why the backup is damaged; empty: it is not
 }
@@ -120,12 +120,23 @@ func (r *walReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// place names one file's relation and fork as WAL does. The tablespace stands apart: WAL names pg_default and pg_global by
-// their oids, which the paths do not have.
+// place names one file's relation and fork as WAL does.
 type place struct {
-	database, relation uint32
-	fork               uint8
+	tablespace, database, relation uint32
+	fork                           uint8
 }
+
+// Tablespaces that paths do not name by their oids, from pg_tablespace.dat.
+const (
+	defaultTablespace = 1663
+	globalTablespace  = 1664
+)
+
+// The forks that PostgreSQL reads with RBM_ZERO_ON_ERROR: a page that fails its checksum is taken as empty, and does no harm.
+const (
+	freeSpaceMap  = 1
+	visibilityMap = 2
+)
 
 // suspects are pages to be found in WAL.
 type suspects struct {
@@ -153,7 +164,7 @@ func newSuspects(pages []repository.DamagedPages) *suspects {
 // renew takes a page that WAL names. The first record that names it decides: replay writes the page without reading it, or
 // reads the bad page and stops.
 func (s *suspects) renew(b wal.Block) {
-	blocks := s.open[place{b.Database, b.Relation, b.Fork}]
+	blocks := s.open[place{b.Tablespace, b.Database, b.Relation, b.Fork}]
 	if !blocks[b.Number] {
 		return
 	}
@@ -169,7 +180,7 @@ func (s *suspects) judgement() judgement {
 	var j judgement
 	for _, p := range s.pages {
 		at, known := placeOf(p.Path)
-		if !known || at.fork == 1 {
+		if !known || at.fork == freeSpaceMap {
 			j.suspects = append(j.suspects, p)
 			continue
 		}
@@ -184,6 +195,8 @@ func (s *suspects) judgement() judgement {
 			}
 		}
 		switch {
+		case at.fork == visibilityMap && bad.Count > 0: // clearing its bits names no page of it
+			j.suspects = append(j.suspects, bad)
 		case len(bad.Blocks) > 0:
 			j.damaged = append(j.damaged, bad)
 		case unnamed > 0: // more than a thousand in one file, and those that are known are renewed
@@ -202,21 +215,24 @@ func placeOf(path string) (place, bool) {
 		return place{}, false
 	}
 	parts := strings.Split(path, "/")
-	var p place
+	p := place{tablespace: globalTablespace}
+	var bad error
+	oid := func(digits string) uint32 {
+		n, err := strconv.ParseUint(digits, 10, 32)
+		bad = errors.Join(bad, err)
+		return uint32(n)
+	}
 	if parts[0] != "global" {
-		n, err := strconv.ParseUint(parts[len(parts)-2], 10, 32)
-		if err != nil {
-			return place{}, false
-		}
-		p.database = uint32(n)
+		p.tablespace, p.database = defaultTablespace, oid(parts[len(parts)-2])
+	}
+	if parts[0] == "pg_tblspc" {
+		p.tablespace = oid(parts[1])
 	}
 	name, _, _ := strings.Cut(parts[len(parts)-1], ".")
 	digits, fork, _ := strings.Cut(name, "_")
-	n, err := strconv.ParseUint(digits, 10, 32)
-	if err != nil {
+	if p.relation = oid(digits); bad != nil {
 		return place{}, false
 	}
-	p.relation = uint32(n)
-	p.fork = map[string]uint8{"": 0, "fsm": 1, "vm": 2, "init": 3}[fork]
+	p.fork = map[string]uint8{"": 0, "fsm": freeSpaceMap, "vm": visibilityMap, "init": 3}[fork]
 	return p, true
 }

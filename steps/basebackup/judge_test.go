@@ -85,28 +85,32 @@ func TestTheFirstRecordDecides(t *testing.T) {
 		{Path: "global/1262", Count: 1, Blocks: []uint32{0}},
 		{Path: "pg_tblspc/16390/PG_15_202209061/5/16391_vm", Count: 1, Blocks: []uint32{7}},
 		{Path: "base/5/99", Count: 1002, Blocks: []uint32{1}},
+		{Path: "base/5/16384_vm", Count: 2, Blocks: []uint32{0, 1}},
+		{Path: "pg_tblspc/16390/PG_15_202209061/5/77", Count: 1, Blocks: []uint32{3}},
 	}
 	s := newSuspects(pages)
 	for _, b := range []wal.Block{
-		{Database: 5, Relation: 16384, Number: 131072, Whole: true},
-		{Database: 5, Relation: 16384, Number: 131073},
-		{Database: 5, Relation: 16384, Number: 131073, Whole: true},
-		{Database: 6, Relation: 16384, Number: 131074, Whole: true},
-		{Database: 5, Relation: 16384, Fork: 1, Number: 2, Whole: true},
-		{Relation: 1262, Whole: true},
-		{Database: 5, Relation: 16391, Fork: 2, Number: 7, Whole: true},
-		{Database: 5, Relation: 99, Number: 1, Whole: true},
+		{Tablespace: 1663, Database: 5, Relation: 16384, Number: 131072, Whole: true},
+		{Tablespace: 1663, Database: 5, Relation: 16384, Number: 131073},
+		{Tablespace: 1663, Database: 5, Relation: 16384, Number: 131073, Whole: true},
+		{Tablespace: 1663, Database: 6, Relation: 16384, Number: 131074, Whole: true},
+		{Tablespace: 1663, Database: 5, Relation: 16384, Fork: 1, Number: 2, Whole: true},
+		{Tablespace: 1664, Relation: 1262, Whole: true},
+		{Tablespace: 16390, Database: 5, Relation: 16391, Fork: 2, Number: 7, Whole: true},
+		{Tablespace: 1663, Database: 5, Relation: 77, Number: 3, Whole: true},
+		{Tablespace: 1663, Database: 5, Relation: 16384, Fork: 2, Number: 1, Whole: true},
+		{Tablespace: 1663, Database: 5, Relation: 99, Number: 1, Whole: true},
 	} {
 		s.renew(b)
 	}
 	j := s.judgement()
-	if d := cmp.Diff([]repository.DamagedPages{{Path: "base/5/16384.1", Count: 2, Blocks: []uint32{131073, 131074}}}, j.damaged); d != "" {
+	if d := cmp.Diff([]repository.DamagedPages{{Path: "base/5/16384.1", Count: 2, Blocks: []uint32{131073, 131074}}, pages[6]}, j.damaged); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff([]repository.DamagedPages{pages[1], {Path: "base/5/99", Count: 1001}}, j.suspects); d != "" {
+	if d := cmp.Diff([]repository.DamagedPages{pages[1], {Path: "base/5/99", Count: 1001}, {Path: "base/5/16384_vm", Count: 1, Blocks: []uint32{0}}}, j.suspects); d != "" {
 		t.Error(d)
 	}
-	if j.renewed != 4 || j.text == "" {
+	if j.renewed != 5 || j.text == "" {
 		t.Errorf("%d renewed, %q", j.renewed, j.text)
 	}
 }

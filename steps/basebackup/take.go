@@ -128,13 +128,17 @@ func (t *taking) run(ctx context.Context, conn *postgres.Replication) (Result, e
 	if err == nil {
 		err = context.Cause(ctx)
 	}
+	var j judgement
+	if err == nil {
+		j = t.judge(ctx, conn, info) // may take minutes: the time to decide begins after it
+	}
 	decide, cancel := context.WithTimeout(context.WithoutCancel(ctx), decideTimeout)
 	defer cancel()
 	if err != nil {
 		t.abort(decide, err)
 		return Result{Info: info}, err
 	}
-	return t.commit(ctx, decide, info, t.judge(ctx, conn, info))
+	return t.commit(ctx, decide, info, j)
 }
 
 // commit stores what is kept beside the data, and decides.
