@@ -3,6 +3,7 @@ package steps
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
@@ -84,15 +85,16 @@ func (r realRepositories) Cluster(ctx context.Context, label, server, systemID s
 	if err != nil {
 		return nil, err
 	}
-	return liveCluster{Cluster: repo.Cluster(server, systemID), local: repository.LockedWriters(r.o.LockDir, r.o.Host, host.Machine())}, nil
+	return liveCluster{Cluster: repo.Cluster(server, systemID), local: repository.LockedWriters(r.o.LockDir, r.o.Host, host.Machine()), now: r.o.Now}, nil
 }
 
 // liveCluster tells backups of dead writers from running ones.
 type liveCluster struct {
 	*repository.Cluster
 	local repository.Witness
+	now   func() time.Time
 }
 
 func (c liveCluster) Backups(ctx context.Context) ([]state.Backup, error) {
-	return c.Cluster.Writers(ctx, c.local)
+	return c.Cluster.Writers(ctx, c.local, c.now())
 }

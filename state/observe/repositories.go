@@ -51,5 +51,7 @@ func (l *look) askRepository(ctx context.Context, x hclspec.Repository) state.Re
 	if l.o.Journal {
 		l.remember(ctx, st)
 	}
-	return repository.Look(ctx, st, repository.ObserveOptions{Location: x.Path, WriterAlive: repository.LockedWriters(l.o.LockDir, l.o.Host, host.Machine())})
+	return repository.Look(ctx, st, repository.ObserveOptions{
+		Location: x.Path, Now: l.o.Now, WriterAlive: repository.LockedWriters(l.o.LockDir, l.o.Host, host.Machine()),
+	})
 }

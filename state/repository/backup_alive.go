@@ -3,6 +3,7 @@ package repository
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/pgkeep/pgkeep/state"
 )
@@ -34,12 +35,15 @@ type Witness func(w Writer, key ClusterKey, id string) (Liveness, string)
 // A backup whose data is complete, whose writer has let go, and whose decision is not there is no garbage: a writer lets
 // go after its decision, so COMMIT was lost, or could not be put at the very end. It is `corrupt`: told, kept, and removed
 // only by name.
-func (c *Cluster) Writers(ctx context.Context, local Witness) ([]state.Backup, error) {
+//
+// now is this machine's clock; zero: not known. A lease is over when both it and the store's newest time say so, so that
+// neither a clock that is ahead nor one object from the future makes the living look dead.
+func (c *Cluster) Writers(ctx context.Context, local Witness, now time.Time) ([]state.Backup, error) {
 	return c.backups(ctx, func(r record, b *state.Backup) error {
 		if b.State != state.BackupRunning || r.start == nil {
 			return nil
 		}
-		lives, evidence, err := c.liveness(ctx, r.start, local)
+		lives, evidence, err := c.liveness(ctx, r.start, local, now)
 		if err != nil {
 			return err
 		}
@@ -54,20 +58,23 @@ func (c *Cluster) Writers(ctx context.Context, local Witness) ([]state.Backup, e
 	})
 }
 
-// liveness asks the lock first, which is certain, and then the lease.
-func (c *Cluster) liveness(ctx context.Context, s *Start, local Witness) (Liveness, string, error) {
+// liveness asks the lock first, which is certain, and then the lease. A lease that cannot be read tells nothing, and hides
+// no backup.
+func (c *Cluster) liveness(ctx context.Context, s *Start, local Witness, now time.Time) (Liveness, string, error) {
 	if local != nil {
 		w := Writer{Host: s.Host, Machine: s.Machine, Lock: s.Lock}
 		if lives, evidence := local(w, c.key, s.ID); lives != WriterUnknown {
 			return lives, evidence, nil
 		}
 	}
-	lives, evidence, err := c.leaseSays(ctx, s)
-	if isAbsent(err) {
+	lives, evidence, err := c.leaseSays(ctx, s, now)
+	switch {
+	case err == nil:
+		return lives, evidence, nil
+	case isAbsent(err):
 		return WriterUnknown, "", nil // it was removed meanwhile
-	}
-	if err != nil {
+	case ctx.Err() != nil:
 		return WriterUnknown, "", fmt.Errorf("look whether the writer of %s lives: %w", s.ID, err)
 	}
-	return lives, evidence, nil
+	return WriterUnknown, fmt.Sprintf("whether its writer lives is not known: %v", err), nil
 }

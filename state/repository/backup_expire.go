@@ -103,7 +103,7 @@ func (c *Cluster) RemoveAborted(ctx context.Context, id string) (int64, error) {
 }
 
 // Sweep removes what no live backup refers to and no open START names, of backups that are past their TOMB by 24 hours
-// and not held, and what is left of removals that were cut short. It gives the bytes freed.
+// and not held, and what is left of removals that were cut short. It gives the bytes freed. Leases of which no backup is left go too.
 //
 // The crash and race argument: it looks twice. What may go was seen with its TOMB in the first look. Whoever refers to
 // such a backup either put START before the TOMB, and is seen in the second look, or looked at the parent after START,
@@ -117,6 +117,9 @@ func (c *Cluster) Sweep(ctx context.Context, now time.Time) (int64, error) {
 		return 0, fmt.Errorf("sweep: %w", err)
 	}
 	now = endsAt(now, stored)
+	if err := c.dropOrphans(ctx); err != nil {
+		return 0, fmt.Errorf("sweep: %w", err)
+	}
 	dead, err := c.deadBackups(ctx, now)
 	if err != nil {
 		return 0, fmt.Errorf("sweep: %w", err)

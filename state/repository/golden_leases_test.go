@@ -32,12 +32,12 @@ func TestGoldenLeases(t *testing.T) {
 	}))
 	r := must(Open(t.Context(), openDirectory(t, copied, file.Options{})))(t)
 	c := r.Cluster("orders.eu", "7335180256203400928")
-	backups := must(c.Writers(t.Context(), nil))(t)
+	backups := must(c.Writers(t.Context(), nil, time.Time{}))(t)
 	compareGolden(t, goldenLeasesDir+".json", append(must(json.MarshalIndent(backups, "", "  "))(t), '\n'))
 	later := testNow.Add(LeaseExpiry)
 	check(t, os.Chtimes(filepath.Join(copied, c.key.clusterFile()), later, later)) // somebody put something ten minutes later
 	r = must(Open(t.Context(), openDirectory(t, copied, file.Options{})))(t)
-	if b := must(r.Cluster("orders.eu", "7335180256203400928").Writers(t.Context(), nil))(t)[0]; b.State != state.BackupAbandoned {
+	if b := must(r.Cluster("orders.eu", "7335180256203400928").Writers(t.Context(), nil, time.Time{}))(t)[0]; b.State != state.BackupAbandoned {
 		t.Errorf("ten minutes later: %+v", b)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -119,8 +120,41 @@ func (c *Cluster) dropLease(ctx context.Context, dir string) error {
 	return nil
 }
 
+// dropOrphans removes leases of backups of which nothing is left: a writer that slept while its backup was aborted and
+// removed renews once more when it wakes up. START is put before the lease, so a lease without anything is nobody's, and one that a
+// writer still renews is put again.
+func (c *Cluster) dropOrphans(ctx context.Context) error {
+	prefix := c.key.backupLease("")
+	prefix = strings.TrimSuffix(prefix, "/")
+	var dirs []string
+	for info, err := range c.repo.Store().List(ctx, prefix, "", true) {
+		if err != nil {
+			return fmt.Errorf("list leases: %w", err)
+		}
+		if id := strings.TrimSuffix(strings.TrimPrefix(info.Key, prefix), "/"); info.Prefix && CheckBackupID(id) == nil {
+			dirs = append(dirs, id)
+		}
+	}
+	if len(dirs) == 0 {
+		return nil
+	}
+	there, err := c.backupIDs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range dirs {
+		if slices.Contains(there, id) {
+			continue
+		}
+		if err := c.dropLease(ctx, c.key.backupLease(id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // leaseSays tells of a writer by its lease alone. START is the lease's first sign of life.
-func (c *Cluster) leaseSays(ctx context.Context, s *Start) (Liveness, string, error) {
+func (c *Cluster) leaseSays(ctx context.Context, s *Start, now time.Time) (Liveness, string, error) {
 	if !s.Leased {
 		return WriterUnknown, "", nil
 	}
@@ -144,6 +178,9 @@ func (c *Cluster) leaseSays(ctx context.Context, s *Start) (Liveness, string, er
 	stored, err := c.storeTime(ctx)
 	if err != nil {
 		return WriterUnknown, "", err
+	}
+	if !now.IsZero() {
+		stored = endsAt(now, stored)
 	}
 	return judgeLease(s.Host, newest, stored, found)
 }

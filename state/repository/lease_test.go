@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -40,7 +41,7 @@ func (l *leased) pass(t *testing.T, d time.Duration) {
 func (l *leased) seen(t *testing.T, id string) state.Backup {
 	t.Helper()
 	r := must(Open(t.Context(), l.st))(t)
-	for _, b := range must(r.Cluster(l.c.key.Name, l.c.key.SystemID).Writers(t.Context(), nil))(t) {
+	for _, b := range must(r.Cluster(l.c.key.Name, l.c.key.SystemID).Writers(t.Context(), nil, time.Time{}))(t) {
 		if b.ID == id {
 			return b
 		}
@@ -108,7 +109,7 @@ func TestAStoreWithoutClockTellsNothing(t *testing.T) {
 	c := testCluster(newMemory())
 	w := must(c.BeginBackup(t.Context(), leasedIntent(1)))(t)
 	check(t, w.Lease().Renew(t.Context(), testNow))
-	b := must(c.Writers(t.Context(), nil))(t)[0]
+	b := must(c.Writers(t.Context(), nil, time.Time{}))(t)[0]
 	if b.State != state.BackupRunning {
 		t.Errorf("%+v", b)
 	}
@@ -130,7 +131,7 @@ func TestTheLockIsAskedFirst(t *testing.T) {
 		if says == WriterAlive {
 			want = state.BackupRunning
 		}
-		for _, b := range must(l.c.Writers(t.Context(), local))(t) {
+		for _, b := range must(l.c.Writers(t.Context(), local, time.Time{}))(t) {
 			if b.ID == w.ID() && (b.State != want || strings.HasPrefix(b.Evidence, "the lock") != (says != WriterUnknown)) {
 				t.Errorf("the lock says %q: %+v", says, b)
 			}
@@ -215,5 +216,68 @@ func TestLeaseNames(t *testing.T) {
 		if ok != c.ok || ok && fmt.Sprintf("%06d-%06d", g, n) != c.name {
 			t.Errorf("%s: %d, %d, %v", c.name, g, n, ok)
 		}
+	}
+}
+
+// TestTheFutureKillsNobody: one object with a time far ahead, or a clock that runs ahead, does not make the living look dead.
+func TestTheFutureKillsNobody(t *testing.T) {
+	l := newLeased(t)
+	w := must(l.c.BeginBackup(t.Context(), leasedIntent(1)))(t)
+	check(t, w.Lease().Renew(t.Context(), l.now))
+	began := l.now
+	l.pass(t, 365*24*time.Hour) // somebody's clock was set wrong for a moment
+	l.now = began
+	year := began.Add(365 * 24 * time.Hour)
+	for _, c := range []struct {
+		what string
+		now  time.Time
+		want state.BackupState
+	}{
+		{"an object from the future", began.Add(time.Minute), state.BackupRunning},
+		{"and this clock is slow", began.Add(-time.Hour), state.BackupRunning},
+		{"dead by both", began.Add(LeaseExpiry), state.BackupAbandoned},
+		{"both are ahead", year, state.BackupAbandoned},
+	} {
+		if b := must(l.c.Writers(t.Context(), nil, c.now))(t)[0]; b.State != c.want {
+			t.Errorf("%s: %+v", c.what, b)
+		}
+	}
+	other := newLeased(t)
+	must(other.c.BeginBackup(t.Context(), leasedIntent(1)))(t)
+	if b := must(other.c.Writers(t.Context(), nil, year))(t)[0]; b.State != state.BackupRunning {
+		t.Errorf("this clock is a year ahead: %+v", b)
+	}
+}
+
+// TestALeaseThatCannotBeReadHidesNothing: it only prevents wasted work.
+func TestALeaseThatCannotBeReadHidesNothing(t *testing.T) {
+	m := newMemory()
+	c := testCluster(m)
+	must(c.BeginBackup(t.Context(), leasedIntent(1)))(t)
+	m.step = func(call string) (error, error) {
+		if strings.HasPrefix(call, "list "+leasesDir) {
+			return errors.New("permission denied"), nil
+		}
+		return nil, nil
+	}
+	b := must(c.Writers(t.Context(), nil, testNow))(t)[0]
+	if b.State != state.BackupRunning || !strings.Contains(b.Evidence, "not known") {
+		t.Errorf("%+v", b)
+	}
+}
+
+// TestLeasesOfNobodyAreSwept: a writer that woke up after its backup was removed leaves a lease without a backup.
+func TestLeasesOfNobodyAreSwept(t *testing.T) {
+	l := newLeased(t)
+	gone := must(l.c.BeginBackup(t.Context(), leasedIntent(1)))(t)
+	lives := must(l.c.BeginBackup(t.Context(), leasedIntent(2)))(t)
+	must(l.c.AbortBackup(t.Context(), gone.ID(), "its writer seemed dead", l.now))(t)
+	must(l.c.RemoveAborted(t.Context(), gone.ID()))(t)
+	for _, w := range []*BackupWriter{gone, lives} {
+		check(t, w.Lease().Renew(t.Context(), l.now))
+	}
+	must(l.c.Sweep(t.Context(), l.now))(t)
+	if left := l.leases(t); len(left) != 1 || !strings.Contains(left[0], lives.ID()) {
+		t.Errorf("left: %v", left)
 	}
 }

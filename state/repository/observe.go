@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -17,7 +18,8 @@ type ObserveOptions struct {
 	Location string // path or URL without credentials, for messages
 	// Expected says what points to an earlier repository at this place ("slot pgkeep_orders of server orders reserves WAL"); empty: nothing.
 	Expected    string
-	WriterAlive Witness // of writers on this machine; nil: only their leases are asked
+	WriterAlive Witness   // of writers on this machine; nil: only their leases are asked
+	Now         time.Time // this machine's clock, for leases; zero: only the store's times count
 }
 
 // Look opens the repository of a store and observes it. What keeps it from being seen stands in Unknown, and then nothing else but free space
@@ -86,7 +88,7 @@ func (r *Repository) Observe(ctx context.Context, o ObserveOptions) (state.Repos
 	g.SetLimit(4)
 	for i, k := range keys {
 		g.Go(func() error {
-			seen, err := r.Cluster(k.Name, k.SystemID).observe(inner, o.WriterAlive)
+			seen, err := r.Cluster(k.Name, k.SystemID).observe(inner, o)
 			if untrusted(err) {
 				seen, err = state.Cluster{Name: k.Name, SystemID: k.SystemID, Unknown: unknown(err, o)}, nil
 			}
@@ -105,7 +107,7 @@ func (r *Repository) Observe(ctx context.Context, o ObserveOptions) (state.Repos
 	return seen, nil
 }
 
-func (c *Cluster) observe(ctx context.Context, local Witness) (state.Cluster, error) {
+func (c *Cluster) observe(ctx context.Context, o ObserveOptions) (state.Cluster, error) {
 	seen := state.Cluster{Name: c.key.Name, SystemID: c.key.SystemID}
 	facts, err := c.Facts(ctx)
 	if errors.Is(err, store.ErrNotExist) {
@@ -130,7 +132,7 @@ func (c *Cluster) observe(ctx context.Context, local Witness) (state.Cluster, er
 	for _, h := range histories {
 		seen.Histories = append(seen.Histories, historyFact(h))
 	}
-	if seen.Backups, err = c.Writers(ctx, local); err != nil {
+	if seen.Backups, err = c.Writers(ctx, o.WriterAlive, o.Now); err != nil {
 		return seen, err
 	}
 	return seen, nil

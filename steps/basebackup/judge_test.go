@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -33,16 +34,15 @@ func judgeOnePage(t *testing.T, version int, write bool) {
 	s.Exec(t, "create table lines with (fillfactor = 60, autovacuum_enabled = off) as select i, md5(i::text) m from generate_series(1, 20000) i")
 	path := s.SQL(t, "select pg_relation_filepath('lines')")
 	last := s.SQL(t, "select i from lines order by ctid desc limit 1")
+	block, err := strconv.ParseInt(s.SQL(t, "select (ctid::text::point)[0]::int from lines where i = "+last), 10, 64)
+	check(t, err)
 	s.Exec(t, "vacuum lines")
 	s.Exec(t, "checkpoint")
 	s.Stop(t, "fast")
 	file := filepath.Join(s.DataDir, path)
-	info, err := os.Stat(file)
-	check(t, err)
-	check(t, os.Truncate(file, info.Size()+100))
+	check(t, os.Truncate(file, (block+1)*8192+100)) // from 16 on, empty pages may follow the last row
 	s.StartAgain(t)
 	s.SQL(t, "select count(*) from lines") // the server's own copy of every page is good
-	block := info.Size()/8192 - 1
 	spoil(t, file, block*8192+8000)
 	conn := walsender(t, s)
 	system, err := conn.IdentifySystem(t.Context())

@@ -125,7 +125,7 @@ func TestKilledWriterLeavesNothingGood(t *testing.T) {
 	killed := 0
 	for round := range n {
 		said := child(t, size*int64(1+rand.IntN(98))/100, args...)
-		backups, err := c.Writers(t.Context(), local)
+		backups, err := c.Writers(t.Context(), local, time.Time{})
 		check(t, err)
 		for _, b := range backups {
 			if said["committed"] != "" && strings.HasPrefix(said["committed"], b.ID) {
