@@ -46,6 +46,9 @@ type Position struct {
 	Proven   wal.LSN      // up to here it is proven to be what the server sent; at most Durable
 	Resume   wal.LSN      // where to ask the server to go on; at most Durable, so that something comes again
 	Begin    wal.LSN      // where that stretch begins
+	// Unfinished is the segment at the end of that stretch while it is not complete, which one that has all its bytes may
+	// still not be; zero: the stretch ends with a complete segment.
+	Unfinished wal.Segment
 }
 
 // list reads the names in a cluster's directory and changes nothing. Sizes of partials are not looked at.
@@ -137,7 +140,7 @@ func (v *inventory) position(z wal.SegmentSize) Position {
 	p.Durable = tip.End(z)
 	proven := p.Durable
 	if x, unfinished := v.partial[tip]; unfinished {
-		p.Durable, proven = x.valid, x.known
+		p.Durable, proven, p.Unfinished = x.valid, x.known, tip
 	}
 	p.Proven = proven
 	p.Resume = pageBefore(proven)

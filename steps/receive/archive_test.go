@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository/store"
@@ -27,6 +28,7 @@ type memoryArchive struct {
 	hang      chan struct{}
 	ids       []string
 	during    func() // called while a segment is put
+	tries     atomic.Int32
 }
 
 func newMemoryArchive(z wal.SegmentSize) *memoryArchive {
@@ -46,6 +48,7 @@ func (m *memoryArchive) archive(name string) Archive {
 
 // gate lets a call through, or fails it, or holds it.
 func (m *memoryArchive) gate(ctx context.Context) error {
+	m.tries.Add(1)
 	m.mu.Lock()
 	hang, fail := m.hang, m.fail
 	m.mu.Unlock()

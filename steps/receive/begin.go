@@ -115,6 +115,21 @@ func (s *session) beginAtSlot(slot *state.Slot, sys postgres.System, line wal.Hi
 	return begin{timeline: t, from: from, durable: from}, nil
 }
 
+// refuseStranger refuses a server whose line of history left ours: before its history is kept, which would stand in the
+// way of the right server's, and before a slot is made there, which would keep WAL that nobody fetches. One that is on an
+// older timeline than ours is none: it stayed behind.
+func (s *session) refuseStranger(line wal.History) error {
+	held, err := s.heldTimeline()
+	if err != nil || held == 0 || held >= line.Timeline || slices.ContainsFunc(line.Parents, func(l wal.HistoryLine) bool { return l.Timeline == held }) {
+		return err
+	}
+	return &state.Error{
+		Code: state.CodeIdentity,
+		Text: fmt.Sprintf("timeline %d of the server does not descend from timeline %d, the newest that was received", line.Timeline, held),
+		Hint: "two servers were promoted from one; let the conninfo lead to the right one, and delete nothing before that is found out",
+	}
+}
+
 // keepHistories fetches the histories of the server's timeline and of those before it, keeps them, and hands new ones to
 // the archives: they get a timeline's history before its WAL.
 func (s *session) keepHistories(ctx context.Context, conn connection, t wal.Timeline) (wal.History, error) {
@@ -128,6 +143,9 @@ func (s *session) keepHistories(ctx context.Context, conn connection, t wal.Time
 	}
 	if line, err = wal.ParseHistory(t, content); err != nil {
 		return line, &state.Error{Code: state.CodeCorrupt, Text: "the server's " + t.HistoryName() + " cannot be read", Err: err}
+	}
+	if err := s.refuseStranger(line); err != nil {
+		return line, err
 	}
 	for _, parent := range line.Parents {
 		if parent.Timeline <= 1 {

@@ -51,11 +51,7 @@ func (s *session) loadWork() error {
 // loadTail takes the unfinished segment of an earlier run to the repositories too: the server may be gone for good.
 func (s *session) loadTail() {
 	p := s.spool.Position()
-	if z := s.cluster.SegmentSize; z.Offset(p.Durable) != 0 && p.Proven > z.Floor(p.Durable) {
-		s.tail.set(p.Timeline, z.SegmentAt(p.Timeline, p.Durable), p.Proven)
-		return
-	}
-	s.tail.set(p.Timeline, wal.Segment{}, p.Proven)
+	s.tail.set(p.Timeline, p.Unfinished, p.Proven)
 }
 
 // found hands what came into the spool to the checker.
@@ -105,7 +101,7 @@ func (c *checker) pass(ctx context.Context, j job) error {
 	case j.segment != wal.Segment{}:
 		j.sum, err = c.scan(j.segment)
 		if errors.Is(err, os.ErrNotExist) {
-			return nil // set aside meanwhile: the line of history left before it
+			return c.s.spool.RefuseFork() // else set aside because the line of history left before it
 		}
 		var corrupt *wal.CorruptError
 		if errors.As(err, &corrupt) {

@@ -168,10 +168,8 @@ func (f *flow) askEvery() time.Duration { return min(askEvery, f.s.o.Timeout/3) 
 
 // sync makes durable what was taken and lets the uploaders and the onlookers know.
 func (f *flow) sync(now time.Time) error {
-	if f.w.Flushed() < f.w.Written() {
-		if err := f.w.Sync(); err != nil {
-			return err
-		}
+	if err := f.w.Sync(); err != nil { // also of a writer that broke before: it knows of no unfinished segment any more
+		return err
 	}
 	f.synced = now
 	seg, unfinished := f.w.Segment()
@@ -269,15 +267,19 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// end closes the writer after err ended the stream. Where a timeline ended, its unfinished segment goes to the archives.
+// end closes the writer after err ended the stream. Its unfinished segment stays the tail, which the archives still get;
+// where a timeline ended, it goes to them as that timeline's end.
 func (f *flow) end(err error) error {
-	if closeErr := f.w.Close(); closeErr != nil {
-		if errors.Is(err, closeErr) {
+	failed := f.sync(time.Now()) // a writer that is closed knows of no unfinished segment any more
+	if closeErr := f.w.Close(); failed == nil {
+		failed = closeErr
+	}
+	if failed != nil {
+		if errors.Is(err, failed) {
 			return err
 		}
-		return errors.Join(closeErr, err)
+		return errors.Join(failed, err)
 	}
-	_ = f.sync(time.Now()) // nothing is left to write: only the report
 	var end *postgres.EndOfTimeline
 	if !errors.As(err, &end) {
 		f.farewell()
@@ -293,7 +295,6 @@ func (f *flow) end(err error) error {
 	if z := f.s.cluster.SegmentSize; z.Offset(end.Switch) != 0 {
 		f.s.found(job{ended: &ended{segment: z.SegmentAt(f.timeline, end.Switch), upTo: end.Switch}})
 	}
-	f.s.tail.set(f.timeline, wal.Segment{}, end.Switch)
 	return err
 }
 

@@ -28,6 +28,7 @@ func (c *checker) heal(ctx context.Context, seg wal.Segment) error {
 			c.s.o.Log.Warn("a damaged segment is not fetched again: the line of history left its timeline before its end",
 				"server", c.s.o.Server, "segment", seg.Name(c.s.cluster.SegmentSize), "error", err)
 			c.s.report.solved(aboutCheck)
+			c.s.tail.hole(seg.Timeline, seg.Start(c.s.cluster.SegmentSize))
 			return c.s.spool.GiveUp(seg)
 		case state.CodeOf(err) == state.CodeGap:
 			return c.lose(seg)

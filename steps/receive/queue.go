@@ -162,6 +162,19 @@ func (t *tail) back(tli wal.Timeline, l wal.LSN) {
 	t.timeline, t.segment, t.upTo, t.demanded = tli, wal.Segment{}, 0, 0
 }
 
+// hole says that WAL of timeline tli from l on did not come to the archives and will not: the line of history left the
+// timeline in the segment that begins there, and what lies before that comes again.
+func (t *tail) hole(tli wal.Timeline, l wal.LSN) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if at, left := t.left[tli]; !left || l < at {
+		t.left[tli] = l
+	}
+	for i := range t.archived {
+		t.archived[i] = min(t.archived[i], l)
+	}
+}
+
 // leaves tells whether position l of timeline tli lies behind the point where the line of history left it.
 func (t *tail) leaves(tli wal.Timeline, l wal.LSN) bool {
 	t.mu.Lock()

@@ -192,10 +192,14 @@ func startServer(t *testing.T, o pgtest.Options) *pgtest.Server {
 }
 
 // compare checks that every archived segment has the bytes of the server's own, that they form one stretch a timeline,
-// and that there is at least one.
+// and that there is at least one. What the report says is archived must be.
 func (r *rig) compare(servers ...*pgtest.Server) {
 	r.t.Helper()
+	told := r.look().Receiver.Archived
 	for i, a := range r.archives {
+		if end := a.end().To; told > end {
+			r.t.Errorf("archive %d ends at %s, and the report says that WAL up to %s is archived", i, end, told)
+		}
 		a.mu.Lock()
 		if len(a.whole) == 0 {
 			r.t.Errorf("archive %d holds no segment", i)

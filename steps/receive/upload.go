@@ -89,8 +89,8 @@ func (u *uploader) once(ctx context.Context) (last bool, err error) {
 func (u *uploader) rest(ctx context.Context, c Cluster, last bool) (bool, error) {
 	tli, seg, upTo, demanded := u.s.tail.get()
 	settled := u.s.queue.settled(u.index) // asked after the tail: what completed before it is then in the queue
-	if settled && (seg == wal.Segment{} || upTo == seg.Start(u.s.cluster.SegmentSize)) {
-		u.s.tail.reached(u.index, tli, upTo)
+	if settled && u.s.cluster.SegmentSize.Offset(upTo) == 0 && (seg == wal.Segment{} || upTo == seg.Start(u.s.cluster.SegmentSize)) {
+		u.s.tail.reached(u.index, tli, upTo) // whole segments lie before it; in the middle of one only a push tells
 	}
 	wait := u.untilPush(time.Now(), seg, upTo, demanded, last)
 	if wait <= 0 {
@@ -177,7 +177,7 @@ func (u *uploader) put(ctx context.Context, c Cluster, j job) (wal.LSN, error) {
 	}
 	f, err := u.s.spool.OpenSegment(j.segment)
 	if errors.Is(err, os.ErrNotExist) {
-		return 0, nil
+		return 0, u.s.spool.RefuseFork() // another archive may have it with other bytes: then nothing more is archived
 	}
 	if err != nil {
 		return 0, err
