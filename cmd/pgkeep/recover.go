@@ -120,6 +120,11 @@ func (a *app) recover(c *cobra.Command, name string, o recoverFlags) error {
 	if err != nil {
 		return err
 	}
+	if o.start {
+		if err := goOn(p); err != nil {
+			return err
+		}
+	}
 	work := order{plan: p, consent: o.agree, parallel: 4, byHand: true}
 	if o.preview {
 		if err := a.show(p); err != nil || len(p.Steps) > 0 {

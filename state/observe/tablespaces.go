@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -14,7 +15,8 @@ import (
 	"github.com/pgkeep/pgkeep/state/repository/store/file"
 )
 
-// unreadable gives the repositories that the owner of restored files may not read.
+// unreadable gives the repositories that the owner of restored files may not read, judged by what a recovery to the
+// latest moment begins and ends with; the restore looks at all WAL of its route once more.
 func unreadable(ctx context.Context, name string, sources []source) []string {
 	owner, err := host.LookupOwner(name)
 	if err != nil {
@@ -22,8 +24,37 @@ func unreadable(ctx context.Context, name string, sources []source) []string {
 	}
 	var out []string
 	for _, s := range sources {
-		if !host.CanRead(ctx, owner, filepath.Join(s.path, "REPOSITORY.json")) && ctx.Err() == nil {
-			out = append(out, s.label)
+		for _, object := range s.wantedObjects() {
+			if !host.CanRead(ctx, owner, object) && ctx.Err() == nil {
+				out = append(out, s.label)
+				break
+			}
+		}
+	}
+	return out
+}
+
+// wantedObjects lists what is read for a recovery: the repository's and the cluster's own descriptions, the newest
+// committed backup, its first segment and the last that is archived. Those that are not there are left out: whole ones
+// may be elsewhere.
+func (s source) wantedObjects() []string {
+	key, c := repository.ClusterKey{Name: s.cluster.Name, SystemID: s.cluster.SystemID}, s.cluster
+	keys := []string{key.ClusterObject()}
+	for _, b := range slices.Backward(c.Backups) {
+		if b.State == state.BackupCommitted {
+			keys = append(keys, key.BackupFolder(b.ID), key.SegmentObject(c.SegmentSize.SegmentAt(b.Timeline, b.Redo), c.SegmentSize))
+			break
+		}
+	}
+	if n := len(c.WAL); n > 0 && c.WAL[n-1].To > c.WAL[n-1].From {
+		last := c.WAL[n-1]
+		keys = append(keys, key.SegmentObject(c.SegmentSize.SegmentAt(last.Timeline, last.To-1), c.SegmentSize))
+	}
+	out := []string{filepath.Join(s.path, "REPOSITORY.json")}
+	for _, k := range keys {
+		path := filepath.Join(s.path, k)
+		if _, err := os.Lstat(path); err == nil {
+			out = append(out, path)
 		}
 	}
 	return out

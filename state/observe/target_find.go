@@ -67,14 +67,15 @@ func (t *targeting) find() error {
 	}
 	p := probeFor(t.Target)
 	var later *state.Backup // the oldest backup that is too new
+	fast := false           // which only the clock of the machine that took it says
 	for i := range t.backups {
 		b := &t.backups[i]
-		tooNew, err := t.tooNew(b)
+		tooNew, byHost, err := t.tooNew(b)
 		if err != nil {
 			return err
 		}
 		if tooNew {
-			later = b
+			later, fast = b, byHost
 			continue
 		}
 		f, err := t.search(b.Redo, t.reach(b.Redo), p)
@@ -90,24 +91,49 @@ func (t *targeting) find() error {
 			t.reached(f)
 			return nil
 		}
-		later = b
+		later, fast = b, false
+	}
+	if fast {
+		if done, err := t.afterAll(later, p); done || err != nil {
+			return err
+		}
 	}
 	return t.nowhere(later)
 }
 
+// afterAll looks once more at the oldest backup that is too new, when there is none before it and only the clock of the
+// machine that took it says so: where that is fast, a target behind the backup seems to lie before it. A transaction in
+// the WAL from the backup's redo position on that committed by the target, with none before it that ended later, is the
+// server's own word that the backup holds nothing of later.
+func (t *targeting) afterAll(b *state.Backup, p probe) (bool, error) {
+	f, err := t.search(b.Redo, t.reach(b.Redo), p)
+	switch {
+	case err != nil || f.before == nil:
+		return false, err
+	case f.hit == nil:
+		return true, t.afterLast(b, nil, f)
+	case f.hit.Start < b.Stop:
+		return false, nil
+	}
+	t.reached(f)
+	return true, nil
+}
+
 // tooNew tells whether a backup holds what the target is before. Nothing in the WAL after its start says so of a time:
 // PostgreSQL would stop at the first commit behind the backup, with later ones inside. The clock of the machine that took
-// the backup is not the server's: the server's own word is asked too.
-func (t *targeting) tooNew(b *state.Backup) (bool, error) {
+// the backup is not the server's: the server's own word is asked too. byHost tells that only the former says so.
+func (t *targeting) tooNew(b *state.Backup) (tooNew, byHost bool, err error) {
 	x := t.Target
 	if x.Time.IsZero() {
-		return x.LSN != 0 && x.LSN < b.Redo, nil
+		return x.LSN != 0 && x.LSN < b.Redo, false, nil
 	}
-	if x.Time.Before(b.Ended) {
-		return true, nil
+	early := x.Time.Before(b.Ended)
+	if early && b != &t.backups[len(t.backups)-1] {
+		return true, true, nil // an older one will do
 	}
 	last, err := t.lastEndBefore(b)
-	return x.Time.Before(last), err
+	late := x.Time.Before(last)
+	return early || late, early && !late, err
 }
 
 // ends tells whether a target that no record of a newer backup's WAL reaches lies after all of it.

@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -277,7 +278,8 @@ func TestTargetAgainstSimulation(t *testing.T) {
 func oracle(l *line, c state.Cluster, x hclspec.Target) *state.TargetFact {
 	for i := len(c.Backups) - 1; i >= 0; i-- {
 		b := c.Backups[i]
-		if c.Usability(b) != state.Usable || !x.Time.IsZero() && x.Time.Before(b.Ended) || x.LSN != 0 && x.LSN < b.Redo || holdsLater(l, c, b, x) {
+		early := !x.Time.IsZero() && x.Time.Before(b.Ended) // by the clock of the machine that took it
+		if c.Usability(b) != state.Usable || early && usableBefore(c, i) || x.LSN != 0 && x.LSN < b.Redo || holdsLater(l, c, b, x) {
 			continue
 		}
 		reach := b.Redo
@@ -290,6 +292,9 @@ func oracle(l *line, c state.Cluster, x hclspec.Target) *state.TargetFact {
 		hit, before, after := simulate(l.records, b, reach, p)
 		if hit == nil && (!x.Time.IsZero() || x.LSN != 0) {
 			return nil
+		}
+		if early && before == nil { // and the WAL does not say otherwise
+			continue
 		}
 		if hit == nil || !(hit.Start >= b.Stop || p.after && hit.End >= b.Stop) {
 			continue
@@ -304,6 +309,10 @@ func oracle(l *line, c state.Cluster, x hclspec.Target) *state.TargetFact {
 		return f
 	}
 	return nil
+}
+
+func usableBefore(c state.Cluster, i int) bool {
+	return slices.ContainsFunc(c.Backups[:i], func(b state.Backup) bool { return c.Usability(b) == state.Usable })
 }
 
 // holdsLater tells whether a transaction of the redo position's own segment ended after the target and before that position.

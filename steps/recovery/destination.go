@@ -87,6 +87,9 @@ func (r *restore) look(ctx context.Context) error {
 	if err := r.checkLabel(ctx); err != nil {
 		return err
 	}
+	if err := r.readControl(ctx); err != nil {
+		return err
+	}
 	r.chooseCopy(ctx)
 	if r.resuming {
 		return nil // what is missing is not known before the files were compared
@@ -249,7 +252,7 @@ func (r *restore) checkMarker() error {
 	case m.Complete:
 		return refuse("start the server there, or choose another directory", "%s holds a complete restore of backup %s", path, m.Backup)
 	default:
-		return refuse(fmt.Sprintf("remove %s and %s, or choose another directory", path, stateDir(path)),
+		return refuse(fmt.Sprintf("go on with that one: --backup %s; or remove %s and %s; or choose another directory", m.Backup, path, stateDir(path)),
 			"%s holds a part of a restore of backup %s, not of this one", path, m.Backup)
 	}
 	r.resuming, r.evidence.Resumed = true, true
@@ -297,8 +300,7 @@ func (r *restore) checkSpace() error {
 		free  int64
 	}
 	byDevice := map[uint64]*need{}
-	for _, f := range r.Backup.Folders() {
-		path := r.places[f.OID]
+	add := func(path string, bytes int64) error {
 		space, err := host.SpaceAt(path)
 		if err != nil {
 			return err
@@ -307,14 +309,20 @@ func (r *restore) checkSpace() error {
 		if err != nil {
 			return err
 		}
-		n := byDevice[device]
-		if n == nil {
-			n = &need{path: path, free: space.Free}
-			byDevice[device] = n
+		if byDevice[device] == nil {
+			byDevice[device] = &need{path: path, free: space.Free}
 		}
-		n.bytes += f.Bytes
-		if f.OID == 0 && r.copies {
-			n.bytes += r.Route.WALBytes
+		byDevice[device].bytes += bytes
+		return nil
+	}
+	for _, f := range r.Backup.Folders() {
+		if err := add(r.places[f.OID], f.Bytes); err != nil {
+			return err
+		}
+	}
+	if r.copies { // beside the data directory, which may be a mount point
+		if err := add(stateDir(r.places[0]), r.Route.WALBytes); err != nil {
+			return err
 		}
 	}
 	for _, n := range byDevice {

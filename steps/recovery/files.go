@@ -49,9 +49,6 @@ func ours(f *repository.File) bool {
 // files makes directories and empty files, then writes the content in parallel.
 func (r *restore) files(ctx context.Context) error {
 	r.total = r.Backup.Info().DataBytes
-	if err := r.readControl(ctx); err != nil {
-		return err
-	}
 	if r.resuming {
 		if err := r.removeControl(); err != nil {
 			return err

@@ -113,6 +113,9 @@ func (r *restore) claim(ctx context.Context) error {
 	if err := r.writeMarker(false); err != nil {
 		return err
 	}
+	if err := r.forgetStart(); err != nil {
+		return err
+	}
 	r.roots = map[uint32]*os.Root{}
 	for _, id := range r.folderIDs() {
 		if r.roots[id], err = r.directory(r.places[id]); err != nil {
@@ -120,6 +123,19 @@ func (r *restore) claim(ctx context.Context) error {
 		}
 	}
 	return r.hold(ctx)
+}
+
+// forgetStart removes what an earlier start noted: a target that was reached in data which is gone now must not be taken
+// for one that this restore reached.
+func (r *restore) forgetStart() error {
+	err := r.beside.Remove(startName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("remove %s: %w", startName, err)
+	}
+	return syncName(r.beside, ".")
 }
 
 // holderOf gives a name that no other restore holds its backup by: that of the restore that was cut short here, or a new

@@ -22,6 +22,7 @@ import (
 // postmaster is a server that this process started, or found: one that an earlier Start left.
 type postmaster struct {
 	pid  int
+	dir  string        // its data directory
 	done chan struct{} // closed when a child of this process has ended; nil: it is no child
 }
 
@@ -56,7 +57,7 @@ func launch(ctx context.Context, dir, binDir string, owner host.Owner, major int
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
-	p := &postmaster{pid: cmd.Process.Pid, done: make(chan struct{})}
+	p := &postmaster{pid: cmd.Process.Pid, dir: dir, done: make(chan struct{})}
 	go func() {
 		_ = cmd.Wait() // its log says how it ended
 		close(p.done)
@@ -94,7 +95,8 @@ func serverEnvironment() []string {
 // ended tells whether the process is gone.
 func (p *postmaster) ended() bool {
 	if p.done == nil {
-		return errors.Is(syscall.Kill(p.pid, 0), syscall.ESRCH)
+		pid, err := host.Postmaster(p.dir) // its number alone may be another process's by now
+		return err == nil && pid != p.pid
 	}
 	select {
 	case <-p.done:

@@ -1,11 +1,14 @@
 package recovery
 
 import (
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -185,20 +188,48 @@ func TestWALIsCopiedWhereTheOwnerMayNotReadTheRepository(t *testing.T) {
 	w := newWorld(t, 15, nil)
 	backup := w.take()
 	w.commit(1)
+	w.SQL(t, "select pg_switch_wal()")
+	w.commit(2)
 	w.archive(1)
 	target := hclspec.Target{Latest: true}
-	o := w.options(w.route(target, w.target(target), backup))
-	give(t, w.dir, 0)
-	evidence, err := Restore(t.Context(), o)
-	check(t, err)
-	if !strings.Contains(strings.Join(evidence.Notes, "\n"), "may not read repository") {
-		t.Errorf("nothing is said of it: %q", evidence.Notes)
+	for what, take := range map[string]func(){
+		"all of it": func() { give(t, w.dir, 0) },
+		"one segment": func() {
+			whole := w.objects("w", "00000001", "*", strings.Repeat("?", 24))
+			give(t, whole[len(whole)-1], 0)
+		},
+		"its last objects": func() { // pushed by a root whose umask lets nobody else in
+			for _, partial := range w.objects("w", "00000001", "*", "*.partial-*") {
+				give(t, partial, 0)
+			}
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			o := w.options(w.route(target, w.target(target), backup))
+			take()
+			evidence, err := Restore(t.Context(), o)
+			check(t, err)
+			if !strings.Contains(strings.Join(evidence.Notes, "\n"), "may not read repository") {
+				t.Errorf("nothing is said of it: %q", evidence.Notes)
+			}
+			s := pgtest.StartDir(t, 15, o.Route.Destination.Path, pgtest.Options{Version: 15})
+			awaitPromotion(t, s)
+			if got := rows(t, s); got != "1 2" {
+				t.Errorf("the ledger has %q", got)
+			}
+		})
 	}
-	s := pgtest.StartDir(t, 15, o.Route.Destination.Path, pgtest.Options{Version: 15})
-	awaitPromotion(t, s)
-	if got := rows(t, s); got != "1" {
-		t.Errorf("the ledger has %q", got)
+}
+
+// objects lists objects of the cluster by a pattern below its folder.
+func (w *world) objects(pattern ...string) []string {
+	w.t.Helper()
+	found, err := filepath.Glob(filepath.Join(append([]string{w.dir, "c", name, w.systemID}, pattern...)...))
+	check(w.t, err)
+	if len(found) == 0 {
+		w.t.Fatalf("the repository has no %v", pattern)
 	}
+	return found
 }
 
 // TestPgkeepIsCopiedWhereTheOwnerMayNotRunIt is the way of a root who built pgkeep in a home directory of his own.
@@ -243,6 +274,12 @@ func TestRestoreRefuses(t *testing.T) {
 		{"symbolic link", func(t *testing.T, o *Options) { check(t, os.Symlink(t.TempDir(), o.Route.Destination.Path)) }, "is a symbolic link"},
 		{"a file", func(t *testing.T, o *Options) { check(t, os.WriteFile(o.Route.Destination.Path, nil, 0o600)) }, "is not a directory"},
 		{"relative", func(_ *testing.T, o *Options) { o.Route.Destination.Path = "data" }, "is no directory to restore into"},
+		{"tablespace is a link", func(t *testing.T, o *Options) {
+			link := filepath.Join(t.TempDir(), "ts")
+			check(t, os.Symlink(t.TempDir(), link))
+			o.Route.Destination.Tablespaces = map[string]string{"fast": link}
+		}, "is a symbolic link"},
+		{"link into a server", func(t *testing.T, o *Options) { check(t, os.Symlink(w.DataDir, o.Route.Destination.Path)) }, "is a symbolic link"},
 		{"newline", func(_ *testing.T, o *Options) { o.Route.Destination.Path += "\nport = 1" }, "is no directory to restore into"},
 		{"unknown owner", func(_ *testing.T, o *Options) { o.Route.Destination.Owner = "nobody-knows" }, "the owner of the restored files"},
 		{"tablespace unmapped", func(_ *testing.T, o *Options) { o.Route.Destination.Tablespaces = map[string]string{} }, "have no place in the destination"},
@@ -269,10 +306,44 @@ func TestRestoreRefuses(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Fatalf("got %v", err)
 			}
-			if after := listing(t, filepath.Dir(r.Destination.Path)); after != before && c.name != "other system" {
+			if after := listing(t, filepath.Dir(r.Destination.Path)); after != before {
 				t.Errorf("something was written:\n%s\nbefore\n%s", after, before)
 			}
 		})
+	}
+}
+
+// TestRestoreRefusesADirectoryOfAnother runs as a user who may write into an empty directory that is not his.
+func TestRestoreRefusesADirectoryOfAnother(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root makes directories of others")
+	}
+	w := newWorld(t, 15, nil)
+	backup := w.take()
+	target := hclspec.Target{Latest: true}
+	route := w.route(target, w.target(target), backup)
+	const nobody = 65534
+	home := pgtest.TempDir(t)
+	check(t, os.Chmod(home, 0o777)) // #nosec: what the test is about
+	route.Destination.Owner, route.Destination.Path = "", filepath.Join(home, "data")
+	o := w.options(route)
+	give(t, w.dir, nobody)
+	check(t, os.Mkdir(route.Destination.Path, 0o700))
+	check(t, os.Chmod(route.Destination.Path, 0o777)) // #nosec: what the test is about
+	b, err := json.Marshal(child{Route: o.Route, Repo: w.dir})
+	check(t, err)
+	order := filepath.Join(home, "order.json")
+	check(t, os.WriteFile(order, b, 0o644)) // #nosec: of a test
+	before := listing(t, home)
+	cmd := exec.Command(w.program, "restore-child", order)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "belongs to user 0") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if after := listing(t, home); after != before {
+		t.Errorf("something was written:\n%s\nbefore\n%s", after, before)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository/store"
@@ -75,7 +76,7 @@ func (s *server) from(ctx context.Context, src source, seg wal.Segment, upTo wal
 // its SHA-256.
 func (s *server) write(r io.ReadCloser, seg wal.Segment, end wal.LSN, whole bool, into string) (err error) {
 	z := s.route.SegmentSize
-	f, err := os.OpenFile(into, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := create(into)
 	if err != nil {
 		return errors.Join(err, r.Close())
 	}
@@ -134,10 +135,19 @@ func (s *server) verdict(failed []error) error {
 // hard hides what an error wraps from errors.Is: one source's "absent" is not everybody's.
 type hard struct{ error }
 
+// create opens a file to be written. The directory is the owner's and this process may be root: a link there is not followed.
+func create(into string) (*os.File, error) {
+	return os.OpenFile(into, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+}
+
 // writeWhole writes a small file, or nothing.
 func writeWhole(into string, content []byte) error {
-	err := os.WriteFile(into, content, 0o600)
+	f, err := create(into)
 	if err != nil {
+		return writeError(into, err)
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Close()); err != nil {
 		_ = os.Remove(into)
 		return writeError(into, err)
 	}
@@ -233,9 +243,9 @@ func (r *restore) chooseCopy(ctx context.Context) {
 		return
 	}
 	for _, p := range r.Places {
-		if p.Path != "" && !r.ownerMay(ctx, "-r", filepath.Join(p.Path, "REPOSITORY.json")) {
+		if object := r.unreadable(ctx, p); object != "" {
 			r.copies = true
-			r.note(fmt.Sprintf("user %s may not read repository %q: the WAL of the route was copied to %s", r.owner.Name, p.Label, filepath.Join(stateDir(r.places[0]), walDir)))
+			r.note(fmt.Sprintf("user %s may not read repository %q (%s): the WAL of the route was copied to %s", r.owner.Name, p.Label, object, filepath.Join(stateDir(r.places[0]), walDir)))
 			return
 		}
 	}

@@ -41,6 +41,8 @@ type started struct {
 	PID     int       `json:"pid"`
 	Began   time.Time `json:"began"`
 	Reached *Reached  `json:"reached,omitempty"` // nil: not yet, as far as anybody looked
+	// Plan is the route itself: a recovery to the latest moment that is planned again ends at a later one.
+	Plan plan.Route `json:"plan"`
 }
 
 // Start starts PostgreSQL in a directory that was restored for the route, and returns when recovery has reached the
@@ -80,6 +82,27 @@ func Started(route plan.Route) (*Reached, error) {
 		return nil, err
 	}
 	return r.Reached, nil
+}
+
+// Unfinished gives the route of a start on its way in the route's directory, when it is of the same recovery (server,
+// target, destination) and has not reached its target: Start goes on with that one, whatever later end of the WAL, or
+// newer backup, a plan finds by now. nil: there is none.
+func Unfinished(route plan.Route) (*plan.Route, error) {
+	r, err := readStarted(route.Destination.Path)
+	if err != nil || r == nil || r.Reached != nil || r.Route != routeDigest(r.Plan) || requestDigest(r.Plan) != requestDigest(route) {
+		return nil, err
+	}
+	if there, err := Restored(r.Plan); err != nil || !there {
+		return nil, err
+	}
+	return &r.Plan, nil
+}
+
+// requestDigest tells apart what operators ask for. Whether WAL is copied is decided anew by each plan.
+func requestDigest(r plan.Route) string {
+	d := r.Destination
+	d.WAL = ""
+	return digest([]any{r.Server, r.SystemID, r.Target, d})
 }
 
 // Ours tells whether the server that runs in the route's directory is one that Start started for it.
@@ -129,7 +152,7 @@ func (s *starting) begin(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.record, s.server = *r, &postmaster{pid: r.PID}
+		s.record, s.server = *r, &postmaster{pid: r.PID, dir: s.dir}
 		return nil
 	}
 	pid, err := host.Postmaster(s.dir)
@@ -142,6 +165,9 @@ func (s *starting) begin(ctx context.Context) error {
 	if s.owner, err = host.LookupOwner(s.Route.Destination.Owner); err != nil {
 		return refuse("create the user, or name another with owner", "the owner of the restored files: %s", err)
 	}
+	if _, err := os.Lstat(filepath.Join(s.dir, "recovery.signal")); errors.Is(err, fs.ErrNotExist) {
+		return refuse("pg_ctl -D "+s.dir+" start, or restore into another directory", "the recovery in %s has ended already, and nothing tells that it was at the target", s.dir)
+	}
 	binDir, err := Startable(ctx, s.Route.Destination, s.Major)
 	if err != nil {
 		return err
@@ -149,7 +175,7 @@ func (s *starting) begin(ctx context.Context) error {
 	if s.server, err = launch(ctx, s.dir, binDir, s.owner, s.Major); err != nil {
 		return err
 	}
-	s.record = started{Version: 1, Route: routeDigest(s.Route), PID: s.server.pid, Began: s.Now().UTC()}
+	s.record = started{Version: 1, Route: routeDigest(s.Route), PID: s.server.pid, Began: s.Now().UTC(), Plan: s.Route}
 	return s.write()
 }
 
@@ -190,7 +216,7 @@ func (s *starting) await(ctx context.Context) (Reached, error) {
 		case ended:
 			return Reached{}, s.brokeOff()
 		case l.pausedEarly && !l.paused:
-			return Reached{}, s.missed("recovery paused before the target", l.reasons())
+			return Reached{}, s.missed(fmt.Sprintf("recovery paused before the target; the server, process %d, runs and can be read", s.server.pid), l.reasons())
 		}
 		select {
 		case <-ctx.Done():
@@ -214,7 +240,11 @@ func (s *starting) verdict(ctx context.Context) (Reached, error) {
 	r, why := l.judge(&s.Route)
 	if why == "" && (s.Route.AtEnd || s.Route.Target.Latest) {
 		var err error
-		if why, err = s.unreplayed(ctx, l.redo); err != nil {
+		if why, err = s.unreplayed(ctx, l.redo); err != nil && ctx.Err() != nil {
+			text := fmt.Sprintf("interrupted; the server in %s, process %d, has ended recovery and runs, and whether that was all WAL was not looked at: the same command looks", s.dir, s.server.pid)
+			return r, &leftRunning{text: text, err: errors.Join(ctx.Err(), context.Cause(ctx))}
+		}
+		if err != nil {
 			return r, s.missed("it cannot be told whether all WAL was replayed", err.Error())
 		}
 	}
@@ -239,7 +269,7 @@ func (s *starting) brokeOff() error {
 		why = tailOf(s.log.path, 10)
 	}
 	if l.at == 0 && l.segments == 0 {
-		return &state.Error{Code: state.CodeDestination, Text: "the restored server did not start:\n" + why, Hint: "its log is " + s.log.path + "; mend what it says and run the same command again"}
+		return &state.Error{Code: state.CodeDestination, Text: "the restored server did not start:\n" + why, Hint: "its log is " + s.log.path + "; mend what it says (a port: in " + filepath.Join(s.dir, autoConf) + ") and run the same command again"}
 	}
 	text := fmt.Sprintf("recovery broke off%s, short of the target, and the server has ended; nothing is lost: the same command goes on from there", l.where())
 	return s.missed(text, why)
