@@ -128,10 +128,10 @@ func (b *builder) switchWAL(name string) {
 		return
 	}
 	if r := s.seen.Role; !r.SwitchWAL && !r.Superuser {
-		b.notDone(NotDone{
-			What: what, Why: because("privilege", fmt.Sprintf("the role %s may not run pg_switch_wal() on %s", r.Name, name), s.Where.Of("conninfo")),
-			Hint: "GRANT EXECUTE ON FUNCTION pg_switch_wal() TO " + quoteIdent(r.Name) + ";",
-		})
+		text, at := fmt.Sprintf("the role %s may not run pg_switch_wal() on %s", r.Name, name), s.Where.Of("conninfo")
+		hint := "GRANT EXECUTE ON FUNCTION pg_switch_wal() TO " + quoteIdent(r.Name) + ";"
+		b.notDone(NotDone{What: what, Why: because("privilege", text, at), Hint: hint})
+		b.finding(Finding{Severity: Error, Code: state.CodeRole, Subject: s.Address, Text: text, Hint: hint, Range: rangeOf(at)})
 		return
 	}
 	b.step(Step{
@@ -169,7 +169,7 @@ func (b *builder) deleteBackups(d DeleteBackups) {
 
 func (b *builder) deleteFrom(s *server, h *home, c *state.Cluster, d DeleteBackups, found map[string]bool) {
 	a := newArchive(c, s.seen.Timeline)
-	action := Prune{Server: s.Name, SystemID: c.SystemID, Repository: h.spec.Name, Clock: b.deletionClock(s, h)}
+	action := Prune{Server: s.Name, SystemID: c.SystemID, Repository: h.spec.Name, RepositoryID: h.seen.ID, Clock: b.deletionClock(s, h)}
 	step := Step{ID: b.cleanID(s, "delete", h, c), Change: Destroy, Impact: Destructive, Host: h.spec.Host}
 	staying := 0
 	for i := range c.Backups {

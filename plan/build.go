@@ -14,8 +14,8 @@ import (
 // arguments give the same plan, byte for byte.
 //
 // Diagnostics of severity error mean that something was asked that cannot be planned at all; warnings stand for a block
-// of the configuration that a server or privilege keeps from being planned, with the statement to run. What they say is
-// also among the plan's Findings.
+// of the configuration that a server or privilege keeps from being planned, with the statement to run. They are the
+// plan's Diagnostics, and what they say is also among its Findings.
 func Build(spec *hclspec.Spec, seen state.Observation, now time.Time, opt Options) (*Plan, hcl.Diagnostics) {
 	b := newBuilder(spec, seen, now, opt)
 	var err error
@@ -29,7 +29,7 @@ func Build(spec *hclspec.Spec, seen state.Observation, now time.Time, opt Option
 	}
 	if opt.alone() {
 		b.buildAlone()
-		return b.plan, b.diags
+		return b.plan, append(b.diags, b.plan.warned()...)
 	}
 	for i := range spec.Repositories {
 		b.owner = spec.Repositories[i].Address
@@ -44,7 +44,7 @@ func Build(spec *hclspec.Spec, seen state.Observation, now time.Time, opt Option
 		b.removed(&spec.Removed[i])
 	}
 	b.finish()
-	return b.plan, b.diags
+	return b.plan, append(b.diags, b.plan.warned()...)
 }
 
 // builder gathers a plan. It lives for one Build.
@@ -131,15 +131,8 @@ func (b *builder) step(s Step) string {
 	return s.ID
 }
 
-// finding records something true. An error is also a diagnostic on its line, as a warning: other servers are planned.
-func (b *builder) finding(f Finding) {
-	b.plan.Findings = append(b.plan.Findings, f)
-	if f.Severity == Error && f.Range != nil {
-		b.diags = append(b.diags, &hcl.Diagnostic{
-			Severity: hcl.DiagWarning, Summary: string(f.Code) + ": " + f.Subject, Detail: joinHint(f.Text, f.Hint), Subject: f.Range,
-		})
-	}
-}
+// finding records something true.
+func (b *builder) finding(f Finding) { b.plan.Findings = append(b.plan.Findings, f) }
 
 func joinHint(text, hint string) string {
 	if hint == "" {

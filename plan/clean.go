@@ -64,7 +64,7 @@ func (b *builder) incomplete(s *server, h *home, c *state.Cluster) []string {
 	}
 	step := Step{
 		ID: b.cleanID(s, "incomplete", h, c), Change: Destroy, Impact: Safe, Host: h.spec.Host, After: after,
-		Action:   RemoveIncomplete{Server: s.Name, SystemID: c.SystemID, Repository: h.spec.Name, Backups: ids},
+		Action:   RemoveIncomplete{Server: s.Name, SystemID: c.SystemID, Repository: h.spec.Name, RepositoryID: h.seen.ID, Backups: ids},
 		Effect:   "no restore point is lost: none of them was ever complete",
 		Requires: []Condition{{Code: NeedUndecided, Text: "none of them was committed meanwhile"}},
 	}
@@ -194,7 +194,7 @@ func (b *builder) prune(s *server, h *home, r Retained, rules Rules) {
 			{Code: NeedUsableLeft, Value: strconv.Itoa(min(rules.Minimum, r.Usable)), Text: "usable backups that stay: at least " + strconv.Itoa(min(rules.Minimum, r.Usable))},
 		},
 	}
-	action := Prune{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, Clock: r.clock, Backups: make([]string, 0, len(going))}
+	action := Prune{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, RepositoryID: h.seen.ID, Clock: r.clock, Backups: make([]string, 0, len(going))}
 	step.Because = make([]Reason, 0, len(going)+1)
 	var bytes int64
 	unkept, block := unkeptBy(r, rules), rangeOf(at.Block)
@@ -273,7 +273,7 @@ func (b *builder) sweep(s *server, h *home, r Retained) {
 		ID: b.cleanID(s, "sweep", h, h.archive.Cluster), Change: Destroy, Impact: Safe, Host: h.spec.Host,
 		Effect: "no restore point is lost: these are deleted already", Requires: []Condition{{Code: NeedTombed, Text: "each has its TOMB for a day and no unexpired hold"}},
 	}
-	action := Prune{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, Sweep: true, Clock: r.clock}
+	action := Prune{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, RepositoryID: h.seen.ID, Sweep: true, Clock: r.clock}
 	for _, f := range r.Fates {
 		if f.Cause != StaysDeleted && f.Cause != StaysUnjudged || f.Backup.State != state.BackupDeleted || r.clock.IsZero() || liveAfterTomb(f.Backup, r.clock) {
 			continue
@@ -310,7 +310,7 @@ func (b *builder) pruneParts(s *server, h *home, r Retained, after []string) {
 	stale := h.archive.StalePartialBytes
 	b.step(Step{
 		ID: b.cleanID(s, "wal", h, h.archive.Cluster), Change: Destroy, Impact: Safe, Host: h.spec.Host, After: after,
-		Action: PruneWAL{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, StaleParts: true, Clock: r.clock},
+		Action: PruneWAL{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, RepositoryID: h.seen.ID, StaleParts: true, Clock: r.clock},
 		Because: []Reason{because("stale-parts", fmt.Sprintf("%s in %s are pushed parts of segments that are archived whole", Size(stale), h.spec.Address),
 			r.rules.Blocks[0].Where.Block)},
 		Effect:   fmt.Sprintf("no restore point is lost; frees %s", Size(stale)),
@@ -326,7 +326,7 @@ func (b *builder) pruneWAL(s *server, h *home, r Retained, free []wal.Range, aft
 	}
 	b.step(Step{
 		ID: b.cleanID(s, "wal", h, h.archive.Cluster), Change: Destroy, Impact: Safe, Host: h.spec.Host, After: after,
-		Action:   PruneWAL{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, Ranges: free, Clock: r.clock},
+		Action:   PruneWAL{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, RepositoryID: h.seen.ID, Ranges: free, Clock: r.clock},
 		Because:  []Reason{because("needless-wal", "no backup that counts stands before it on a line of history that stays", r.rules.Blocks[0].Where.Block)},
 		Effect:   fmt.Sprintf("no restore point is lost; frees %s of WAL (before compression)", Size(total)),
 		Requires: []Condition{{Code: NeedStillNeedless, Text: "no backup that counts begins at or before it meanwhile"}},

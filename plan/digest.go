@@ -140,25 +140,24 @@ func partOf(item string) part {
 }
 
 // deletions names each backup that a step deletes, so that some of them can be agreed to without the others; none for
-// steps that delete no backups.
+// steps that delete no backups. The same id in another repository, also one behind the same label, is another backup.
 func deletions(s *Step) []string {
-	name := func(verb, server, systemID, repository string, ids []string) []string {
-		out := make([]string, len(ids))
-		for i, id := range ids {
-			out[i] = fmt.Sprintf("%s %q %q %q %q", verb, server, systemID, repository, id)
-		}
-		return out
-	}
+	var from string
+	var ids []string
 	switch a := s.Action.(type) {
 	case Prune:
+		from, ids = fmt.Sprintf("%q %q %q %q", a.Server, a.SystemID, a.Repository, a.RepositoryID), a.Backups
 		if a.Sweep {
-			return name("sweep", a.Server, a.SystemID, a.Repository, a.Backups)
+			from = "sweep " + from
 		}
-		return name("delete", a.Server, a.SystemID, a.Repository, a.Backups)
 	case RemoveIncomplete:
-		return name("abort", a.Server, a.SystemID, a.Repository, a.Backups)
+		from, ids = fmt.Sprintf("abort %q %q %q %q", a.Server, a.SystemID, a.Repository, a.RepositoryID), a.Backups
 	}
-	return nil
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = fmt.Sprintf("delete %s %q", from, id)
+	}
+	return out
 }
 
 // reviewed writes what a reviewer agrees to at a step that deletes no backups. A deletion of WAL by ranges is agreed to as
@@ -175,6 +174,11 @@ func reviewed(s *Step) string {
 			continue // times and positions
 		}
 		out += fmt.Sprintf(" %s=%q", f.name, f.value)
+	}
+	for _, c := range s.Requires {
+		if c.Code == NeedSystem { // the same slot on another cluster is another slot
+			out += fmt.Sprintf(" system=%q", c.Value)
+		}
 	}
 	return out
 }

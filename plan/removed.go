@@ -27,12 +27,13 @@ func (b *builder) removed(r *hclspec.Removed) {
 	}
 	seen, ok := b.seen.Servers[r.Name]
 	if !ok || seen.Unknown != nil {
-		why := "it was not looked at"
-		hint := ""
+		why, hint := r.Name+" was not looked at", ""
+		at := r.Where.Of("conninfo")
 		if ok {
 			why, hint = seen.Unknown.Because, seen.Unknown.Hint
+			b.finding(Finding{Severity: Warning, Code: seen.Unknown.Code, Subject: "removed." + r.Name, Text: why, Hint: hint, Range: rangeOf(at)})
 		}
-		b.notDone(NotDone{What: what, Why: because("server-unknown", why, r.Where.Of("conninfo")), Hint: hint})
+		b.notDone(NotDone{What: what, Why: because("server-unknown", why, at), Hint: hint})
 		return
 	}
 	slot := findSlot(seen, r.SlotName)

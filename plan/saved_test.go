@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/plan"
+	"github.com/pgkeep/pgkeep/plan/render"
 	"github.com/pgkeep/pgkeep/state"
 )
 
@@ -200,7 +202,8 @@ func texts(list []plan.Difference) string {
 	return strings.Join(out, "\n")
 }
 
-// FuzzReadSaved: whatever a file holds, it is read or refused, and what is read writes itself the same again.
+// FuzzReadSaved: whatever a file holds, it is read or refused, within a second and 256 MiB, and what is read writes itself
+// the same again.
 func FuzzReadSaved(f *testing.F) {
 	for _, path := range []string{"prune", "first-plan", "recover", "gap", "removed"} {
 		_, data, _ := saved(f, "testdata/stories/"+path+".txtar")
@@ -209,23 +212,55 @@ func FuzzReadSaved(f *testing.F) {
 	}
 	f.Add([]byte(`{"format":1,"format":1}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if got, err := plan.ReadSaved(data); (got == nil) == (err == nil) {
-			t.Fatalf("neither a plan nor an error, or both: %v", err)
-		}
-		// Most of what a fuzzer makes has a digest that does not fit: give it one that does.
-		text := bytes.TrimSpace(data)
-		if at := bytes.LastIndex(text, []byte(`,"digest":`)); at > 0 {
-			text = text[:at]
-		}
-		sealed := append(append([]byte{}, text...), `,"digest":"`+plan.DigestOf(text)+`"}`...)
-		s, err := plan.ReadSaved(sealed)
-		if err != nil {
-			return
-		}
-		if _, err := s.Encode(); err != nil {
-			t.Fatalf("what was read cannot be written: %v", err)
-		}
-		_ = s.Applicable("0.1.0", baseTime)
-		_ = s.Review
+		bounded(t, func() { readHostile(t, data) })
 	})
+}
+
+func readHostile(t *testing.T, data []byte) {
+	if got, err := plan.ReadSaved(data); (got == nil) == (err == nil) {
+		t.Fatalf("neither a plan nor an error, or both: %v", err)
+	}
+	// Most of what a fuzzer makes has a digest that does not fit: give it one that does.
+	text := bytes.TrimSpace(data)
+	if at := bytes.LastIndex(text, []byte(`,"digest":`)); at > 0 {
+		text = text[:at]
+	}
+	s, err := plan.ReadSaved(append(append([]byte{}, text...), `,"digest":"`+plan.DigestOf(text)+`"}`...))
+	if err != nil {
+		return
+	}
+	first, err := s.Encode()
+	if err != nil {
+		t.Fatalf("what was read cannot be written: %v", err)
+	}
+	again, err := plan.ReadSaved(first)
+	if err != nil {
+		t.Fatalf("what was written is refused: %v\n%s", err, first)
+	}
+	if second, err := again.Encode(); err != nil || !bytes.Equal(first, second) {
+		t.Fatalf("it is not written the same again (%v):\n%s\n%s", err, first, second)
+	}
+	// All that a command does with a plan before it compares it with the world.
+	_ = s.Applicable("0.1.0", baseTime)
+	_ = s.Plan.Review().String()
+	_ = plan.Compare(&s.Plan, &again.Plan)
+	var out bytes.Buffer
+	if err := errors.Join(render.Text(&out, &s.Plan, render.TextOptions{Review: true}), render.Markdown(&out, &s.Plan, 0)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// bounded fails a test when act takes more than a second, or allocates more than 256 MiB. Where other processes hold this
+// one up, what it worked itself counts.
+func bounded(t *testing.T, act func()) {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	began, worked := time.Now(), cpu(t)
+	act()
+	took := min(time.Since(began), cpu(t)-worked)
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; took > time.Second || used > 256<<20 {
+		t.Fatalf("it took %s and %d bytes", took, used)
+	}
 }

@@ -163,6 +163,8 @@ type (
 		SystemID   string   `json:"system_id"`
 		Repository string   `json:"repository"`
 		Backups    []string `json:"backups"`
+		// RepositoryID is the id in its REPOSITORY.json, so that another one under the same label is not meant. Empty: not known.
+		RepositoryID string `json:"repository_id,omitempty"`
 	}
 	// Prune deletes the backups named, no others.
 	Prune struct {
@@ -174,17 +176,19 @@ type (
 		Sweep bool `json:"sweep,omitempty"`
 		// Clock is DeletionClock's when the plan was made: the step never takes the time to be later. Zero: nothing that
 		// waits for a time goes.
-		Clock time.Time `json:"clock,omitzero"`
+		Clock        time.Time `json:"clock,omitzero"`
+		RepositoryID string    `json:"repository_id,omitempty"` // as RemoveIncomplete's
 	}
 	// PruneWAL deletes the archived WAL of these ranges, both ends of which are segment borders, and the pushed parts of
 	// segments that are archived whole. StaleParts says that such parts alone are a reason.
 	PruneWAL struct {
-		Server     string      `json:"server"`
-		SystemID   string      `json:"system_id"`
-		Repository string      `json:"repository"`
-		Ranges     []wal.Range `json:"ranges,omitempty"`
-		StaleParts bool        `json:"stale_parts,omitempty"`
-		Clock      time.Time   `json:"clock,omitzero"` // as Prune's
+		Server       string      `json:"server"`
+		SystemID     string      `json:"system_id"`
+		Repository   string      `json:"repository"`
+		Ranges       []wal.Range `json:"ranges,omitempty"`
+		StaleParts   bool        `json:"stale_parts,omitempty"`
+		Clock        time.Time   `json:"clock,omitzero"`          // as Prune's
+		RepositoryID string      `json:"repository_id,omitempty"` // as RemoveIncomplete's
 	}
 	// RecoverTo restores a backup and prepares PostgreSQL to recover to the target.
 	RecoverTo struct {

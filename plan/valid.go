@@ -30,12 +30,35 @@ func (p *Plan) StillValid(spec *hclspec.Spec, seen state.Observation) (bool, []D
 		}
 	}
 	had, has := byID(p), byID(again)
+	out = append(out, widened(p, has)...)
 	for _, c := range Compare(p, again) {
 		if c.Decides() {
 			out = append(out, again.difference(c, had[c.Step], has[c.Step], seen))
 		}
 	}
 	return len(out) == 0, out
+}
+
+// widened tells which gaps of an older plan are not within those that would be recorded now. A gap may have grown since, as
+// the server removes WAL; nothing else may be written down as lost.
+func widened(was *Plan, has map[string]*Step) []Difference {
+	var out []Difference
+	for i := range was.Steps {
+		s := &was.Steps[i]
+		gap, ok := s.Action.(RecordGap)
+		if !ok || has[s.ID] == nil {
+			continue
+		}
+		now, ok := has[s.ID].Action.(RecordGap)
+		if !ok || now.Range.Timeline == gap.Range.Timeline && now.Range.From <= gap.Range.From && gap.Range.To <= now.Range.To {
+			continue
+		}
+		out = append(out, Difference{
+			Step: s.ID, Was: "gap " + gap.Range.String(), Is: "gap " + now.Range.String(),
+			Text: fmt.Sprintf("%s %s would be done otherwise: WAL of %s was taken to be lost, and now it is %s", Verb(gap), s.ID, gap.Range, now.Range),
+		})
+	}
+	return out
 }
 
 // difference words a change between an older plan and p, which was made just now of seen. was or is is nil when only one

@@ -51,6 +51,7 @@ func (a *app) load() (*hclspec.Spec, error) {
 		return nil, err
 	}
 	spec, diags := hclspec.Load(paths{}, filepath.ToSlash(a.dir), o)
+	a.sources = spec.Files
 	return spec, a.drawn(spec.Files, diags)
 }
 

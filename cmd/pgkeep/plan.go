@@ -83,8 +83,12 @@ func detailed(p *plan.Plan) error {
 // show draws a plan.
 func (a *app) show(p *plan.Plan) error { return a.showTo(p, render.TextOptions{Review: true}) }
 
-// showTo draws a plan as wide as the terminal is.
+// showTo draws a plan as wide as the terminal is, after what keeps blocks of the configuration from being planned.
 func (a *app) showTo(p *plan.Plan, o render.TextOptions) error {
+	if err := a.diagnose(p); err != nil {
+		return err
+	}
+	o.Diagnosed = a.sources != nil
 	if a.lines != nil {
 		a.lines.plan(p)
 		return a.lines.failed

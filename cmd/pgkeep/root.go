@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/hcl/v2"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -30,6 +31,9 @@ type app struct {
 	noColor  bool
 	logLevel string
 	lines    *lines // of apply --json; nil: what happens is drawn
+
+	sources  map[string]*hcl.File // of the configuration, to quote it; nil: none was loaded
+	hindered map[string]bool      // what keeps blocks from being planned and was told already
 }
 
 // group is some commands under one heading of the help.

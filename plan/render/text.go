@@ -21,6 +21,8 @@ type TextOptions struct {
 	Approved bool
 	// Review adds the review digest, where something waits that it can approve.
 	Review bool
+	// Diagnosed says that the plan's Diagnostics stand above it: they are referred to, and nothing is told twice.
+	Diagnosed bool
 }
 
 // Text writes the plan as an operator reads it: the summary table, each step with why, effect and requires, what is not
@@ -227,9 +229,14 @@ func (t *text) notDone(p *plan.Plan) {
 	for _, f := range p.Findings {
 		codes[f.Text] = " [" + string(f.Code) + "]"
 	}
+	above := t.above(p)
 	t.blank()
 	t.line(0, t.paint(bold, "Not planned:"))
 	for _, n := range p.NotDone {
+		if n.Host == "" && above[n.Why.Text] {
+			t.wrap(2, "", n.What+": see"+codes[n.Why.Text]+at(n.Why.Range)+" above")
+			continue
+		}
 		t.wrap(2, "", n.What+": "+n.Why.Text+codes[n.Why.Text]+at(n.Why.Range))
 		if n.Hint != "" {
 			t.wrap(4, "→ ", n.Hint)
@@ -237,6 +244,18 @@ func (t *text) notDone(p *plan.Plan) {
 			t.wrap(4, "→ ", "run on "+n.Host)
 		}
 	}
+}
+
+// above gives the texts that were told before the plan.
+func (t *text) above(p *plan.Plan) map[string]bool {
+	if !t.o.Diagnosed {
+		return nil
+	}
+	out := map[string]bool{}
+	for _, d := range p.Diagnostics() {
+		out[d.Detail] = true
+	}
+	return out
 }
 
 // findings writes what is not said under "Not planned" already.

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -80,27 +83,49 @@ func TestRecordedIsStrict(t *testing.T) {
 	}
 }
 
-// FuzzRecorded: nothing panics, and what is accepted is written the same again.
+// FuzzRecorded: nothing panics or takes more than a second or 256 MiB, and what is accepted is written the same again.
 func FuzzRecorded(f *testing.F) {
 	_, body := recordedBase(f)
 	f.Add(body)
 	f.Add([]byte(`{"kind":"pgkeep observation","version":1}`))
 	f.Add([]byte(`{"kind":"pgkeep observation","version":1,"servers":{"a":{"slots":[{}],"history":null}}}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		seen, err := observe.Recorded(bytes.NewReader(body))
-		if err != nil {
-			return
-		}
-		var first, second bytes.Buffer
-		if err := observe.Record(&first, seen); err != nil {
-			return // a time beyond what JSON writes
-		}
-		again, err := observe.Recorded(bytes.NewReader(first.Bytes()))
-		if err != nil {
-			t.Fatalf("what was written is refused: %v\n%s", err, first.String())
-		}
-		if err := observe.Record(&second, again); err != nil || !bytes.Equal(first.Bytes(), second.Bytes()) {
-			t.Fatalf("it is not written the same again (%v):\n%s\n%s", err, first.String(), second.String())
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		began, worked := time.Now(), processorTime(t)
+		recordTwice(t, body)
+		took := min(time.Since(began), processorTime(t)-worked) // other processes may hold this one up
+		runtime.ReadMemStats(&after)
+		if used := after.TotalAlloc - before.TotalAlloc; took > time.Second || used > 256<<20 {
+			t.Fatalf("it took %s and %d bytes", took, used)
 		}
 	})
+}
+
+// processorTime is what this process used so far.
+func processorTime(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func recordTwice(t *testing.T, body []byte) {
+	seen, err := observe.Recorded(bytes.NewReader(body))
+	if err != nil {
+		return
+	}
+	var first, second bytes.Buffer
+	if err := observe.Record(&first, seen); err != nil {
+		return // a time beyond what JSON writes
+	}
+	again, err := observe.Recorded(bytes.NewReader(first.Bytes()))
+	if err != nil {
+		t.Fatalf("what was written is refused: %v\n%s", err, first.String())
+	}
+	if err := observe.Record(&second, again); err != nil || !bytes.Equal(first.Bytes(), second.Bytes()) {
+		t.Fatalf("it is not written the same again (%v):\n%s\n%s", err, first.String(), second.String())
+	}
 }
