@@ -2,6 +2,7 @@ package hclspec
 
 import (
 	"math/big"
+	"math/bits"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -29,6 +30,10 @@ func weigh(v cty.Value) int {
 	if !v.CanIterateElements() {
 		return nodeWork
 	}
+	sorts := 1
+	if t.IsSetType() {
+		sorts = sorting(v.LengthInt())
+	}
 	total := nodeWork
 	for it := v.ElementIterator(); it.Next(); {
 		k, e := it.Element()
@@ -36,12 +41,15 @@ func weigh(v cty.Value) int {
 			k, _ = k.Unmark()
 			total += len(k.AsString())
 		}
-		if total += weigh(e); total > maxWork {
+		if total = plus(total, times(sorts, weigh(e))); total > maxWork {
 			return total
 		}
 	}
 	return total
 }
+
+// sorting is how often the elements of a set of n are looked at when it is used: the library sorts them each time.
+func sorting(n int) int { return 1 + 4*bits.Len(uint(n)/32) }
 
 // costs estimates what evaluating expressions builds, from above.
 type costs struct {
@@ -244,7 +252,7 @@ func (c costs) pairs(all ...hclsyntax.Expression) int {
 	for _, e := range all {
 		n = plus(n, c.count(e))
 	}
-	return times(n/2, n/2)
+	return times(n, n)
 }
 
 // count is how many elements a value has, from above.
@@ -288,6 +296,8 @@ func (c costs) call(e *hclsyntax.FunctionCallExpr) int {
 		return plus(total, times(total, nodeWork))
 	case asFormat:
 		return plus(total, plus(product, times(total, 25)))
+	case asSorted:
+		return plus(total, times(total, sorting(total/nodeWork)))
 	case asPairs:
 		return plus(total, c.pairs(e.Args...))
 	case asProductOfPairs:

@@ -7,6 +7,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
 	"github.com/zclconf/go-cty/cty/function"
+	"github.com/zclconf/go-cty/cty/function/stdlib"
 )
 
 // maxMixed bounds the tuples and objects whose elements the library must find a common type for: it compares each with
@@ -22,10 +23,16 @@ func gather(v cty.Value, wanted cty.Type) (cty.Value, error) {
 	}
 	elements, ok := elementsAs(plain, wanted.ElementType())
 	switch {
+	case wanted.IsSetType() && ok && !elements[0].Type().IsPrimitiveType():
+		return cty.NilVal, fmt.Errorf("a set holds text, numbers, or true and false, and no %s", elements[0].Type().FriendlyName())
 	case !ok && plain.LengthInt() > maxMixed:
 		return cty.NilVal, fmt.Errorf("more than %d values, and not all of one type", maxMixed)
 	case !ok:
-		return convertTo(v, wanted)
+		out, err := convertTo(v, wanted)
+		if err == nil && !plainSets(out.Type()) {
+			return cty.NilVal, fmt.Errorf("a set holds text, numbers, or true and false")
+		}
+		return out, err
 	case wanted.IsListType():
 		return cty.ListVal(elements).WithMarks(marks), nil
 	case wanted.IsSetType():
@@ -164,6 +171,61 @@ func distinct() function.Function {
 				return cty.ListValEmpty(t.ElementType()), nil
 			}
 			return cty.ListVal(out), nil
+		},
+	})
+}
+
+// plainSets says whether no set in the type holds collections: the library sorts a set by all that its elements hold,
+// whenever it is used.
+func plainSets(t cty.Type) bool {
+	switch {
+	case t.IsSetType():
+		return t.ElementType().IsPrimitiveType() || t.ElementType() == cty.DynamicPseudoType
+	case t.IsCollectionType():
+		return plainSets(t.ElementType())
+	case t.IsTupleType():
+		return !slices.ContainsFunc(t.TupleElementTypes(), func(e cty.Type) bool { return !plainSets(e) })
+	case t.IsObjectType():
+		for _, e := range t.AttributeTypes() {
+			if !plainSets(e) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// setProduct is the library's function of that name, whose result is a list also where all arguments are sets.
+func setProduct() function.Function {
+	f := stdlib.SetProductFunc
+	lists := func(args []cty.Value) ([]cty.Value, error) {
+		out := make([]cty.Value, len(args))
+		for i, a := range args {
+			out[i] = a
+			if plain, _ := a.Unmark(); plain.Type().IsSetType() {
+				var err error
+				if out[i], err = gather(a, cty.List(plain.Type().ElementType())); err != nil {
+					return nil, function.NewArgError(i, err)
+				}
+			}
+		}
+		return out, nil
+	}
+	return function.New(&function.Spec{
+		Params: f.Params(), VarParam: f.VarParam(),
+		Type: func(args []cty.Value) (cty.Type, error) {
+			args, err := lists(args)
+			if err != nil {
+				return cty.NilType, err
+			}
+			return f.ReturnTypeForValues(args)
+		},
+		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
+			args, err := lists(args)
+			if err != nil {
+				return cty.NilVal, err
+			}
+			return f.Call(args)
 		},
 	})
 }

@@ -51,7 +51,7 @@ func (l *loader) prepare(e hcl.Expression, s scope) *ready {
 			roots[root] = map[string]cty.Value{}
 		}
 		roots[root][name] = v
-		r.secret = r.secret || v.ContainsMarked()
+		r.secret = r.secret || holdsSecret(v)
 	}
 	r.context.Variables = map[string]cty.Value{}
 	for root, names := range roots {
@@ -63,6 +63,9 @@ func (l *loader) prepare(e hcl.Expression, s scope) *ready {
 
 // evaluate gives the expression's value. ok is false when there is none; the reason was reported, here or before.
 func (l *loader) evaluate(e hcl.Expression, s scope, i *instance) (v cty.Value, ok bool) {
+	if l.overspent { // reported; more would only take time
+		return cty.DynamicVal, false
+	}
 	r := l.prepare(e, s)
 	if r.broken {
 		return cty.DynamicVal, false
@@ -164,6 +167,14 @@ func (l *loader) spend(price int, at hcl.Range) bool {
 	return true
 }
 
+// holdsSecret says whether something in the value is sensitive. A set is so as a whole, or not at all.
+func holdsSecret(v cty.Value) bool {
+	if v.Type().IsSetType() {
+		return v.IsMarked()
+	}
+	return v.ContainsMarked()
+}
+
 func hugeInside(v cty.Value) bool {
 	v, _ = v.Unmark()
 	if v.IsNull() || !v.IsKnown() {
@@ -172,7 +183,7 @@ func hugeInside(v cty.Value) bool {
 	if v.Type() == cty.Number {
 		return huge(v.AsBigFloat())
 	}
-	if !v.CanIterateElements() {
+	if t := v.Type(); !v.CanIterateElements() || t.IsCollectionType() && (t.ElementType() == cty.String || t.ElementType() == cty.Bool) {
 		return false
 	}
 	for it := v.ElementIterator(); it.Next(); {

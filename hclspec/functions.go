@@ -18,6 +18,7 @@ const (
 	asProduct               // each argument may be repeated for each of another
 	asBytes                 // each byte may become a node or several bytes
 	asFormat                // asProduct, and a verb may be padded
+	asSorted                // asSum, and the result is sorted whenever it is used
 	asPairs                 // asSum, and the library compares the elements with each other
 	asProductOfPairs        // asProduct, likewise
 )
@@ -46,7 +47,7 @@ func allowedFunctions() map[string]offered {
 		"distinct": {distinct(), asSum}, "element": {stdlib.ElementFunc, asSum}, "flatten": {stdlib.FlattenFunc, asSum},
 		"index": {stdlib.IndexFunc, asSum}, "keys": {stdlib.KeysFunc, asSum}, "length": {lengthOf(), asSum},
 		"lookup": {stdlib.LookupFunc, asSum}, "merge": {stdlib.MergeFunc, asSum}, "reverse": {stdlib.ReverseListFunc, asSum},
-		"setintersection": {stdlib.SetIntersectionFunc, asPairs}, "setproduct": {stdlib.SetProductFunc, asProductOfPairs},
+		"setintersection": {stdlib.SetIntersectionFunc, asPairs}, "setproduct": {setProduct(), asProductOfPairs},
 		"setsubtract": {stdlib.SetSubtractFunc, asPairs}, "setunion": {stdlib.SetUnionFunc, asPairs}, "slice": {stdlib.SliceFunc, asSum},
 		"sort": {stdlib.SortFunc, asSum}, "values": {stdlib.ValuesFunc, asSum}, "zipmap": {stdlib.ZipmapFunc, asSum},
 		// numbers
@@ -55,7 +56,7 @@ func allowedFunctions() map[string]offered {
 		// types
 		"can": {tryfunc.CanFunc, asSum}, "try": {tryfunc.TryFunc, asSum}, "tobool": {stdlib.MakeToFunc(cty.Bool), asSum},
 		"tolist": {toCollection(cty.List(cty.DynamicPseudoType)), asSum}, "tomap": {toCollection(cty.Map(cty.DynamicPseudoType)), asSum},
-		"tonumber": {stdlib.MakeToFunc(cty.Number), asSum}, "toset": {toCollection(cty.Set(cty.DynamicPseudoType)), asSum},
+		"tonumber": {stdlib.MakeToFunc(cty.Number), asSum}, "toset": {toCollection(cty.Set(cty.DynamicPseudoType)), asSorted},
 		"tostring": {stdlib.MakeToFunc(cty.String), asSum},
 	}
 }

@@ -2,6 +2,7 @@ package hclspec
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -156,8 +157,47 @@ func (l *loader) checkMoves(removed []Removed) {
 	}
 }
 
+// takenFrom says whether a server has its stored name from an address where another is declared still.
+func (l *loader) takenFrom(s Server) bool {
+	for m := range l.movesTo(s) {
+		if l.fromStands(m) {
+			return true
+		}
+	}
+	return false
+}
+
+// movesTo gives the moves that a server's stored name comes from, the last first.
+func (l *loader) movesTo(s Server) iter.Seq[*move] {
+	return func(yield func(*move) bool) {
+		p := l.placeOf(s)
+		for m := l.moved(p); m != nil && yield(m); m = l.moved(p) {
+			if p.keyed && !m.from.keyed && !m.to.keyed {
+				p.label = m.from.label
+			} else {
+				p = m.from
+			}
+		}
+	}
+}
+
+func (l *loader) placeOf(s Server) place {
+	d := l.servers[s.Block]
+	for _, i := range d.instances {
+		if i.address == s.Address {
+			return place{s.Block, i.key, d.keyed}
+		}
+	}
+	return place{label: s.Block}
+}
+
+// fromStands says whether the server that a block says has moved is declared still.
+func (l *loader) fromStands(m *move) bool {
+	return l.stands(m.from) || !m.from.keyed && !m.to.keyed && l.servers[m.from.label] != nil
+}
+
 func (l *loader) checkMovedFrom(m *move, removed []Removed) {
-	if l.stands(m.from) || !m.from.keyed && !m.to.keyed && l.servers[m.from.label] != nil {
+	if l.fromStands(m) {
 		l.refuse("Invalid from", mistake{fmt.Sprintf("%s is still declared at %s.", m.from, spot(l.servers[m.from.label].block.DefRange)), "moved tells where a server went that is declared no more: take one of the two out."}, m.fromAt)
 		return
 	}

@@ -100,6 +100,9 @@ func (l *loader) checkShared(all []Server) {
 	names, slots := map[string]Server{}, map[string]Server{}
 	for _, s := range all {
 		if o, ok := names[s.Name]; ok {
+			if l.takenFrom(s) || l.takenFrom(o) {
+				continue // checkMoves reports the moved block
+			}
 			l.shared("stored name", s.Name, "stored_as", s, o)
 		} else if o, ok := slots[s.Slot.Name]; ok {
 			l.shared("slot name", s.Slot.Name, "slot.name", s, o)

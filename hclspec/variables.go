@@ -71,8 +71,10 @@ func (l *loader) declareVariable(b *hcl.Block) *variable {
 	if attr, ok := l.content(&schema, b.Body).Attributes["type"]; ok {
 		wanted, defaults, diags := typeexpr.TypeConstraintWithDefaults(attr.Expr)
 		l.diags = append(l.diags, diags...)
-		if !diags.HasErrors() {
-			r := attr.Expr.Range()
+		r := attr.Expr.Range()
+		if !plainSets(wanted) {
+			l.refuse("Invalid type", mistake{"A set holds text, numbers, or true and false.", "Write list(…), or map(…)."}, r)
+		} else if !diags.HasErrors() {
 			v.wanted, v.defaults, v.typeSize = wanted, defaults, r.End.Byte-r.Start.Byte
 		}
 	}
