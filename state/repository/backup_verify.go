@@ -212,21 +212,26 @@ func (v *verification) find(key string, code state.Code, text string) {
 	v.report(Finding{Object: key, Code: code, Text: text})
 }
 
-// reportOr reports an error that is about one object; one that ends the look is given back.
 func (v *verification) reportOr(ctx context.Context, key string, err error) error {
+	return reportOr(ctx, v.report, key, err)
+}
+
+// reportOr reports an error that is about one object; one that ends the look is given back.
+func reportOr(ctx context.Context, report func(Finding), key string, err error) error {
+	find := func(code state.Code, text string) { report(Finding{Object: key, Code: code, Text: text}) }
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, store.ErrNotExist):
-		v.find(key, state.CodeCorrupt, "it is missing")
+		find(state.CodeCorrupt, "it is missing")
 	case state.CodeOf(err) != "":
-		v.find(key, state.CodeOf(err), err.Error())
+		find(state.CodeOf(err), err.Error())
 	case errors.Is(err, fs.ErrPermission):
-		v.find(key, state.CodePermission, err.Error())
+		find(state.CodePermission, err.Error())
 	default:
-		v.find(key, state.CodeIO, err.Error())
+		find(state.CodeIO, err.Error())
 	}
 	return nil
 }

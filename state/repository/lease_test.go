@@ -176,6 +176,11 @@ func TestALostDecisionIsNoGarbage(t *testing.T) {
 			if !strings.Contains(b.Failure, "COMMIT.json") {
 				t.Errorf("why: %q", b.Failure)
 			}
+			var found []string
+			check(t, must(Open(t.Context(), l.st))(t).Verify(t.Context(), true, func(f Finding) { found = append(found, f.Object) }))
+			if len(found) != 1 || found[0] != l.c.key.commitFile(id) {
+				t.Errorf("verification finds %v", found)
+			}
 			must(l.c.Sweep(t.Context(), muchLater))(t)
 			if len(keysBelow(t, l.st, l.c.key.backupDir(id)+volumeDir)) == 0 {
 				t.Fatal("a sweep took a backup whose decision was lost")

@@ -152,15 +152,17 @@ func rounds(t testing.TB, n int) int {
 }
 
 func TestBackupComesBack(t *testing.T) {
-	for seed := range uint64(rounds(t, 6)) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { testComesBack(t, rand.New(rand.NewPCG(seed, 1))) })
+	for seed := range uint64(rounds(t, 3)) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			testComesBack(t, rand.New(rand.NewPCG(seed, 1)), []seal.Algorithm{seal.Zstd, seal.Gzip, seal.LZ4}[seed%3])
+		})
 	}
 }
 
-func testComesBack(t *testing.T, random *rand.Rand) {
+func testComesBack(t *testing.T, random *rand.Rand, algorithm seal.Algorithm) {
 	pick := func(n ...int) int { return n[random.IntN(len(n))] }
 	members := randomMembers(random, random.IntN(25), pick(2, 9000, 70_000, 1_200_000))
-	codec := seal.Codec{Algorithm: []seal.Algorithm{seal.Zstd, seal.Gzip, seal.LZ4}[random.IntN(3)]}
+	codec := seal.Codec{Algorithm: algorithm}
 	st := newMemory()
 	c := testCluster(st)
 	stream := takeBackup(t, testIntent(1), codec, members, pick(511, 8192, 131072, 131071), c)
