@@ -22,7 +22,7 @@ type Options struct {
 	// Parallel is how many steps run at once; default 4.
 	Parallel int
 	// LockTimeout is how long a step waits for a lock that another pgkeep holds; zero: not at all. A step that waits keeps
-	// one of the Parallel places.
+	// one of the Parallel places. One that meets a lock is tried again, without a wait, when nothing else is left to do.
 	LockTimeout time.Duration
 	// Now reads the clock; nil: time.Now.
 	Now func() time.Time
@@ -47,34 +47,38 @@ func Apply(ctx context.Context, p *plan.Plan, w World, o Options) (Result, error
 	if o.Parallel <= 0 {
 		o.Parallel = 4
 	}
-	a := &applier{world: w, o: o, results: make([]StepResult, len(p.Steps)), ended: map[string]chan struct{}{}, index: map[string]int{}}
+	a := &applier{world: w, o: o, results: make([]StepResult, len(p.Steps)), behind: make([]bool, len(p.Steps)), index: map[string]int{}}
 	for i := range p.Steps {
-		a.ended[p.Steps[i].ID] = make(chan struct{})
 		a.index[p.Steps[i].ID] = i
 	}
 	began := o.Now()
-	a.runLanes(ctx, p)
+	a.runAll(ctx, p)
 	result := Result{Steps: a.results}
 	result.Journal = a.journal(ctx, p, began, result)
 	return result, result.err()
 }
 
-// applier is one run of Apply. results[i] is written by the one goroutine that runs step i, before ended[id] is closed;
-// others read it only after that.
+// applier is one run of Apply. results[i] and behind[i] are written by the one goroutine that runs step i, before
+// ended[id] is closed; others read them only after that.
 type applier struct {
 	world   World
 	o       Options
 	results []StepResult
+	behind  []bool // only another pgkeep's lock kept the step from running
+	again   bool   // a round after the first
 	index   map[string]int
-	ended   map[string]chan struct{}
+	ended   map[string]chan struct{} // of the steps of this round
 	telling sync.Mutex
 }
 
-// runLanes gives each server, and each repository that steps touch without a server, a lane of its own. A lane runs its
-// steps in the plan's order, and After names only earlier ones: so waiting for them cannot end in a circle.
-func (a *applier) runLanes(ctx context.Context, p *plan.Plan) {
+// runLanes runs those steps of the plan that round names, by index in its order. It gives each server, and each repository
+// that steps touch without a server, a lane of its own. A lane runs its steps in the plan's order, and After names only
+// earlier ones: so waiting for them cannot end in a circle.
+func (a *applier) runLanes(ctx context.Context, p *plan.Plan, round []int) {
 	lanes := map[string][]int{}
-	for i := range p.Steps {
+	a.ended = map[string]chan struct{}{}
+	for _, i := range round {
+		a.ended[p.Steps[i].ID] = make(chan struct{})
 		key := lane(p.Steps[i].Action)
 		lanes[key] = append(lanes[key], i)
 	}
@@ -99,12 +103,20 @@ func (a *applier) runInTurn(ctx context.Context, s *plan.Step, slots chan struct
 	}
 	slots <- struct{}{}
 	defer func() { <-slots }()
-	a.results[a.index[s.ID]] = a.runOne(ctx, s)
+	i := a.index[s.ID]
+	a.results[i] = a.runOne(ctx, s, a.results[i])
+	if a.behind[i] = a.isBehindLock(a.results[i]); !a.behind[i] {
+		a.tellEnd(a.results[i])
+	}
 }
 
-// runOne decides whether the step may begin, and ends it with exactly one event.
-func (a *applier) runOne(ctx context.Context, s *plan.Step) StepResult {
+// runOne decides whether the step may begin, and runs it. earlier is how it ended in the round before; empty in the first.
+func (a *applier) runOne(ctx context.Context, s *plan.Step, earlier StepResult) StepResult {
 	r := StepResult{Step: s, Began: a.o.Now()}
+	met := earlier.Outcome == OutcomeLocked // it began already
+	if met {
+		r.Began = earlier.Began
+	}
 	switch {
 	case ctx.Err() != nil:
 		r.Outcome, r.Note = OutcomeCanceled, "not begun: interrupted"
@@ -115,12 +127,21 @@ func (a *applier) runOne(ctx context.Context, s *plan.Step) StepResult {
 	case !a.o.Allows(s):
 		r.Outcome, r.Note = OutcomeNotApproved, fmt.Sprintf("%s: waits for approval by name", s.Impact)
 	default:
-		a.tell(Event{Kind: Started, Step: s, At: r.Began})
+		if !met {
+			a.tell(Event{Kind: Started, Step: s, At: r.Began})
+		}
 		r.Outcome, r.Note, r.Err = a.carryOut(ctx, s)
 	}
 	r.Elapsed = a.o.Now().Sub(r.Began)
-	a.tell(Event{Kind: r.Outcome.kind(), Step: s, Outcome: r.Outcome, At: r.Began.Add(r.Elapsed), Elapsed: r.Elapsed, Note: r.Note, Err: r.Err})
+	if r.Outcome == OutcomeLocked && !a.again && len(a.results) > 1 {
+		a.tell(Event{Kind: Held, Step: s, At: r.Began.Add(r.Elapsed), Note: "is tried again when the rest is done: " + r.Note})
+	}
 	return r
+}
+
+// tellEnd tells the one event that ends a step.
+func (a *applier) tellEnd(r StepResult) {
+	a.tell(Event{Kind: r.Outcome.kind(), Step: r.Step, Outcome: r.Outcome, At: r.Began.Add(r.Elapsed), Elapsed: r.Elapsed, Note: r.Note, Err: r.Err})
 }
 
 // unsettled says which step before this one is not done; empty: all are.

@@ -69,14 +69,19 @@ func (r detachedReceivers) Start(ctx context.Context, server string) error {
 	if err != nil {
 		return err
 	}
-	_, err = host.StartDetached(host.Detached{
+	d := host.Detached{
 		Program: r.o.Program,
 		Args:    append([]string{"receiver", "run", server}, r.o.Args...),
 		Env:     plainEnv(r.o.Env),
 		Input:   r.o.Input,
 		Log:     LogPath(dir, server),
-	})
-	return err
+	}
+	log := logOf(d.Log)
+	pid, err := host.StartDetached(d)
+	if err != nil {
+		return err
+	}
+	return r.awaitLock(ctx, server, pid, log)
 }
 
 // plainEnv passes on what finds programs and home directories, and nothing that could be a secret.

@@ -24,6 +24,18 @@ func (fastWriter) AbortBackup(context.Context, string, string, time.Time) (state
 	return state.BackupCommitted, nil
 }
 
+// lostTakers take a backup that nobody lists afterwards, while another one is committed.
+type lostTakers struct{ *fakeWorld }
+
+func (x lostTakers) Take(context.Context, plan.TakeBackup, func(done, total int64)) (string, error) {
+	return "mine", x.do("take", func() error {
+		other := *x.backup("new")
+		other.ID, other.Schedule, other.Began = "other", "nightly", epoch
+		x.cluster.Backups = append(x.cluster.Backups, other)
+		return nil
+	})
+}
+
 // TestCloseCalls are worlds that differ in one fact from one in which the step would be done or may act.
 func TestCloseCalls(t *testing.T) {
 	run := func(f *fakeWorld, w World, action plan.Action) StepResult {
@@ -72,4 +84,33 @@ func TestCloseCalls(t *testing.T) {
 			t.Errorf("%s: %s; the backup is removed: %t", got.Outcome, got.Note, f.backup("old") == nil)
 		}
 	})
+	t.Run("the slot was left a moment ago", func(t *testing.T) {
+		f := newFake(t)
+		f.goodSlot()
+		f.receiving, f.server.Slots[0].ActivePID = true, 7
+		f.server.Senders = []state.Sender{{PID: 7, Application: "pgkeep_orders"}}
+		s := &startReceiver{server: fakeServer{f}, receivers: fakeReceivers{f}, action: aStart, now: time.Now}
+		if done, err := s.Done(t.Context()); err != nil || done {
+			t.Errorf("done: %t, %v", done, err)
+		}
+	})
+	t.Run("START of a backup cannot be read", func(t *testing.T) {
+		f := newFake(t)
+		f.backup("old").Redo = 0
+		if got := run(f, f.world(), aPruning); got.Outcome != OutcomeStale || f.deleted != nil {
+			t.Errorf("%s: %s; deleted %v", got.Outcome, got.Note, f.deleted)
+		}
+	})
+	for name, order := range map[string]plan.TakeBackup{
+		"due": aDue, "needed": {Server: "orders", Repositories: []string{"main"}, Kind: "full", Needed: true, Known: []string{"old", "new"}},
+	} {
+		t.Run("only another backup is there, "+name, func(t *testing.T) {
+			f := newFake(t)
+			w := f.world()
+			w.Backups = lostTakers{f}
+			if got := run(f, w, order); got.Outcome != OutcomeFailed {
+				t.Errorf("%s: %s", got.Outcome, got.Note)
+			}
+		})
+	}
 }

@@ -17,8 +17,12 @@ const (
 )
 
 // take opens what the step works under, and waits for it as long as Options.LockTimeout says. One who waits has no
-// session on the server. The holder is told once, when the wait begins, and again when another one has it.
+// session on the server. The holder is told once, when the wait begins, and again when another one has it. Rounds after
+// the first do not wait.
 func (a *applier) take(ctx context.Context, s *plan.Step, b binding) (step, func(), error) {
+	if a.again {
+		return a.tryTake(ctx, b)
+	}
 	over := time.NewTimer(a.o.LockTimeout)
 	defer over.Stop()
 	told := ""

@@ -67,13 +67,17 @@ func (s *startReceiver) Holds(ctx context.Context, c plan.Condition) (verdict, e
 }
 
 func (s *startReceiver) Run(ctx context.Context, _ func(done, total int64)) error {
+	before, err := s.receivers.Look(ctx, s.action.Server)
+	if err != nil {
+		return fmt.Errorf("look at the receiver of %s: %w", s.action.Server, err)
+	}
 	if err := s.receivers.Start(ctx, s.action.Server); err != nil {
 		return fmt.Errorf("start the receiver of %s: %w", s.action.Server, err)
 	}
-	return s.await(ctx)
+	return s.await(ctx, before)
 }
 
-func (s *startReceiver) await(ctx context.Context) error {
+func (s *startReceiver) await(ctx context.Context, before state.Receiver) error {
 	deadline := s.now().Add(startPatience)
 	pause := 50 * time.Millisecond
 	for {
@@ -81,8 +85,12 @@ func (s *startReceiver) await(ctx context.Context) error {
 		if err != nil || done {
 			return err
 		}
-		if s.now().After(deadline) {
-			return s.notStreaming(ctx)
+		gone, seen, err := s.ended(ctx, before)
+		if err != nil {
+			return fmt.Errorf("look at the receiver of %s: %w", s.action.Server, err)
+		}
+		if gone || s.now().After(deadline) {
+			return s.notStreaming(seen)
 		}
 		select {
 		case <-ctx.Done():
@@ -93,19 +101,31 @@ func (s *startReceiver) await(ctx context.Context) error {
 	}
 }
 
+// ended tells whether the receiver that was started after the look before is gone again: one that lived left its report,
+// which says when it began. It looks twice, for one that takes its lock and reports between the two halves of a look. The
+// agent starts its own again by itself.
+func (s *startReceiver) ended(ctx context.Context, before state.Receiver) (gone bool, seen state.Receiver, err error) {
+	for range 2 {
+		seen, err = s.receivers.Look(ctx, s.action.Server)
+		if err != nil || seen.Running || seen.Agent || !before.Running && seen.Since.Equal(before.Since) {
+			return false, seen, err
+		}
+	}
+	return true, seen, nil
+}
+
 // notStreaming says what the receiver says of itself.
-func (s *startReceiver) notStreaming(ctx context.Context) error {
-	seen, err := s.receivers.Look(ctx, s.action.Server)
-	if err == nil && seen.Problem != nil {
+func (s *startReceiver) notStreaming(seen state.Receiver) error {
+	if seen.Problem != nil {
 		return &state.Error{Code: seen.Problem.Code, Text: seen.Problem.Text, Hint: seen.Problem.Hint}
 	}
-	text := "it runs, and the server does not see it streaming from our slot"
+	text := fmt.Sprintf("does not stream after %s: it runs, and the server does not see it streaming from our slot", startPatience)
 	if !seen.Running {
-		text = "it ended soon after its start"
+		text = "ended soon after its start"
 	}
 	return &state.Error{
 		Code: state.CodeUnreachable,
-		Text: fmt.Sprintf("the receiver of %s does not stream after %s: %s", s.action.Server, startPatience, text),
+		Text: fmt.Sprintf("the receiver of %s %s", s.action.Server, text),
 		Hint: "look at its log: pgkeep receiver status " + s.action.Server,
 	}
 }
