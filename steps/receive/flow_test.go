@@ -303,6 +303,33 @@ func TestFlowInTime(t *testing.T) {
 		})
 	})
 
+	t.Run("a server that is slow to switch waits for no reply", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			st := &script{messages: []timed{in(0, data(mib, 300)), in(10*time.Minute+time.Second, data(mib+300, 300)), in(10*time.Minute+time.Second, ask(mib+600))}}
+			st.answer = true
+			f := scripted(t, st, func(o *Options) {
+				o.SwitchEvery = 10 * time.Minute
+				o.Control = func(ctx context.Context) (Control, error) { <-ctx.Done(); return nil, ctx.Err() }
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute+5*time.Second)
+			defer cancel()
+			_ = f.run(ctx)
+			if f.switched != nil {
+				t.Error("the question outlived the stream")
+			}
+			for i, s := range st.sent {
+				if s.Flushed == mib+600 {
+					if d := st.sentAt[i].Sub(began) - 10*time.Minute - time.Second; d != 0 {
+						t.Errorf("the reply came %s after it was asked for", d)
+					}
+					return
+				}
+			}
+			t.Errorf("no reply: %+v", st.sent)
+		})
+	})
+
 	t.Run("a role that may not switch is asked once", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			switches := &switcher{err: &state.Error{Code: state.CodePrivilege, Text: "permission denied"}}

@@ -255,6 +255,102 @@ func TestRefusesAForkOnTheSameTimeline(t *testing.T) {
 	r.compare(s, one)
 }
 
+// TestRefusesAForkOfAParent has a server whose timeline 3 comes from another timeline 2 than the one that was received.
+func TestRefusesAForkOfAParent(t *testing.T) {
+	t.Parallel()
+	r, one, two := twoPromoted(t)
+	busy(t, two, "on_two")
+	three := two.Standby(t, standbyOptions())
+	three.AwaitReplay(t, two)
+	two.Stop(t, "immediate")
+	three.Promote(t)
+	busy(t, three, "on_three")
+	r.leadTo(three)
+	err := r.result()
+	if state.CodeOf(err) != state.CodeFork || state.HintOf(err) == "" {
+		t.Errorf("timeline 3 of another timeline 2: %v", err)
+	}
+	r.refusedStranger(three)
+	r.compare(one)
+}
+
+// TestRefusesAStranger has a server whose timeline 3 does not come from the timeline 2 that was received.
+func TestRefusesAStranger(t *testing.T) {
+	t.Parallel()
+	r, one, two := twoPromoted(t, "00000002.history")
+	busy(t, two, "on_two")
+	if at := two.SQL(t, "select left(pg_walfile_name(pg_current_wal_lsn()), 8)"); at != "00000003" {
+		t.Fatalf("the other server is on timeline %s", at)
+	}
+	r.leadTo(two)
+	stop := r.start()
+	await(t, "it is refused", func() bool { return r.saw(state.CodeIdentity) })
+	r.leadTo(one)
+	busy(t, one, "on_one_again")
+	r.awaitArchived(flushed(t, one))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	r.refusedStranger(two)
+	r.compare(one)
+}
+
+// twoPromoted gives a rig that has received timeline 2 of one of two servers, which were promoted at different points.
+// The other one has files of the first one's pg_wal when it is promoted.
+func twoPromoted(t *testing.T, files ...string) (r *rig, one, two *pgtest.Server) {
+	t.Helper()
+	o := standbyOptions()
+	o.Settings["recovery_target_timeline"] = "current"
+	s := startServer(t, pgtest.Options{SegmentMB: 1})
+	one, two = s.Standby(t, standbyOptions()), s.Standby(t, o)
+	r = newRig(t, s, mib, 1)
+	busy(t, s, "shared")
+	two.AwaitReplay(t, s)
+	two.Stop(t, "fast")
+	busy(t, s, "more")
+	one.AwaitReplay(t, s)
+	s.Stop(t, "immediate")
+	one.Promote(t)
+	one.Exec(t, "select pg_create_physical_replication_slot('"+slotName+"', true)")
+	r.leadTo(one)
+	stop := r.start()
+	busy(t, one, "on_one")
+	r.awaitArchived(flushed(t, one))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		content, err := os.ReadFile(filepath.Join(one.DataDir, "pg_wal", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		two.WriteFile(t, "pg_wal/"+name, string(content))
+	}
+	two.StartAgain(t)
+	two.Promote(t)
+	return r, one, two
+}
+
+// refusedStranger checks that nothing of a server was kept, and that it got no slot.
+func (r *rig) refusedStranger(s *pgtest.Server) {
+	r.t.Helper()
+	a := r.archives[0]
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, name := range a.order {
+		if strings.HasPrefix(name, "00000003") {
+			r.t.Errorf("archived: %s", name)
+		}
+	}
+	f := r.look()
+	if _, err := os.Stat(filepath.Join(f.Spool.Path, f.Spool.SystemID, "00000003.history")); err == nil {
+		r.t.Error("its history is in the spool")
+	}
+	if n := s.SQL(r.t, "select count(*) from pg_replication_slots"); n != "0" {
+		r.t.Errorf("%s slots were made there", n)
+	}
+}
+
 func TestRefusesAServerThatStayedBehind(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, pgtest.Options{SegmentMB: 1})
