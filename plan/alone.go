@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -199,7 +200,11 @@ func (b *builder) deleteFrom(s *server, h *home, c *state.Cluster, d DeleteBacku
 			blocks = append(blocks, r)
 		}
 	}
-	if least := Join(blocks).Minimum; staying < least && c.SystemID == s.systemID {
+	least := Join(blocks).Minimum
+	if c.SystemID != s.systemID {
+		least = 0
+	}
+	if staying < least {
 		b.notDone(NotDone{
 			What: "delete " + strings.Join(action.Backups, ", ") + " in " + h.spec.Name,
 			Why:  Reason{Code: "minimum-redundancy", Text: fmt.Sprintf("%s would be left, and minimum_redundancy is %d", count(staying, "usable backup"), least)},
@@ -210,6 +215,9 @@ func (b *builder) deleteFrom(s *server, h *home, c *state.Cluster, d DeleteBacku
 	step.Action = action
 	step.Effect = fmt.Sprintf("what only %s could recover is lost after a day", strings.Join(action.Backups, " or "))
 	step.Requires = []Condition{{Code: NeedStillNeedless, Text: "none of them is held, referred to or needed meanwhile"}}
+	if least > 0 { // somebody may delete others while this one waits for an answer
+		step.Requires = append(step.Requires, Condition{Code: NeedUsableLeft, Value: strconv.Itoa(least), Text: fmt.Sprintf("usable backups that stay: at least %d", least)})
+	}
 	b.step(step)
 }
 

@@ -164,8 +164,12 @@ func deletions(s *Step) []string {
 // such: the ranges are positions.
 func reviewed(s *Step) string {
 	act := settled(s.Action)
-	if a, ok := act.(PruneWAL); ok {
+	switch a := act.(type) {
+	case PruneWAL:
 		a.Ranges, a.StaleParts = nil, false
+		act = a
+	case RecoverTo: // the target says how far, the rest is found again
+		a.Route.Path, a.Route.End = nil, 0
 		act = a
 	}
 	out := fmt.Sprintf("%q", s.ID)

@@ -62,9 +62,9 @@ func settled(a Action) Action {
 		a.Known = nil
 		return a
 	case RecoverTo:
-		a.Route.Path, a.Route.End, a.Route.WALBytes, a.Route.DataBytes = nil, 0, 0, 0
-		if a.Route.Target.Latest {
-			a.Route.Before, a.Route.After = nil, nil
+		a.Route.WALBytes, a.Route.DataBytes = 0, 0
+		if a.Route.Target.Latest || a.Route.AtEnd { // the end moves on with what is archived; that of a target never
+			a.Route.Path, a.Route.End, a.Route.Before, a.Route.After = nil, 0, nil, nil
 		}
 		return a
 	}

@@ -105,7 +105,7 @@ func seenOf(o state.Observation) Seen {
 }
 
 // Encode writes the saved plan as a file, with the digest of all that stands before it. The same plan gives the same
-// bytes.
+// bytes. A plan that is too big to be read again is an error of code E-PLAN.
 func (s *Saved) Encode() ([]byte, error) {
 	out := *s
 	out.Digest = ""
@@ -114,7 +114,14 @@ func (s *Saved) Encode() ([]byte, error) {
 		return nil, fmt.Errorf("write plan: %w", err)
 	}
 	body = body[:len(body)-1] // the closing brace
-	return append(body, `,"digest":"`+digestOf(body)+`"}`+"\n"...), nil
+	body = append(body, `,"digest":"`+digestOf(body)+`"}`+"\n"...)
+	if len(body) > MaxSaved {
+		return nil, &state.Error{
+			Code: state.CodePlan, Hint: "plan a part of it: --target, --exclude, or a directory for each group of servers",
+			Text: fmt.Sprintf("this plan of %s cannot be saved: it takes %s, and %s is the most that is read again", count(len(s.Steps), "step"), Size(int64(len(body))), Size(MaxSaved)),
+		}
+	}
+	return body, nil
 }
 
 func digestOf(b []byte) string {

@@ -71,6 +71,12 @@ func (s *Saved) others(seen state.Observation) []Difference {
 				Text: fmt.Sprintf("server %s is another cluster: its system identifier is %s, and was %s; the plan is not for it", name, is.SystemID, was.SystemID),
 			})
 		}
+		if had, has := (state.Server{Version: was.Version}).Major(), (state.Server{Version: is.Version}).Major(); was.Version != 0 && is.Version != 0 && had != has {
+			out = append(out, Difference{
+				Step: "server." + name, Was: fmt.Sprintf("PostgreSQL %d", had), Is: fmt.Sprintf("PostgreSQL %d", has),
+				Text: fmt.Sprintf("server %s is PostgreSQL %d now, and was %d; the plan is not for it", name, has, had),
+			})
+		}
 	}
 	for _, label := range sortedNames(s.Seen.Repositories) {
 		was, is := s.Seen.Repositories[label], now.Repositories[label]

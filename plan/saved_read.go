@@ -9,8 +9,9 @@ import (
 	"github.com/pgkeep/pgkeep/state"
 )
 
-// MaxSaved is the size up to which a saved plan is read, in bytes.
-const MaxSaved = 32 << 20
+// MaxSaved is the size up to which a saved plan is written and read, in bytes. A plan of ten thousand servers, each with a
+// backup to take and backups to prune, is a tenth of it.
+const MaxSaved = 256 << 20
 
 // ReadSaved reads what Encode wrote. The file may be indented otherwise; all else that is not as it was written is an
 // error of code E-PLAN, which says what is wrong: it is too big, cut short, of a newer format, edited, or holds a field twice

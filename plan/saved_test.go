@@ -95,7 +95,7 @@ func TestReadSavedRefuses(t *testing.T) {
 		"twice":          {resealed(t, data, `"summary":`, `"summary":"No changes.","summary":`), `"summary" is in one object twice`},
 		"twice, escaped": {resealed(t, data, `"summary":`, `"summ\u0061ry":"No changes.","summary":`), `"summary" is in one object twice`},
 		"deep":           {resealed(t, data, `"steps":`, `"x":`+strings.Repeat("[", 100)+strings.Repeat("]", 100)+`,"steps":`), "deeper"},
-		"big":            {bytes.Repeat([]byte(" "), plan.MaxSaved+1), "bigger than 32.0 MiB"},
+		"big":            {bytes.Repeat([]byte(" "), plan.MaxSaved+1), "bigger than 256.0 MiB"},
 		"wrong type":     {resealed(t, data, `"summary":"`, `"summary":["x"],"sum":"`), "cannot"},
 	} {
 		if c.want == "" {
@@ -106,6 +106,16 @@ func TestReadSavedRefuses(t *testing.T) {
 		if got != nil || !errors.As(err, &e) || e.Code != state.CodePlan || !strings.Contains(e.Text, c.want) || e.Hint == "" {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
+	}
+}
+
+// TestTooBigToSave: what could not be read again is not written, and the error says what to do instead.
+func TestTooBigToSave(t *testing.T) {
+	s, _, _ := saved(t, "testdata/stories/prune.txtar")
+	s.Steps[0].Effect = strings.Repeat("x", plan.MaxSaved)
+	data, err := s.Encode()
+	if data != nil || state.CodeOf(err) != state.CodePlan || !strings.Contains(err.Error(), "256.0 MiB is the most") || !strings.Contains(state.HintOf(err), "--target") {
+		t.Errorf("%d bytes, %v", len(data), err)
 	}
 }
 

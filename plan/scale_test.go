@@ -94,6 +94,33 @@ func cpu(tb testing.TB) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
+// BenchmarkSaved writes the plan of a fleet as a file, reads it back and tells whether it is still valid.
+func BenchmarkSaved(b *testing.B) {
+	spec, seen := fleet(10_000)
+	p, _ := plan.Build(spec, seen, baseTime, plan.Options{})
+	s, err := plan.Save(p, spec, seen, made, time.Hour)
+	if err != nil {
+		b.Fatal(err)
+	}
+	size := 0
+	for b.Loop() {
+		data, err := s.Encode()
+		if err != nil {
+			b.Fatal(err)
+		}
+		back, err := plan.ReadSaved(data)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if ok, why := back.StillValid(spec, seen); !ok {
+			b.Fatal(texts(why))
+		}
+		size = len(data)
+	}
+	b.ReportMetric(float64(size)/(1<<20), "MiB")
+	b.ReportMetric(float64(len(p.Steps)), "steps")
+}
+
 // BenchmarkFleet plans a fleet. cpu-ns/server stays the same when Build is linear.
 func BenchmarkFleet(b *testing.B) {
 	for _, n := range []int{1000, 2000, 5000, 10000} {
@@ -110,6 +137,7 @@ func BenchmarkFleet(b *testing.B) {
 			}
 			// The machine is shared: what the process itself used says more than the clock on the wall.
 			b.ReportMetric((cpu(b)-began).Seconds()/float64(b.N), "cpu-s/op")
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/server")
 			b.ReportMetric(float64((cpu(b)-began).Nanoseconds())/float64(b.N)/float64(n), "cpu-ns/server")
 			b.ReportMetric(float64(steps), "steps")
 		})

@@ -189,6 +189,15 @@ func TestOtherCluster(t *testing.T) {
 	if ok, why := p.StillValid(s.spec, then); ok || !strings.Contains(texts(why), "server orders is another cluster: its system identifier is 9, and was 7335180256203400928") {
 		t.Errorf("another cluster: %t %s", ok, texts(why))
 	}
+	then = clone(s.seen)
+	changeServer(&then, "orders", func(s *state.Server) { s.Version = 160004 })
+	if ok, why := p.StillValid(s.spec, then); ok || !strings.Contains(texts(why), "server orders is PostgreSQL 16 now, and was 15") {
+		t.Errorf("another major version: %t %s", ok, texts(why))
+	}
+	changeServer(&then, "orders", func(s *state.Server) { s.Version = s.Version/10000*10000 - 10000 + 19 }) // a minor update
+	if ok, why := p.StillValid(s.spec, then); !ok {
+		t.Errorf("a minor update: %s", texts(why))
+	}
 }
 
 // TestStaleInRandomWorlds: in any world, whatever makes one step needless makes the plan stale and is told of that step.

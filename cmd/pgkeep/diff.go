@@ -52,7 +52,11 @@ func indented(w io.Writer, data []byte) error {
 	if err := json.Indent(&out, data, "", "  "); err != nil {
 		return fmt.Errorf("write JSON: %w", err)
 	}
-	if _, err := w.Write(out.Bytes()); err != nil {
+	text := out.Bytes()
+	if len(text) > plan.MaxSaved { // it must still be read again
+		text = data
+	}
+	if _, err := w.Write(text); err != nil {
 		return fmt.Errorf("write JSON: %w", err)
 	}
 	return nil

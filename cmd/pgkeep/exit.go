@@ -35,7 +35,7 @@ const exitHelp = `  0    done, or nothing to do
   5    apply left something undone; the table, or "Not planned", says what
   6    another pgkeep is at it
   7    something waits for a name (--auto-approve, --yes)
-  8    a check or an objective fails
+  8    a check or an objective fails, or the plan has a step that --fail-on forbids: then nothing was done
   64   the command line is wrong
   130  interrupted tidily by Ctrl-C; 143 by SIGTERM`
 
