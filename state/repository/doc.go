@@ -35,6 +35,9 @@
 //
 // # What is not seen
 //
+// Verify looks at every object and names what is wrong. Every object proves itself, so that each change of one is found; that one is
+// gone is found where something names it, see Repository.Verify.
+//
 // A place without REPOSITORY.json is never an empty repository. Open tells an absent or empty directory (CodeAbsent), a file
 // system that is not mounted (CodeNotMounted) and foreign content (CodeNotRepository) apart; Look makes an Unknown of whatever keeps it from
 // seeing everything.

@@ -2,14 +2,19 @@ package basebackup
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/postgres"
 	"github.com/pgkeep/pgkeep/state/repository"
+	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/repository/store/storetest"
 )
 
@@ -95,4 +100,57 @@ func TestCutAnywhere(t *testing.T) {
 			}
 		})
 	}
+}
+
+// lying keeps other bytes than those that it is given, of one put, and says that all went well.
+type lying struct {
+	store.Store
+	mu       sync.Mutex
+	puts, at int
+	key      string
+}
+
+func (l *lying) PutIfAbsent(ctx context.Context, key string, body io.ReaderAt, size int64, o store.PutOptions) error {
+	l.mu.Lock()
+	l.puts++
+	lie := l.puts == l.at
+	if lie {
+		l.key = key
+	}
+	l.mu.Unlock()
+	if !lie {
+		return l.Store.PutIfAbsent(ctx, key, body, size, o)
+	}
+	b := make([]byte, size)
+	if _, err := body.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	b[len(b)/2] ^= 4
+	return l.Store.PutIfAbsent(ctx, key, bytes.NewReader(b), size, o)
+}
+
+// TestWrongBytesAreFound: a store that keeps wrong bytes of any put is found out: the backup is not committed, or verification
+// names the object. A lease holds nothing.
+func TestWrongBytesAreFound(t *testing.T) {
+	found := 0
+	for at := 3; ; at++ { // README.txt and REPOSITORY.json are put before
+		st := &lying{Store: storetest.NewMemory(time.Now)}
+		repo, err := repository.Create(t.Context(), st, repository.CreateOptions{Now: testClock})
+		check(t, err)
+		st.puts, st.at = 2, at
+		streamed(t, repo)
+		if st.key == "" {
+			break
+		}
+		named := strings.HasPrefix(st.key, "lease/")
+		check(t, repo.Verify(t.Context(), true, func(f repository.Finding) { named = named || f.Object == st.key }))
+		if !named {
+			t.Errorf("wrong bytes of put %d, %s, were not found", at, st.key)
+		}
+		found++
+	}
+	if found < 8 {
+		t.Errorf("%d puts", found)
+	}
+	t.Logf("%d puts", found)
 }
