@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/pgkeep/pgkeep/hclspec"
@@ -122,12 +124,21 @@ func (t *targeting) chooseHistory() bool {
 	return t.notWithout(false, fmt.Sprintf("the history file of timeline %d is not archived", want))
 }
 
-// notWithout refuses the target unless ok.
+// notWithout refuses the target unless ok; the ends of the timelines that are archived are what is nearest.
 func (t *targeting) notWithout(ok bool, why string) bool {
-	if !ok {
-		t.refuse(why)
+	if ok {
+		return true
 	}
-	return ok
+	ends := map[wal.Timeline]wal.LSN{}
+	for _, r := range t.held {
+		ends[r.Timeline] = max(ends[r.Timeline], r.To)
+	}
+	var nearest []state.Nearest
+	for _, timeline := range slices.Sorted(maps.Keys(ends)) {
+		nearest = append(nearest, state.Nearest{LSN: ends[timeline], Note: fmt.Sprintf("end of the archived WAL of timeline %d", timeline)})
+	}
+	t.refuse(why, nearest...)
+	return false
 }
 
 // refuse notes that the target cannot be reached, with the reachable moments around it.

@@ -105,7 +105,7 @@ func TestTarget(t *testing.T) {
 		{name: "no such name", target: hclspec.Target{Restore: "nothing", Inclusive: true}, why: `no restore point "nothing"`, nearest: 2},
 		{name: "position beyond", target: hclspec.Target{LSN: 1 << 40, Inclusive: true}, why: "the archived WAL ends at", nearest: 1},
 		{name: "position before", target: hclspec.Target{LSN: 8, Inclusive: true}, why: "before the first usable backup", nearest: 1},
-		{name: "no such timeline", target: hclspec.Target{Latest: true, Timeline: 7}, why: "history file of timeline 7", nearest: 0},
+		{name: "no such timeline", target: hclspec.Target{Latest: true, Timeline: 7}, why: "history file of timeline 7", nearest: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a, cluster, _ := example(t)
