@@ -310,7 +310,7 @@ func (a *archive) lineFor(t hclspec.Target, fact state.TargetFact) (line, string
 			return x, ""
 		}
 	}
-	return line{}, fmt.Sprintf("nothing of timeline %d is archived", want)
+	return line{}, fmt.Sprintf("nothing of timeline %d is archived; the newest that is, is %d", want, a.current.timeline)
 }
 
 // reaches computes where the recovery of c ends, and says why it cannot get there; empty: it can.

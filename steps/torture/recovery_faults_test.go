@@ -13,29 +13,39 @@ import (
 
 	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
+	"github.com/pgkeep/pgkeep/state/wal"
 	"github.com/pgkeep/pgkeep/steps/recovery"
 )
 
-// faultSegments is how many segments a recovery under faults walks; the fault begins with the call of wal-get of faultAt.
-const (
-	faultSegments = 30
-	faultAt       = 12
-)
+// faultLength is how long a recovery under faults is, and how long faults last.
+type faultLength struct {
+	segments int           // that it walks
+	at       int           // the call of wal-get with which the fault begins
+	cut      time.Duration // of the repository
+	kills    int           // of wal-get
+}
+
+func howLong() faultLength {
+	if os.Getenv("PGKEEP_PG") != "" || os.Getenv("PGKEEP_ROUNDS") != "" {
+		return faultLength{segments: 30, at: 12, cut: 30 * time.Second, kills: 20}
+	}
+	return faultLength{segments: 9, at: 4, cut: 3 * time.Second, kills: 4}
+}
 
 // fault is something that happens to a recovery on its way.
 type fault struct {
 	name  string
-	shell string               // what the program in restore_command does from call faultAt on, while the file "fault" is there
-	begin func(f *faulty)      // when call faultAt is reached; nil: nothing more
-	cure  func(f *faulty)      // makes it good again; nil: nothing more
-	waits bool                 // PostgreSQL waits for the cure; else it ends, and is started again after it
-	lasts func() time.Duration // of a fault that is waited for
+	shell string          // what the program in restore_command does from that call on, while the file "fault" is there
+	begin func(f *faulty) // when that call is reached; nil: nothing more
+	cure  func(f *faulty) // makes it good again; nil: nothing more
+	waits bool            // PostgreSQL waits for the cure; else it ends, and is started again after it
+	lasts time.Duration   // of a fault that is waited for
 }
 
 // TestRecoveryUnderFaults breaks what PostgreSQL recovers from, in the middle of a recovery to the latest moment that ends
 // in a promotion. PostgreSQL may wait or stop; it must never come to an end of recovery without the ledger's last row, and
-// once the fault is cured all rows are there. With PGKEEP_PG or PGKEEP_ROUNDS the repository is cut for 30 seconds and
-// wal-get killed 20 times.
+// once the fault is cured all rows are there. With PGKEEP_PG or PGKEEP_ROUNDS the recovery is longer, the repository is cut
+// for 30 seconds, and wal-get killed 20 times.
 func TestRecoveryUnderFaults(t *testing.T) {
 	for _, version := range pgtest.SomeVersions(t, 15) {
 		t.Run(strconv.Itoa(version), func(t *testing.T) {
@@ -52,6 +62,7 @@ func TestRecoveryUnderFaults(t *testing.T) {
 type faulty struct {
 	journey
 	t       *testing.T
+	long    faultLength
 	last    int
 	dir     string // data directory of the recovery
 	port    int    // of the recovered server, written into its configuration; 0: none
@@ -60,28 +71,36 @@ type faulty struct {
 }
 
 func newFaulty(t *testing.T, version int) *faulty {
-	f := &faulty{journey: journey{version: version}, t: t}
+	f := &faulty{journey: journey{version: version}, t: t, long: howLong()}
 	f.pg = pgtest.Start(t, pgtest.Options{Version: version, SegmentMB: 1, Settings: ledgerSettings})
 	f.pg.Exec(t, ledgerTable)
 	f.pg.Exec(t, "create table ballast (filler text)")
 	f.hcl = fmt.Sprintf(journeyHCL, f.pg.Conninfo())
 	f.site = newSite(t, f.hcl)
 	f.protect(t)
-	for range faultSegments {
+	for range f.long.segments {
 		f.ledger.commit(t, f.pg)
 		f.pg.Exec(t, "insert into ballast select repeat(md5(random()::text), 20) from generate_series(1, 1300)") // fills a segment
 	}
 	f.last = f.ledger.commit(t, f.pg).n
+	f.settle()
 	return f
 }
 
-func (f *faulty) faults() []fault {
-	cut := func() time.Duration {
-		if os.Getenv("PGKEEP_PG") != "" || os.Getenv("PGKEEP_ROUNDS") != "" {
-			return 30 * time.Second
-		}
-		return 4 * time.Second
+// settle lets the receiver archive everything and end: what it pushes later, as root, the server's user could not read, and
+// the WAL would be copied before PostgreSQL could be cut off from it.
+func (f *faulty) settle() {
+	f.t.Helper()
+	last, err := wal.ParseLSN(f.ledger.at(f.last).lsn)
+	if err != nil {
+		f.t.Fatal(err)
 	}
+	eventually(f.t, "all WAL in the spool", func() bool { return f.receiver(f.t).Flushed >= last })
+	f.site.run(f.t, "receiver", "stop", "orders")
+}
+
+func (f *faulty) faults() []fault {
+	short := min(2*time.Second, f.long.cut/2)
 	moved := func(path func(*faulty) string) (func(*faulty), func(*faulty)) {
 		return func(f *faulty) { f.rename(path(f), path(f)+".away") }, func(f *faulty) { f.rename(path(f)+".away", path(f)) }
 	}
@@ -98,11 +117,11 @@ func (f *faulty) faults() []fault {
 		{name: "no_permission", shell: `exec "$CONTROL/calls"`},
 		{name: "empty_program", shell: `exec sh "$CONTROL/nothing"`},
 		{name: "route_file_away", begin: routeAway, cure: routeBack},
-		{name: "repository_cut", begin: repositoryAway, cure: repositoryBack, waits: true, lasts: cut},
-		{name: "segment_away", begin: segmentAway, cure: segmentBack, waits: true, lasts: func() time.Duration { return 2 * time.Second }},
+		{name: "repository_cut", begin: repositoryAway, cure: repositoryBack, waits: true, lasts: f.long.cut},
+		{name: "segment_away", begin: segmentAway, cure: segmentBack, waits: true, lasts: short},
 		{
 			name: "one_bit", begin: func(f *faulty) { f.flip(f.segment) }, cure: func(f *faulty) { f.flip(f.segment) },
-			waits: true, lasts: func() time.Duration { return 2 * time.Second },
+			waits: true, lasts: short,
 		},
 	}
 }
@@ -119,7 +138,7 @@ func (f *faulty) under(t *testing.T, x fault) {
 	if err != nil && x.begin != nil { // else it may have met the fault before it could be asked anything
 		t.Fatalf("it did not start: %v\n%s", err, server.Log())
 	}
-	eventually(t, fmt.Sprintf("call %d of wal-get", faultAt), func() bool { return g.has("reached") })
+	eventually(t, fmt.Sprintf("call %d of wal-get", g.long.at), func() bool { return g.has("reached") })
 	if x.begin != nil {
 		x.begin(&g)
 		g.remove("hold")
@@ -142,12 +161,12 @@ func (f *faulty) under(t *testing.T, x fault) {
 // waitsFor lets the fault last: the server neither ends nor comes to an end of recovery meanwhile, and goes on by itself.
 func (f *faulty) waitsFor(server *pgtest.Server, x fault) {
 	f.t.Helper()
-	timer := time.NewTimer(x.lasts())
+	timer := time.NewTimer(x.lasts)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-server.Done():
-		f.t.Fatalf("it ended, and the fault lasted %s only:\n%s", x.lasts(), server.Log())
+		f.t.Fatalf("it ended, and the fault lasted %s only:\n%s", x.lasts, server.Log())
 	}
 	if out, err := server.Try("select pg_is_in_recovery()"); err == nil && out != "t" {
 		f.t.Errorf("it left recovery during the fault:\n%s", server.Log())
@@ -164,16 +183,12 @@ func (f *faulty) killedAtRandom(t *testing.T) {
 	g := *f
 	g.t = t
 	g.restore("killed_at_random", `"$REAL" "$@" & p=$!; sleep "$(cat "$CONTROL/moment")"; kill -KILL $p; wait $p; exit $?`)
-	kills := 5
-	if os.Getenv("PGKEEP_PG") != "" || os.Getenv("PGKEEP_ROUNDS") != "" {
-		kills = 20
-	}
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	for range kills {
+	for range g.long.kills {
 		g.write("moment", fmt.Sprintf("0.%03d", random.IntN(20)))
-		g.write("calls", strconv.Itoa(faultAt-random.IntN(faultAt)))
+		g.write("calls", strconv.Itoa(g.long.at-random.IntN(g.long.at)))
 		server, err := pgtest.TryStartDir(t, g.version, g.dir, pgtest.Options{Version: g.version})
 		if err != nil {
 			g.short(server)
@@ -216,8 +231,8 @@ func (f *faulty) whole(server *pgtest.Server) {
 	holds(f.t, server, f.last)
 }
 
-// restore restores into a directory of its own, and puts a program in place of pgkeep that behaves like it until the call
-// number faultAt, and then as the fault says.
+// restore restores into a directory of its own, and puts a program in place of pgkeep that behaves like it until the
+// call at which the fault begins, and then as the fault says.
 func (f *faulty) restore(name, shell string) {
 	t := f.t
 	t.Helper()
@@ -229,22 +244,21 @@ func (f *faulty) restore(name, shell string) {
 		text = strings.Replace(text, "owner ", fmt.Sprintf("port = %d\n    owner ", f.port), 1)
 	}
 	f.site.configure(t, f.hcl+text)
-	f.site.run(t, "recover", name, "--yes")
-	f.giveRepository() // what was pushed just now, too
+	f.site.run(t, "recover", name, "--yes", "--accept-loss") // of what an idle server writes by itself
 	if err := os.Mkdir(f.control, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	f.write("nothing", "")
 	f.write("calls", "0")
 	f.write("fault", shell)
-	f.write("pgkeep", standIn(f.site.bin, f.control))
+	f.write("pgkeep", standIn(f.site.bin, f.control, f.long.at))
 	f.build("panics", "package main\n\nfunc main() { panic(\"as a mistake in wal-get would\") }\n")
 	f.chown(f.control)
 	f.replaceProgram()
 }
 
 // standIn is the program: it counts its calls and, from the one on, does what the fault says.
-func standIn(real, control string) string {
+func standIn(real, control string, at int) string {
 	return fmt.Sprintf(`#!/bin/sh
 REAL='%s'; CONTROL='%s'
 n=$(($(cat "$CONTROL/calls") + 1)); echo $n > "$CONTROL/calls"
@@ -254,7 +268,7 @@ if [ $n -ge %d ] && [ -e "$CONTROL/fault" ]; then
 	. "$CONTROL/fault"
 fi
 exec "$REAL" "$@"
-`, real, control, faultAt)
+`, real, control, at)
 }
 
 // replaceProgram has restore_command run the program in place of pgkeep.
@@ -289,7 +303,7 @@ func (f *faulty) build(name, source string) {
 // neededSegment gives the object of a segment that a recovery asks for late.
 func (f *faulty) neededSegment() string {
 	f.t.Helper()
-	segment := f.pg.SQL(f.t, fmt.Sprintf("select pg_walfile_name('%s')", f.ledger.at(faultSegments-3).lsn))
+	segment := f.pg.SQL(f.t, fmt.Sprintf("select pg_walfile_name('%s')", f.ledger.at(f.long.segments-2).lsn))
 	pattern := filepath.Join(f.site.dir, "repository", "c", "orders", "*", "w", "*", "*", segment)
 	var found []string
 	eventually(f.t, pattern, func() bool {

@@ -24,7 +24,7 @@ func TestRecoveryStartInterrupted(t *testing.T) {
 	t.Run("broke_off", func(t *testing.T) {
 		f.t = t
 		f.write("fault", "exit 7")
-		out, code := f.site.try("recover", "by_start", "--yes", "--start")
+		out, code := f.site.try("recover", "by_start", "--yes", "--accept-loss", "--start")
 		if code != 8 {
 			t.Fatalf("exit code %d\n%s", code, out)
 		}
@@ -62,7 +62,7 @@ func TestRecoveryStartInterrupted(t *testing.T) {
 			t.Fatal("the server ended with pgkeep")
 		}
 		f.remove("hold")
-		out := f.site.run(t, "recover", "by_start", "--yes", "--start")
+		out := f.site.run(t, "recover", "by_start", "--yes", "--accept-loss", "--start")
 		says(t, out, "target reached", "was promoted")
 		if again := serverIn(t, f.dir); again != pid {
 			t.Errorf("server %d runs, and it was %d", again, pid)
@@ -72,7 +72,7 @@ func TestRecoveryStartInterrupted(t *testing.T) {
 	})
 }
 
-// hold has the stand-in stop at call faultAt until the file is removed.
+// hold has the stand-in stop at the call of the fault until the file is removed.
 func (f *faulty) hold() {
 	f.write("fault", "")
 	f.write("hold", "")
@@ -86,13 +86,13 @@ func (f *faulty) hold() {
 func (f *faulty) started(t *testing.T) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
 	out := &bytes.Buffer{}
-	cmd := exec.Command(f.site.bin, "--dir", f.site.dir, "recover", "by_start", "--yes", "--start")
+	cmd := exec.Command(f.site.bin, "--dir", f.site.dir, "recover", "by_start", "--yes", "--accept-loss", "--start")
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "call 12 of wal-get", func() bool { return f.has("reached") })
+	eventually(t, "the call of wal-get that is held", func() bool { return f.has("reached") })
 	if log, err := os.ReadFile(filepath.Join(f.dir+".pgkeep", "server.log")); err != nil || !strings.Contains(string(log), "restored log file") {
 		t.Errorf("the log is not where it should be: %v\n%s", err, log)
 	}
