@@ -2,6 +2,7 @@ package hclspec
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -26,7 +27,7 @@ func parseConstraints(s string) ([]constraint, error) {
 			op = "="
 		}
 		v, ok := parseVersion(part[n:])
-		if !ok || !strings.Contains(" = != > >= < <= ~> ", " "+op+" ") || op == "~>" && len(v) < 2 {
+		if !ok || !slices.Contains([]string{"=", "!=", ">", ">=", "<", "<=", "~>"}, op) || op == "~>" && len(v) < 2 {
 			return nil, badConstraint(part)
 		}
 		out = append(out, constraint{op, v})

@@ -66,6 +66,11 @@ func (l *loader) content(schema *block, body hcl.Body) *hcl.BodyContent {
 	}
 	c, diags := body.Content(wanted)
 	l.diags = append(l.diags, diags...)
+	for _, d := range diags {
+		if quoted := strings.SplitN(d.Detail, `"`, 3); len(quoted) == 3 {
+			l.strange[body] = append(l.strange[body], quoted[1])
+		}
+	}
 	if diags.HasErrors() && schema.name == "configuration" {
 		c.Attributes = nil // tells load that declarations are missing
 	}
@@ -114,6 +119,7 @@ func (l *loader) decodeAt(prefix string, schema *block, b *hcl.Block, i *instanc
 	if b != nil {
 		d.at, d.present = b.DefRange, true
 		c = l.content(schema, b.Body)
+		d.broken = len(l.strange[b.Body]) > 0 // what it was meant to be is not known
 	}
 	var missing []string
 	for _, a := range schema.attributes {
@@ -134,7 +140,7 @@ func (l *loader) decodeAt(prefix string, schema *block, b *hcl.Block, i *instanc
 	}
 	if len(missing) > 0 {
 		d.broken = true
-		missing = withoutMistyped(missing, b.Body)
+		missing = withoutMistyped(missing, l.strange[b.Body])
 	}
 	if len(missing) > 0 {
 		l.fail("Missing attribute", fmt.Sprintf("%s needs %s.", schema.name, strings.Join(missing, " and ")), "", d.at.Ptr())
@@ -199,13 +205,9 @@ func (l *loader) read(prefix string, a attribute, attr *hcl.Attribute, i *instan
 }
 
 // withoutMistyped leaves out the names that the body has with a typo: that one is reported already.
-func withoutMistyped(missing []string, body hcl.Body) []string {
-	written, ok := body.(*hclsyntax.Body)
-	if !ok {
-		return missing
-	}
+func withoutMistyped(missing, strange []string) []string {
 	mistyped := map[string]bool{}
-	for name := range written.Attributes {
+	for _, name := range strange {
 		mistyped[nearest(name, missing)] = true
 	}
 	return slices.DeleteFunc(missing, func(name string) bool { return mistyped[name] })

@@ -173,6 +173,8 @@ func (l *loader) expand(d *declared) {
 		d.keyed = true
 		d.instances, ok = l.forEach(attr, address, d.label)
 		d.failed = !ok
+	} else if nearest("for_each", l.strange[d.block.Body]) != "" { // reported, and what it has to do with each and keys is not known
+		d.keyed, d.failed = true, true
 	} else {
 		d.instances = []instance{{address: address, name: d.label, each: cty.EmptyObjectVal}}
 	}

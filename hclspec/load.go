@@ -50,6 +50,7 @@ type loader struct {
 
 	blocks       map[string][]*hcl.Block // top-level blocks by type
 	contents     map[hcl.Body]*hcl.BodyContent
+	strange      map[hcl.Body][]string // the words in a body that it does not know
 	readied      map[hcl.Expression]*ready
 	standards    map[string]any
 	variables    map[string]*variable
@@ -65,7 +66,7 @@ func newLoader(fsys fs.FS, o LoadOptions) *loader {
 	known := allowedFunctions()
 	return &loader{
 		sources: sources{fsys: fsys, files: map[string]*hcl.File{}}, o: o, offered: known, functions: functions(known),
-		blocks: map[string][]*hcl.Block{}, contents: map[hcl.Body]*hcl.BodyContent{}, readied: map[hcl.Expression]*ready{},
+		blocks: map[string][]*hcl.Block{}, contents: map[hcl.Body]*hcl.BodyContent{}, strange: map[hcl.Body][]string{}, readied: map[hcl.Expression]*ready{},
 		standards: map[string]any{}, variables: map[string]*variable{}, locals: map[string]*local{},
 		repositories: map[string]*declared{}, servers: map[string]*declared{}, moves: map[place]*move{}, built: map[string]Repository{},
 	}

@@ -16,7 +16,7 @@ func (l *loader) buildRecoveries() []Recovery {
 	for _, b := range l.sorted("recovery") {
 		d := l.decode(&schema, b.Body, b.DefRange, nil)
 		for _, name := range []string{"target", "destination"} {
-			if !d.blocks[name].present {
+			if !d.blocks[name].present && len(l.strange[b.Body]) == 0 {
 				d.broken = true
 				l.refuse("Missing block", mistake{fmt.Sprintf("recovery %q needs a block %s.", b.Labels[0], name), ""}, b.DefRange)
 			}

@@ -54,7 +54,7 @@ func (l *loader) checkRuled(r Retention, uses map[string][]string, ruled map[[2]
 			if len(r.Repositories) > 0 && !slices.Contains(r.Repositories, name) {
 				continue
 			}
-			if other, ok := ruled[[2]string{s, name}]; ok {
+			if other, ok := ruled[[2]string{s, name}]; ok && other != r.Address {
 				l.refuse("Two retentions for one server", mistake{fmt.Sprintf("%s and %s both rule %s in repository.%s.", other, r.Address, s, name), "Leave it to one of them."}, r.Where.Of("servers"))
 				return
 			}

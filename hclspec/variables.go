@@ -191,12 +191,15 @@ func (l *loader) validate(name string, v *variable) {
 	for _, b := range l.content(&outer, v.block.Body).Blocks {
 		c := l.content(&outer.blocks[0], b.Body)
 		condition, message := c.Attributes["condition"], c.Attributes["error_message"]
+		if len(l.strange[b.Body]) > 0 {
+			continue // reported
+		}
 		if condition == nil || message == nil {
 			l.fail("Missing attribute", "validation needs condition and error_message.", "", b.DefRange.Ptr())
 			continue
 		}
 		ok, known := l.evaluate(condition.Expr, scope{varsOnly: true}, nil)
-		if !known {
+		if l.prepare(message.Expr, scope{varsOnly: true}).broken || !known { // its names are wrong also while nobody needs it
 			continue
 		}
 		ok, _ = ok.Unmark()
