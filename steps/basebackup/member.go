@@ -79,39 +79,31 @@ func checkLink(m repository.Member, folder uint32, tablespaces []postgres.Backup
 	return fmt.Errorf("%q is a link to %.200q, which is no tablespace that the server named", m.Path, m.Link)
 }
 
-// members is what came of the backup, by the hash of the path in the manifest: 40 bytes a file, whatever its name.
+// members is what came of the backup, by the hash of the path in the manifest.
 type members struct {
-	known map[xxh3.Uint128]came
+	known seen
 	files int64 // regular ones
 	bytes int64
 	match int64 // regular ones that the manifest lists
 }
 
-// came is one member.
-type came struct {
-	size   int64
-	crc    uint32
-	kind   repository.FileType
-	listed bool
-}
-
-func newMembers() *members { return &members{known: map[xxh3.Uint128]came{}} }
+func newMembers() *members { return &members{} }
 
 // place makes sure that a member comes once, and below a directory that came before: so nothing is written through a
 // link, and no file takes the place of a directory.
 func (s *members) place(path string, m repository.Member, folder uint32) error {
 	key := xxh3.HashString128(path)
-	if _, ok := s.known[key]; ok {
+	if s.known.find(key) != nil {
 		return fmt.Errorf("%q comes twice", path)
 	}
 	parent, _, nested := cutLast(m.Path)
 	if nested {
 		parentPath := path[:len(path)-len(m.Path)+len(parent)]
-		if p, ok := s.known[xxh3.HashString128(parentPath)]; !ok || p.kind != repository.Directory {
+		if p := s.known.find(xxh3.HashString128(parentPath)); p == nil || p.kind != repository.Directory {
 			return fmt.Errorf("%q comes without a directory %q before it", path, parentPath)
 		}
 	}
-	s.known[key] = came{size: m.Size, kind: m.Type}
+	s.known.add(came{path: key, size: m.Size, kind: m.Type})
 	return nil
 }
 
@@ -130,16 +122,20 @@ func (s *members) came(path string, m repository.Member, crc uint32) error {
 	}
 	s.files++
 	s.bytes += m.Size
-	s.known[xxh3.HashString128(path)] = came{size: m.Size, crc: crc, kind: m.Type}
+	c := s.known.find(xxh3.HashString128(path))
+	if c == nil {
+		return fmt.Errorf("%q has content and never came", path)
+	}
+	c.crc = crc
 	return nil
 }
 
 // listed compares one line of the manifest with what came.
 func (s *members) listed(f postgres.ManifestFile) error {
 	key := xxh3.HashString128(f.Path)
-	m, ok := s.known[key]
+	m := s.known.find(key)
 	switch {
-	case !ok || m.kind != repository.RegularFile:
+	case m == nil || m.kind != repository.RegularFile:
 		return fmt.Errorf("the manifest lists %q, which did not come", f.Path)
 	case m.listed:
 		return fmt.Errorf("the manifest lists %q twice", f.Path)
@@ -149,7 +145,6 @@ func (s *members) listed(f postgres.ManifestFile) error {
 		return fmt.Errorf("%q came with CRC32C %s; the manifest says %s", f.Path, postgres.ManifestCRC32C(m.crc), f.Checksum)
 	}
 	m.listed = true
-	s.known[key] = m
 	s.match++
 	return nil
 }
