@@ -94,3 +94,31 @@ func TestFatesThatHangOnOneFact(t *testing.T) {
 		})
 	}
 }
+
+// TestWALOfABackupWhoseStartIsUnreadableStays: which WAL it needs is not known, so none goes; one that is aborted needs
+// none.
+func TestWALOfABackupWhoseStartIsUnreadableStays(t *testing.T) {
+	now := time.Date(2026, 2, 10, 0, 0, 0, 0, time.UTC)
+	then := now.Add(-240 * time.Hour)
+	for name, c := range map[string]struct {
+		state state.BackupState
+		want  []wal.Range
+	}{
+		"corrupt": {state.BackupCorrupt, nil},
+		"running": {state.BackupRunning, nil},
+		"aborted": {state.BackupAborted, []wal.Range{{Timeline: 1, From: 0x1000000, To: 0x3000000}}},
+	} {
+		cluster := &state.Cluster{
+			SegmentSize: wal.DefaultSegmentSize,
+			Backups: []state.Backup{
+				{ID: "a", State: c.state, Began: then}, // nor its timeline
+				{ID: "b", State: state.BackupCommitted, Timeline: 1, Redo: 0x3000028, Stop: 0x3000100, Began: then, Ended: then},
+			},
+			WAL: []state.WALRange{{Range: wal.Range{Timeline: 1, From: 0x1000000, To: 0x9000000}, LastCommit: now}},
+		}
+		r := plan.Retain(cluster, plan.Rules{Redundancy: 1, Minimum: 1}, now, 1)
+		if diff := cmp.Diff(c.want, r.NeedlessWAL()); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
