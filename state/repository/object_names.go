@@ -15,4 +15,6 @@ func (k ClusterKey) BackupFolder(id string) string { return k.backupDir(id) }
 func (k ClusterKey) HistoryObject(t wal.Timeline) string { return k.historyFile(t) }
 
 // SegmentObject gives the key of a whole segment. The keys of its partials are that, ".partial-" and a number.
-func (k ClusterKey) SegmentObject(s wal.Segment, z wal.SegmentSize) string { return k.segmentFile(s, z) }
+func (k ClusterKey) SegmentObject(s wal.Segment, z wal.SegmentSize) string {
+	return k.segmentFile(s, z)
+}
