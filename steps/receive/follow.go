@@ -69,6 +69,7 @@ func (s *session) follow(ctx context.Context, conn connection, b begin) (moved b
 	if err != nil {
 		return s.refused(b, err), err
 	}
+	s.unparkTail(nil)
 	w, err := s.spool.Writer(b.timeline, b.from, func(seg wal.Segment) { s.found(job{segment: seg}) })
 	if err != nil {
 		return false, err
@@ -81,6 +82,7 @@ func (s *session) follow(ctx context.Context, conn connection, b begin) (moved b
 	if w.Written() == b.from {
 		f.moved = s.refused(b, err) || f.moved
 	}
+	s.parkTail(ctx, err)
 	return f.moved, f.end(err)
 }
 

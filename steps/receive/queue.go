@@ -109,6 +109,7 @@ type tail struct {
 	segment  wal.Segment
 	upTo     wal.LSN                  // durable in the spool
 	demanded wal.LSN                  // to be pushed at once up to here
+	parked   bool                     // not to be pushed for now
 	archived []wal.LSN                // by archive
 	left     map[wal.Timeline]wal.LSN // where the line of history left a timeline of which we held more
 }
@@ -129,6 +130,19 @@ func (t *tail) get() (tli wal.Timeline, seg wal.Segment, upTo, demanded wal.LSN)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.timeline, t.segment, t.upTo, t.demanded
+}
+
+// park says whether the unfinished segment is not to be pushed for now.
+func (t *tail) park(yes bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.parked = yes
+}
+
+func (t *tail) isParked() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.parked
 }
 
 // demand asks for a push at once of all that is durable.

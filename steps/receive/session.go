@@ -46,6 +46,8 @@ type startState struct {
 	flushAt  wal.LSN // the server's flush position when it was asked last
 	lastPID  int     // of our latest walsender
 	noSwitch bool    // the role may not
+	broke    bool    // the latest connection streamed, and broke by itself
+	fenced   bool    // the slot was another receiver's when it was last asked for
 	gone     *begin  // the server said that it no longer has WAL from there
 	why      error
 	passed   *begin // behind the gap that was recorded last; until WAL from there has come

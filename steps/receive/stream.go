@@ -12,9 +12,14 @@ import (
 // mend.
 func (s *session) stream(ctx context.Context) error {
 	retry := newBackoff()
+	defer func() { s.tail.park(s.start.fenced); s.wakeUploads() }() // a stop waits for no further try
 	for {
+		s.start.broke = false
 		worked, err := s.connectAndFollow(ctx)
 		s.report.update(func(r *state.Receiver) { r.Streaming = false })
+		if !s.start.broke || ctx.Err() != nil {
+			s.unparkTail(err)
+		}
 		s.tail.demand()
 		s.wakeUploads()
 		if ctx.Err() != nil {
@@ -115,4 +120,23 @@ func quickly(err error) bool {
 	default:
 		return true
 	}
+}
+
+// parkTail keeps the unfinished segment from the archives when a stream broke by itself: another receiver may have taken
+// over while this one was stopped, and then it writes nothing more. The next try to connect tells.
+func (s *session) parkTail(ctx context.Context, err error) {
+	var end *postgres.EndOfTimeline
+	if ctx.Err() == nil && !errors.As(err, &end) {
+		s.start.broke = true
+		s.tail.park(true)
+	}
+}
+
+// unparkTail lets the unfinished segment go to the archives, unless the last try to connect found that the slot is another
+// receiver's. A server that does not answer may be gone for good: then what we hold is all there is.
+func (s *session) unparkTail(err error) {
+	if code := state.CodeOf(err); code != "" || err == nil {
+		s.start.fenced = code == state.CodeSlotInUse
+	}
+	s.tail.park(s.start.fenced)
 }

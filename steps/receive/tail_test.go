@@ -12,6 +12,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
@@ -255,5 +256,35 @@ func TestAForkElsewhereArchivesNothing(t *testing.T) {
 	err := u.do(t.Context(), a, j)
 	if err == nil || !strings.Contains(err.Error(), "two servers") || u.s.queue.settled(0) || slices.Contains(a.order, j.segment.Name(mib)) {
 		t.Errorf("the job is done: %v, archived %v", err, a.order)
+	}
+}
+
+// TestABrokenStreamPushesOnceItIsKnownWhose has a stream break: whether another receiver took over is not known then.
+func TestABrokenStreamPushesOnceItIsKnownWhose(t *testing.T) {
+	a := newMemoryArchive(mib)
+	f := scripted(t, &script{}, func(o *Options) { o.Archives, o.PushEvery = []Archive{a.archive("main")}, time.Nanosecond })
+	s, u := f.s, f.s.uploads[0]
+	u.unindexed = map[wal.Timeline]bool{}
+	if err := f.w.Write(mib, make([]byte, 500)); err != nil {
+		t.Fatal(err)
+	}
+	s.parkTail(t.Context(), errAway)
+	_ = f.end(errAway)
+	pushed := func() wal.LSN {
+		if _, err := u.rest(t.Context(), a, true); err != nil {
+			t.Fatal(err)
+		}
+		return a.end().To
+	}
+	if to := pushed(); to != 0 {
+		t.Errorf("pushed up to %s before anything was known", to)
+	}
+	s.unparkTail(&state.Error{Code: state.CodeSlotInUse})
+	if to := pushed(); to != 0 || s.tail.held(1) > mib {
+		t.Errorf("pushed up to %s, counted up to %s, while another receiver has the slot", to, s.tail.held(1))
+	}
+	s.unparkTail(&state.Error{Code: state.CodeUnreachable})
+	if to := pushed(); to != mib+500 {
+		t.Errorf("pushed up to %s of a server that is gone", to)
 	}
 }

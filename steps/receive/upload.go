@@ -93,6 +93,9 @@ func (u *uploader) rest(ctx context.Context, c Cluster, last bool) (bool, error)
 		u.s.tail.reached(u.index, tli, upTo) // whole segments lie before it; in the middle of one only a push tells
 	}
 	wait := u.untilPush(time.Now(), seg, upTo, demanded, last)
+	if wait <= 0 && u.s.tail.isParked() { // asked after the tail: it was parked before it moved
+		wait = u.s.pushEvery()
+	}
 	if wait <= 0 {
 		if _, err := u.push(ctx, c, seg, upTo); err != nil {
 			return false, err
