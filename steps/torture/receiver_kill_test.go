@@ -18,7 +18,7 @@ func TestKilledReceiver(t *testing.T) {
 	random := dice(t)
 	x := newSite(t, pgtest.Options{SegmentMB: 1})
 	x.server.Bench(t, "-i", "-q", "-s", "2")
-	n := rounds(t, 12)
+	n := rounds(t, 8)
 	load := x.server.BenchCommand(t, "-n", "-c", "2", "-T", fmt.Sprint(n*2+30))
 	if err := load.Start(); err != nil {
 		t.Fatal(err)
@@ -44,7 +44,7 @@ func TestTornPartial(t *testing.T) {
 	random := dice(t)
 	x := newSite(t, pgtest.Options{SegmentMB: 16})
 	x.server.Exec(t, "create table filler (h text)")
-	n := rounds(t, 20)
+	n := rounds(t, 8)
 	for i := range n {
 		stop := x.run()
 		x.server.Exec(t, fmt.Sprintf("insert into filler select repeat(md5(g::text), 20) from generate_series(1, %d) g", 10+random.IntN(5000)))

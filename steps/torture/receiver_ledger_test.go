@@ -89,7 +89,7 @@ func synchronousLosesNothing(t *testing.T, acknowledge receive.Acknowledge) {
 	x.server.Exec(t, "alter system set synchronous_standby_names = '"+slotName+"'")
 	x.server.Exec(t, "select pg_reload_conf()")
 	l := newLedger(t, x.o.Conninfo)
-	n := rounds(t, 4)
+	n := rounds(t, 2)
 	for i := range n {
 		cmd := x.start()
 		ctx, cancel := context.WithCancel(context.Background())
@@ -138,7 +138,7 @@ func TestLosesAtMostWhatWasNotFlushed(t *testing.T) {
 	x.server.Exec(t, "create table ledger (n bigint generated always as identity)")
 	id := x.systemID()
 	l := newLedger(t, x.o.Conninfo)
-	for range rounds(t, 2) {
+	for range rounds(t, 1) {
 		cmd := x.start()
 		ctx, cancel := context.WithCancel(context.Background())
 		wait := l.run(ctx, 2)

@@ -33,7 +33,7 @@ func powerCuts(t *testing.T, acknowledge receive.Acknowledge) {
 	if err := os.Rename(x.o.Repository, filepath.Join(left, "repository")); err != nil {
 		t.Fatal(err)
 	}
-	n := rounds(t, 5)
+	n := rounds(t, 3)
 	for round := range n {
 		disk := newLossy()
 		mounted, unmount := disk.mount(t)

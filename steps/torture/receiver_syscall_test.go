@@ -68,7 +68,7 @@ func spoolCalls(remainder int) map[string]string {
 
 // Fault A4: every n-th write, fsync, rename, link, open and cut fails. The receiver never acknowledges what is not durable,
 // does not fsync a file again whose fsync failed, and goes on by itself. PGKEEP_ROUNDS=7 goes through all n (by default
-// two sevenths of them, which takes long enough); PGKEEP_ERRNOS="EIO ENOSPC EDQUOT EROFS EMFILE" names the errors (default:
+// every seventh, which takes long enough); PGKEEP_ERRNOS="EIO ENOSPC EDQUOT EROFS EMFILE" names the errors (default:
 // the first two).
 func TestEverySyscallFails(t *testing.T) {
 	needStrace(t)
@@ -86,7 +86,7 @@ func everySyscallFails(t *testing.T, errno string) {
 	x := newSite(t, pgtest.Options{SegmentMB: 1})
 	x.server.Exec(t, "create table filler (h text)")
 	faults := 0
-	for remainder := range min(rounds(t, 2), faultStep) {
+	for remainder := range min(rounds(t, 1), faultStep) {
 		trace := x.injectEach(errno, remainder)
 		cmd, again := x.start(), 0
 		for range 2 {
@@ -166,13 +166,13 @@ func refuseSecondSync(t *testing.T, trace string) {
 }
 
 // Fault A2: the receiver is killed at each of its points: cut and pad, write, fsync, rename, fsync of the directory,
-// upload, acknowledgement, index, forgetting. Three times each, at the n-th call of a random n; PGKEEP_ROUNDS=0 kills at
+// upload, acknowledgement, index, forgetting. Once each by default, at the n-th call of a random n; PGKEEP_ROUNDS=0 kills at
 // each n from 1 until none fires, three times.
 func TestKilledAtEveryPoint(t *testing.T) {
 	needStrace(t)
 	t.Parallel()
 	random := dice(t)
-	n := rounds(t, 3)
+	n := rounds(t, 1)
 	x := newSite(t, pgtest.Options{SegmentMB: 1})
 	x.server.Exec(t, "create table filler (h text)")
 	kills := map[string]int{}

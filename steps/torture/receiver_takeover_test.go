@@ -53,7 +53,7 @@ func (x *site) stored() map[string]string {
 func TestZombie(t *testing.T) {
 	t.Parallel()
 	x := newSite(t, pgtest.Options{SegmentMB: 1, Settings: map[string]string{"wal_sender_timeout": "1s"}})
-	n := rounds(t, 5)
+	n := rounds(t, 3)
 	for range n {
 		cmd := x.start()
 		pid := cmd.Process.Pid
@@ -124,7 +124,7 @@ func pause(t *testing.T, pid int, d time.Duration) {
 func TestTwoReceivers(t *testing.T) {
 	t.Parallel()
 	x := newSite(t, pgtest.Options{SegmentMB: 1})
-	n := rounds(t, 10)
+	n := rounds(t, 4)
 	took := time.Duration(0)
 	for i := range n {
 		a, b := x, x.elsewhere()
