@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pgkeep/pgkeep/hclspec"
@@ -37,14 +38,35 @@ func (a *app) again(ctx context.Context, spec *hclspec.Spec, o order, before err
 	if !slices.ContainsFunc(p.Steps, bridges) {
 		return before
 	}
-	const told = "A slot was made anew, and the server no longer had all WAL: this is left to do."
-	if a.lines != nil {
-		a.lines.say(told)
-	} else {
-		fmt.Fprint(a.out, "\n"+told+"\n\n")
-	}
+	a.sayBetween("A slot was made anew, and the server no longer had all WAL: this is left to do.")
 	o.plan = p
-	return a.carryOut(ctx, spec, o)
+	if err := a.carryOut(ctx, spec, o); err != nil {
+		return err
+	}
+	return a.sayLeft(ctx, spec, p.Options)
+}
+
+// sayLeft says what a plan holds after the second round: the backup that it took may let others go, which nobody was shown.
+func (a *app) sayLeft(ctx context.Context, spec *hclspec.Spec, opt plan.Options) error {
+	p, err := a.plan(ctx, spec, a.look(ctx, spec, nil), opt)
+	if err != nil || len(p.Steps) == 0 {
+		return err
+	}
+	names := make([]string, 0, len(p.Steps))
+	for i := range p.Steps {
+		names = append(names, plan.Verb(p.Steps[i].Action)+" "+p.Steps[i].ID)
+	}
+	a.sayBetween("This is left for the next apply: " + strings.Join(names, ", ") + ".")
+	return nil
+}
+
+// sayBetween tells a sentence between two plans, as text or for programs.
+func (a *app) sayBetween(text string) {
+	if a.lines != nil {
+		a.lines.say(text)
+		return
+	}
+	fmt.Fprint(a.out, "\n"+text+"\n\n")
 }
 
 // slotsAnew gives the servers that get a slot and no backup in a plan: they were protected before.
