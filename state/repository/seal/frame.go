@@ -15,6 +15,10 @@ import (
 // MaxFrame is the most raw bytes that a frame may hold.
 const MaxFrame = 4 << 20
 
+// frameWindow is how far back a frame refers: no farther than most frames are long. An encoder holds twice as much, and there is one
+// for each CPU.
+const frameWindow = 512 << 10
+
 // Framer makes independent frames: each decodes alone, and frames after one another decode as one stream, here and with
 // the command line tool. A Framer is for one goroutine at a time.
 type Framer struct {
@@ -33,7 +37,7 @@ func NewFramer(c Codec) (*Framer, error) {
 	switch f.codec.Algorithm {
 	case Zstd:
 		// A single segment always tells its length, which the reader checks before it gives memory.
-		f.zstd, err = zstd.NewWriter(nil, append(zstdOptions(f.codec.Level), zstd.WithSingleSegment(true))...)
+		f.zstd, err = zstd.NewWriter(nil, append(zstdOptions(f.codec.Level), zstd.WithSingleSegment(true), zstd.WithWindowSize(frameWindow))...)
 	case Gzip:
 		f.other, err = gzip.NewWriterLevel(io.Discard, f.codec.Level)
 	case LZ4:
