@@ -9,8 +9,8 @@ import (
 	"github.com/pgkeep/pgkeep/state"
 )
 
-// MaxSaved is the size up to which a saved plan is written and read, in bytes. A plan of ten thousand servers, each with a
-// backup to take and backups to prune, is a tenth of it.
+// MaxSaved is the size up to which a saved plan is written and read, in bytes. A plan of ten thousand servers, each with
+// backups to prune, takes 78 MiB.
 const MaxSaved = 256 << 20
 
 // ReadSaved reads what Encode wrote. The file may be indented otherwise; all else that is not as it was written is an

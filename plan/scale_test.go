@@ -102,7 +102,7 @@ func BenchmarkSaved(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	size := 0
+	size, began := 0, cpu(b)
 	for b.Loop() {
 		data, err := s.Encode()
 		if err != nil {
@@ -117,6 +117,7 @@ func BenchmarkSaved(b *testing.B) {
 		}
 		size = len(data)
 	}
+	b.ReportMetric((cpu(b)-began).Seconds()/float64(b.N), "cpu-s/op")
 	b.ReportMetric(float64(size)/(1<<20), "MiB")
 	b.ReportMetric(float64(len(p.Steps)), "steps")
 }

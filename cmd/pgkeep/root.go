@@ -104,7 +104,7 @@ func exitCodesTopic() *cobra.Command {
 
 // run is the whole program but for the process's exit.
 func run(ctx context.Context, a *app, args []string) int {
-	root := rootCommand(a)
+	root := rootCommand(a) //nolint:contextcheck // cobra gives the context of ExecuteContext to the command that runs
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err != nil && isUsage(err) {
