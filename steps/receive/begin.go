@@ -260,39 +260,53 @@ func (s *session) goBack(p spool.Position, at wal.LSN, to wal.Timeline) error {
 // the spool begin there. An empty spool needs every archive's answer: else we could take for a first start what is none.
 // With a spool that holds WAL the archives are given a moment once, so that a dead one holds up no commit; they are asked
 // again only before a gap is declared.
+//
+// Where archives reach differently far, the stream begins where the last of them ends, so that it gets from the server
+// what it lacks; only once the server has refused that, it begins where the furthest ends, and what the others lack stays
+// unacknowledged there.
 func (s *session) askArchives(ctx context.Context, limit time.Duration) error {
 	empty := s.spool.Position().Timeline == 0
 	if empty {
 		limit = s.o.Timeout
 	}
-	best, err := s.furthestOf(ctx, limit)
+	all, err := s.answersOf(ctx, limit)
 	if err != nil && empty {
 		return fmt.Errorf("ask where to go on: %w", err)
 	}
-	p := s.spool.Position()
-	n := best.newest
-	if !n.Empty() && !s.tail.leaves(n.Timeline, n.To) && (n.Timeline > p.Timeline || n.Timeline == p.Timeline && n.To > p.Durable) {
-		if err := s.seed(ctx, best); err != nil {
+	best := furthest(all)
+	from := best
+	if s.start.gone == nil {
+		from = least(all)
+	}
+	if s.isFurther(from.newest) && (err == nil || s.start.gone != nil) {
+		if err := s.seed(ctx, from, all); err != nil {
 			return err
 		}
 	}
-	s.start.tried, s.start.asked = true, err == nil
+	s.start.tried = true
+	s.start.asked = err == nil && (from.newest == best.newest || !s.isFurther(best.newest))
 	return nil
+}
+
+// isFurther tells whether what an archive holds reaches further than the spool, on the line of history that we follow.
+func (s *session) isFurther(n wal.Range) bool {
+	p := s.spool.Position()
+	return !n.Empty() && !s.tail.leaves(n.Timeline, n.To) && after(n, wal.Range{Timeline: p.Timeline, To: p.Durable})
 }
 
 // askBriefly bounds how long a start waits for the archives when the spool tells where to go on.
 const askBriefly = 2 * time.Second
 
-// furthestOf asks all archives at once. The error is the first archive's that did not answer; the best of the others
-// comes all the same.
-func (s *session) furthestOf(ctx context.Context, limit time.Duration) (answer, error) {
+// answersOf asks all archives at once. The error is the first archive's that did not answer; the answers of the others
+// come all the same.
+func (s *session) answersOf(ctx context.Context, limit time.Duration) ([]answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	answers := make(chan answer, len(s.uploads)) // an archive on a dead mount may hear of ctx late
 	for _, u := range s.uploads {
 		go func() { answers <- u.furthest(ctx) }()
 	}
-	var best answer
+	var all []answer
 	missing := map[string]bool{}
 	for _, u := range s.uploads {
 		missing[u.archive.Name] = true
@@ -303,15 +317,15 @@ func (s *session) furthestOf(ctx context.Context, limit time.Duration) (answer, 
 		case a := <-answers:
 			delete(missing, a.name)
 			failed = cmp.Or(failed, a.err)
-			if n := a.newest; n.Timeline > best.newest.Timeline || n.Timeline == best.newest.Timeline && n.To > best.newest.To {
-				best = a
+			if a.err == nil {
+				all = append(all, a)
 			}
 		case <-ctx.Done():
 			names := slices.Sorted(maps.Keys(missing))
-			return best, cmp.Or(failed, fmt.Errorf("repositories %v do not answer: %w", names, ctx.Err()))
+			return all, cmp.Or(failed, fmt.Errorf("repositories %v do not answer: %w", names, ctx.Err()))
 		}
 	}
-	return best, failed
+	return all, failed
 }
 
 // answer is how far one archive reaches.
@@ -343,7 +357,7 @@ func (u *uploader) furthest(ctx context.Context) answer {
 
 // seed puts the segment where an archive's WAL ends into the spool: the stream then goes on from there, and what comes
 // again is compared with it.
-func (s *session) seed(ctx context.Context, a answer) error {
+func (s *session) seed(ctx context.Context, a answer, all []answer) error {
 	z := s.cluster.SegmentSize
 	seg := z.SegmentAt(a.newest.Timeline, a.newest.To-1)
 	s.o.Log.Info("a repository reaches further than the spool: the stream goes on from there", "server", s.o.Server, "timeline", seg.Timeline, "position", a.newest.To)
@@ -351,6 +365,9 @@ func (s *session) seed(ctx context.Context, a answer) error {
 		r, err := a.cluster.OpenSegment(ctx, seg)
 		if err == nil {
 			defer r.Close()
+			if err := s.passOver(all, seg.Timeline, seg.End(z)); err != nil {
+				return err
+			}
 			return s.spool.Seed(seg, a.newest.To, r)
 		}
 		if !errors.Is(err, store.ErrNotExist) {
@@ -362,5 +379,8 @@ func (s *session) seed(ctx context.Context, a answer) error {
 		return fmt.Errorf("read unfinished segment %s from a repository: %w", seg.Name(z), err)
 	}
 	defer r.Close()
+	if err := s.passOver(all, seg.Timeline, seg.Start(z)); err != nil {
+		return err
+	}
 	return s.spool.Seed(seg, upTo, r)
 }

@@ -111,11 +111,12 @@ type tail struct {
 	demanded wal.LSN                  // to be pushed at once up to here
 	parked   bool                     // not to be pushed for now
 	archived []wal.LSN                // by archive
+	lacks    []wal.Range              // by archive: a hole behind which it counts for nothing; zero: none
 	left     map[wal.Timeline]wal.LSN // where the line of history left a timeline of which we held more
 }
 
 func newTail(archives int) *tail {
-	return &tail{archived: make([]wal.LSN, archives), left: map[wal.Timeline]wal.LSN{}}
+	return &tail{archived: make([]wal.LSN, archives), lacks: make([]wal.Range, archives), left: map[wal.Timeline]wal.LSN{}}
 }
 
 // set moves the tail; zero segment: there is no unfinished segment now.
@@ -153,7 +154,7 @@ func (t *tail) demand() {
 }
 
 // reached says that archive i holds everything up to l of timeline tli. What lies behind the point where the line of
-// history left it counts for nothing: an upload may end long after back.
+// history left it counts for nothing: an upload may end long after back. Nor does what lies behind a hole of the archive.
 func (t *tail) reached(i int, tli wal.Timeline, l wal.LSN) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -161,6 +162,9 @@ func (t *tail) reached(i int, tli wal.Timeline, l wal.LSN) {
 		if tli <= left {
 			l = min(l, at)
 		}
+	}
+	if lack := t.lacks[i]; lack != (wal.Range{}) {
+		l = min(l, lack.From)
 	}
 	t.archived[i] = max(t.archived[i], l)
 }

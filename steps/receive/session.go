@@ -31,6 +31,7 @@ type session struct {
 	uploads  []*uploader
 	start    startState
 	recorded recordedGaps
+	lacks    sync.Mutex    // held while what archives lack is kept
 	hurry    chan struct{} // holds a token when somebody waits for the stream to go on
 
 	produce  func(context.Context) error // what fills the spool until it returns: stream
@@ -72,7 +73,7 @@ func (s *session) wakeUploads() {
 // run streams until ctx ends or something stops it for good. What was received is then given a moment to reach the
 // repositories, so that a stop that was asked for loses nothing but the machine's disk could.
 func (s *session) run(ctx context.Context) error {
-	if err := s.loadWork(); err != nil {
+	if err := errors.Join(s.loadLacks(), s.loadWork()); err != nil {
 		return err
 	}
 	s.loadTail()

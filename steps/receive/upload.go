@@ -33,6 +33,7 @@ type uploader struct {
 	pushedAt  time.Time
 	unindexed map[wal.Timeline]bool // timelines that got WAL since indexedAt
 	indexedAt time.Time
+	lookedAt  time.Time // when the archive was asked last whether its hole is filled
 }
 
 func (u *uploader) nudge() {
@@ -87,6 +88,9 @@ func (u *uploader) once(ctx context.Context) (last bool, err error) {
 
 // rest pushes the unfinished segment when it is time, writes indexes when it is, and otherwise waits.
 func (u *uploader) rest(ctx context.Context, c Cluster, last bool) (bool, error) {
+	if err := u.lookAtLack(ctx, c); err != nil {
+		return false, err
+	}
 	tli, seg, upTo, demanded := u.s.tail.get()
 	settled := u.s.queue.settled(u.index) // asked after the tail: what completed before it is then in the queue
 	if settled && u.s.cluster.SegmentSize.Offset(upTo) == 0 && (seg == wal.Segment{} || upTo == seg.Start(u.s.cluster.SegmentSize)) {
