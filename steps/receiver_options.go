@@ -41,9 +41,13 @@ func ReceiverOptions(spec *hclspec.Spec, server string, o BindOptions) (receive.
 	}
 	out.Control = func(ctx context.Context) (receive.Control, error) { return r.control(ctx, server) }
 	for _, label := range s.Repositories {
-		out.Archives = append(out.Archives, receive.Archive{Name: label, Open: func(ctx context.Context, id receive.ClusterIdentity) (receive.Cluster, error) {
-			return r.archive(ctx, label, id)
-		}})
+		out.Archives = append(out.Archives, receive.Archive{
+			Name: label,
+			Open: func(ctx context.Context, id receive.ClusterIdentity) (receive.Cluster, error) {
+				return r.archive(ctx, label, id)
+			},
+			SystemIDs: func(ctx context.Context) ([]string, error) { return r.archivedSystems(ctx, label, s.Name) },
+		})
 	}
 	return out, nil
 }
@@ -58,6 +62,25 @@ func (r real) control(ctx context.Context, server string) (receive.Control, erro
 		return nil, err
 	}
 	return conn, nil
+}
+
+// archivedSystems lists the system identifiers that a repository holds anything of under a server's stored name.
+func (r real) archivedSystems(ctx context.Context, label, name string) ([]string, error) {
+	repo, err := r.openRepository(ctx, label)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := repo.Clusters(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("repository %q: %w", label, err)
+	}
+	var ids []string
+	for _, k := range keys {
+		if k.Name == name {
+			ids = append(ids, k.SystemID)
+		}
+	}
+	return ids, nil
 }
 
 func (r real) archive(ctx context.Context, label string, id receive.ClusterIdentity) (receive.Cluster, error) {
