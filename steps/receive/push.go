@@ -63,7 +63,7 @@ func Drain(ctx context.Context, o Options) (held wal.LSN, err error) {
 	if err != nil || !known {
 		return 0, err
 	}
-	before, err := spool.Look(o.Spool, o.Server)
+	before, err := spool.Look(o.Spool, o.Server) // the last receiver's report, so that what it knew of the server is not lost
 	if err != nil {
 		return 0, err
 	}
@@ -87,9 +87,26 @@ func Drain(ctx context.Context, o Options) (held wal.LSN, err error) {
 	if p := sp.Position(); err == nil && held < p.Proven {
 		err = rep.undone(fmt.Sprintf("WAL up to %s is in the spool %s, and the repositories hold it only up to %s", p.Proven, sp.Dir(), held))
 	}
-	last := before.Receiver // the last receiver's report, so that what it knew of the server is not lost
-	last.Streaming, last.Archived = false, max(last.Archived, held)
+	last := before.Receiver
+	last.Streaming, last.Archived = false, s.archivedNow(ctx)
 	return held, errors.Join(err, claim.Report(last))
+}
+
+// archivedNow asks the archives themselves how far all of them reach, whatever an earlier report said: one that does not
+// answer counts for no more than was put into it.
+func (s *session) archivedNow(ctx context.Context) wal.LSN {
+	all, err := s.answersOf(context.WithoutCancel(ctx), askBriefly)
+	if err != nil {
+		s.o.Log.Warn("not every repository says how far it reaches", "server", s.o.Server, "error", err)
+	}
+	for i, u := range s.uploads {
+		for _, a := range all {
+			if a.name == u.archive.Name && a.newest.Timeline == s.spool.Position().Timeline {
+				s.tail.reached(i, a.newest.Timeline, a.newest.To)
+			}
+		}
+	}
+	return s.tail.held(len(s.uploads))
 }
 
 // undone makes an error of what the receiver would report as its problem.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
+	"github.com/pgkeep/pgkeep/state/spool"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
 
@@ -103,4 +104,53 @@ func (r *rig) drain(limit time.Duration) (wal.LSN, error) {
 	ctx, done := context.WithTimeout(context.Background(), limit)
 	defer done()
 	return Drain(ctx, r.o)
+}
+
+// TestDrainForgetsAFalseReport has the last report say that more is archived than is.
+func TestDrainForgetsAFalseReport(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, pgtest.Options{SegmentMB: 1})
+	r := newRig(t, s, mib, 2)
+	stop := r.start()
+	busy(t, s, "one")
+	r.awaitArchived(flushed(t, s))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	truth := min(r.archives[0].end().To, r.archives[1].end().To)
+	lie := func() {
+		t.Helper()
+		claim, err := spool.Take(r.o.Spool, r.o.Server, r.o.Holder)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := r.look().Receiver
+		last.Archived = truth + 64*mib
+		if err := errors.Join(claim.Report(last), claim.Release()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lie()
+	if _, err := r.drain(30 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	if told := r.look().Receiver.Archived; told != truth {
+		t.Errorf("the report says %s; the repositories hold WAL up to %s", told, truth)
+	}
+	lie()
+	r.archives[1].breakWith(errors.New("away"))
+	if _, err := r.drain(200 * time.Millisecond); err == nil {
+		t.Error("it succeeded with a repository away")
+	}
+	if told := r.look().Receiver.Archived; told > truth {
+		t.Errorf("with a repository away the report says %s; they hold WAL up to %s", told, truth)
+	}
+	lie()
+	r.archives[1].breakWith(nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, _ = Drain(ctx, r.o)
+	if told := r.look().Receiver.Archived; told != truth {
+		t.Errorf("interrupted, it says %s; the repositories hold WAL up to %s", told, truth)
+	}
 }
