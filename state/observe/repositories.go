@@ -27,6 +27,17 @@ func (l *look) repositories(ctx context.Context) {
 	}
 }
 
+// absentAgain looks at repositories that were absent once more, after everything else: another pgkeep may have made one
+// meanwhile and then a slot, and what was seen must not tell of a slot from before its repository.
+func (l *look) absentAgain(ctx context.Context) {
+	for _, x := range l.spec.Repositories {
+		if u := l.seen.Repositories[x.Name].Unknown; u != nil && u.Code == state.CodeAbsent {
+			l.repository(ctx, x)
+		}
+	}
+	l.all.Wait()
+}
+
 func (l *look) repository(ctx context.Context, x hclspec.Repository) {
 	late := func(err error) state.Repository {
 		return state.Repository{Location: x.Path, Unknown: &state.Unknown{

@@ -77,6 +77,7 @@ func World(ctx context.Context, spec *hclspec.Spec, o Options) state.Observation
 		l.spools(ctx)
 	}
 	l.all.Wait()
+	l.absentAgain(ctx)
 	l.recoveries(ctx)
 	return l.seen
 }

@@ -3,6 +3,8 @@ package observe
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -70,6 +72,46 @@ func TestWorldOfARealServerAndAnEmptyPath(t *testing.T) {
 	if err != nil || string(second) != string(content) {
 		t.Errorf("an observation does not survive JSON: %s", cmp.Diff(string(content), string(second)))
 	}
+}
+
+// TestRepositoryThatIsMadeMeanwhile is made by another pgkeep while the server is asked: whatever the server then shows of
+// that apply, the repository is seen too.
+func TestRepositoryThatIsMadeMeanwhile(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "repository")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := make(chan error, 1)
+	go func() {
+		conn, err := listener.Accept()
+		if err == nil {
+			time.Sleep(300 * time.Millisecond) // time enough for a single look at the directory to miss it
+			err = errors.Join(create(t.Context(), dir), conn.Close())
+		}
+		made <- err
+	}()
+	seen := observed(t, &hclspec.Spec{
+		Servers:      []hclspec.Server{server("orders", fmt.Sprintf("host=127.0.0.1 port=%d user=pgkeep dbname=postgres sslmode=disable", listener.Addr().(*net.TCPAddr).Port), filepath.Join(t.TempDir(), "spool"))},
+		Repositories: []hclspec.Repository{{Name: "main", Path: dir}},
+	}, Options{})
+	_ = listener.Close()
+	if err := <-made; err != nil {
+		t.Fatal(err)
+	}
+	if r := seen.Repositories["main"]; r.Unknown != nil || r.ID == "" {
+		t.Errorf("the repository is %+v", r)
+	}
+}
+
+func create(ctx context.Context, dir string) error {
+	st, err := file.Open(dir, file.Options{})
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	_, err = repository.Create(ctx, st, repository.CreateOptions{Now: time.Now(), Compression: seal.Codec{}})
+	return err
 }
 
 func TestRepositoryThatIsThere(t *testing.T) {
