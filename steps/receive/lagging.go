@@ -125,9 +125,10 @@ func (u *uploader) lookAtLack(ctx context.Context, c Cluster) error {
 	return u.s.keepLacks()
 }
 
+// lackError is not of state.CodeGap: the planner takes that for word that nobody has the WAL any more.
 func (u *uploader) lackError(lack wal.Range) error {
 	return &state.Error{
-		Code: state.CodeGap,
+		Code: state.CodeIO,
 		Text: fmt.Sprintf("repository %s lacks WAL of %s before %s that another repository holds, and the server did not send it again: nothing from %s on counts as held there",
 			u.archive.Name, u.s.o.Server, lack.To, lack.From),
 		Hint: "take a new base backup into it; its WAL counts again once the missing segments are copied from the other repository",

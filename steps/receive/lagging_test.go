@@ -5,6 +5,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
@@ -71,6 +72,9 @@ func TestARepositoryThatLagsDoesNotCountAsHoldingItsHole(t *testing.T) {
 	}
 	if held := rest(s); held > 2*mib {
 		t.Errorf("both count as holding WAL up to %s; one ends at %s", held, behind.end().To)
+	}
+	if p := s.report.snapshot().Problem; p == nil || p.Code != state.CodeIO || p.Hint == "" {
+		t.Errorf("the hole is not told, or told as a gap: %+v", p)
 	}
 	if held := s.tail.held(1); held != 5*mib {
 		t.Errorf("the one that has all counts up to %s", held)
