@@ -202,7 +202,7 @@ func (a *agent) report(e steps.Event) {
 		return
 	case steps.Failed:
 		level = slog.LevelError
-	case steps.Skipped, steps.Canceled:
+	case steps.Skipped, steps.Canceled, steps.Held:
 		level = slog.LevelWarn
 	case steps.Started, steps.Done, steps.Already:
 	}
