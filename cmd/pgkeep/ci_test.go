@@ -52,7 +52,7 @@ func newPipeline(t *testing.T, example string) *pipeline {
 		{`"/srv/pgkeep"`, `"` + filepath.Join(dir, "repository") + `"`},
 		{`"backup1"`, `"` + here + `"`},
 		{`host=10.0.1.1 user=pgkeep dbname=postgres sslmode=verify-full passfile=${var.pgpass}`, s.Conninfo()},
-		{"  receiver {\n", "  receiver {\n    spool = \"" + filepath.Join(dir, "spool") + "\"\n"},
+		{"  receiver {\n", "  receiver {\n    spool = \"" + filepath.Join(dir, "spool") + "\"\n    spool_limit = \"1TiB\"\n"},
 		{`  recovery_window    = "7d"` + "\n", ""},
 	} {
 		if !strings.Contains(string(source), change[0]) {

@@ -21,7 +21,7 @@ type Room struct {
 	Total      int64  // bytes of the file system
 	Used       int64  // bytes of this server's WAL that is not yet in every repository
 	Left       int64  // bytes until the limit; at most 0: it is hit
-	Low        bool   // worth a warning: under a fifth of the file system is free, or a tenth of the limit in bytes is left
+	Low        bool   // worth a warning: under a fifth of the file system is free, or of a limit in bytes a tenth is left
 }
 
 // The magic numbers of statfs(2) for file systems that a power cut empties.
@@ -59,7 +59,7 @@ func measure(dir string, used int64, l Limit) (Room, error) {
 	if percent > 0 {
 		r.Left = r.Free - r.Total/100*int64(100-percent)
 	}
-	r.Low = r.Free < r.Total/5
+	r.Low = percent > 0 && r.Free < r.Total/5
 	if l.Bytes > 0 {
 		r.Left = min(r.Left, l.Bytes-used)
 		r.Low = r.Low || l.Bytes-used < l.Bytes/10

@@ -40,7 +40,7 @@ func newRig(t *testing.T, s *pgtest.Server, z wal.SegmentSize, n int) *rig {
 	t.Helper()
 	r := &rig{t: t, z: z, conninfo: s.Conninfo()}
 	r.o = Options{
-		Server: "orders", Slot: slotName, Spool: filepath.Join(t.TempDir(), "spool"), SpoolLimit: spool.Limit{Percent: 100},
+		Server: "orders", Slot: slotName, Spool: filepath.Join(t.TempDir(), "spool"), SpoolLimit: spool.Limit{Bytes: 1 << 40},
 		PushEvery: 100 * time.Millisecond, Connect: r.connect, Control: r.control, Notice: r.notice,
 		Holder: spool.Holder{PID: os.Getpid(), Who: "test", Since: time.Now()},
 		Log:    slog.New(slog.NewTextHandler(&logWriter{t: t}, nil)), AllowVolatileSpool: true,

@@ -52,7 +52,7 @@ func (o orders) options(log *slog.Logger) receive.Options {
 	info := func() (postgres.Conninfo, error) { return postgres.ParseConninfo(o.Conninfo, nil, nil) }
 	connect := postgres.ConnectOptions{ApplicationName: slotName, Timeout: 5 * time.Second}
 	if o.Limit == (spool.Limit{}) {
-		o.Limit.Percent = 100
+		o.Limit.Bytes = 1 << 40
 	}
 	return receive.Options{
 		Server: "orders", Slot: slotName, Spool: o.Spool, SpoolLimit: o.Limit, AllowVolatileSpool: true,

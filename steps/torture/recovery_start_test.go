@@ -67,7 +67,11 @@ func (j *journey) recoverStarted(t *testing.T, x target, action string) {
 		says(t, out, fmt.Sprintf("the last transaction it holds is %s, committed at", back.SQL(t, "select xid from pg_last_committed_xact()")))
 	}
 	ledgerHolds(t, back, dir, x.want)
-	again := j.site.run(t, "recover", name, "--yes", "--start", "--port", strconv.Itoa(port))
+	again, code := j.site.try("recover", name, "--yes", "--start", "--port", strconv.Itoa(port))
+	if x.name == "by_latest" && code != 0 { // the server wrote WAL meanwhile, and to another end it is another recovery
+		says(t, again, "which this recovery did not start", "1 not done")
+		return
+	}
 	says(t, again, "target reached", "0 done, 1 already so")
 }
 
