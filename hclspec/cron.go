@@ -12,24 +12,6 @@ import (
 // as cron(5) has it, when both are given.
 const cronFields = cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.DowOrDom | cron.Hash
 
-// ParseCron reads the five fields of cron(5) in a time zone. H is spread by key, so that equal files give equal times.
-func ParseCron(expression, timezone, key string) (cron.Schedule, error) {
-	if timezone == "" {
-		timezone = "UTC"
-	}
-	if err := checkCron(expression); err != nil {
-		return nil, err
-	}
-	if _, err := loadZone(timezone); err != nil {
-		return nil, err
-	}
-	s, err := parseCron("CRON_TZ="+timezone+" "+expression, key)
-	if err != nil {
-		return nil, mistake{fmt.Sprintf("%s is not a cron expression: %v.", quote(expression), err), ""}
-	}
-	return s, nil
-}
-
 // checkCron refuses what is not five fields, and what never comes.
 func checkCron(expression string) error {
 	hint := `Write minute, hour, day of month, month and day of week, for example "0 1 * * *" for every night at one.`
@@ -42,7 +24,7 @@ func checkCron(expression string) error {
 	if len(expression) > 200 || len(strings.Fields(expression)) != 5 {
 		return mistake{fmt.Sprintf("%s is not five fields.", quote(expression)), hint}
 	}
-	s, err := parseCron(expression, "check")
+	s, err := ParseCron(expression, "check")
 	if err != nil {
 		return mistake{fmt.Sprintf("%s is not a cron expression: %v.", quote(expression), err), hint}
 	}
@@ -52,12 +34,15 @@ func checkCron(expression string) error {
 	return nil
 }
 
-func parseCron(spec, key string) (cron.Schedule, error) {
+// ParseCron reads the five fields of cron(5). H is spread by key, the address of the schedule, so that equal files give
+// equal times. The schedule's Next works in the time zone of its argument. Load has refused what never comes and what names
+// a zone; here only what cannot be read is an error.
+func ParseCron(expression, key string) (cron.Schedule, error) {
 	p, err := cron.TryNewParser(cronFields)
 	if err != nil {
 		return nil, err
 	}
-	return p.ParseWithHashKey(spec, key)
+	return p.ParseWithHashKey(expression, key)
 }
 
 // loadZone finds an IANA time zone. "Local" is refused: a configuration means the same on every machine.

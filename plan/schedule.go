@@ -5,8 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/netresearch/go-cron"
-
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
 )
@@ -32,16 +30,15 @@ func newDue(s *hclspec.Schedule, now time.Time) *due {
 		d.zone = time.UTC
 		return d
 	}
-	d.last, d.next, d.err = Ticks(s.Cron, d.zone, now)
+	d.last, d.next, d.err = Ticks(s.Cron, s.Address, d.zone, now)
 	return d
 }
 
 // Ticks gives the newest moment at or before now at which a cron expression of five fields fires, and the first after
-// it; zero where there is none within five years. A tick in the hour that spring skips happens an hour later by the
+// it; zero where there is none within five years. key spreads H. A tick in the hour that spring skips happens an hour later by the
 // clock on the wall; one in the hour that autumn repeats happens at its first pass, unless the cron fires every hour.
-func Ticks(expression string, zone *time.Location, now time.Time) (last, next time.Time, err error) {
-	parser := cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor | cron.DowOrDom | cron.Hash)
-	schedule, err := parser.Parse(expression)
+func Ticks(expression, key string, zone *time.Location, now time.Time) (last, next time.Time, err error) {
+	schedule, err := hclspec.ParseCron(expression, key)
 	if err != nil {
 		return last, next, fmt.Errorf("read cron %q: %w", expression, err)
 	}

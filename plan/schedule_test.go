@@ -30,7 +30,7 @@ func TestTicks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		last, next, err := plan.Ticks(c.cron, zone, at(t, c.now))
+		last, next, err := plan.Ticks(c.cron, "schedule.nightly", zone, at(t, c.now))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,8 +38,24 @@ func TestTicks(t *testing.T) {
 			t.Errorf("%s in %s at %s: last %s next %s, want %s and %s", c.cron, c.zone, c.now, last.UTC(), next.UTC(), c.last, c.next)
 		}
 	}
-	if _, _, err := plan.Ticks("61 * * * *", time.UTC, baseTime); err == nil {
+	if _, _, err := plan.Ticks("61 * * * *", "schedule.nightly", time.UTC, baseTime); err == nil {
 		t.Error("minute 61 is accepted")
+	}
+}
+
+// TestTicksAreSpread: H stands for a minute that is a schedule's own and stays.
+func TestTicksAreSpread(t *testing.T) {
+	minutes := map[int]bool{}
+	for _, key := range []string{"schedule.a", "schedule.b", "schedule.c", "schedule.d", "schedule.e"} {
+		last, next, err := plan.Ticks("H 1 * * *", key, time.UTC, baseTime)
+		again, _, _ := plan.Ticks("H 1 * * *", key, time.UTC, baseTime)
+		if err != nil || last.Hour() != 1 || !last.Equal(again) || next.Minute() != last.Minute() {
+			t.Errorf("%s: last %s, again %s, next %s, %v", key, last, again, next, err)
+		}
+		minutes[last.Minute()] = true
+	}
+	if len(minutes) < 2 {
+		t.Errorf("five schedules begin in minutes %v", minutes)
 	}
 }
 
