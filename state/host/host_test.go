@@ -59,40 +59,6 @@ func TestIsHere(t *testing.T) {
 	}
 }
 
-func TestUnmountedAbove(t *testing.T) {
-	fstab := []byte(`# comment
-UUID=1 / ext4 defaults 0 1
-UUID=2 /srv ext4 defaults 0 2
-/dev/sdb /srv/pgkeep xfs noauto 0 0
-UUID=3 /mnt/with\040blank ext4 defaults 0 2
-UUID=4 none swap sw 0 0
-broken
-`)
-	mounts := []byte("21 1 8:1 / / rw - ext4 /dev/sda rw\n22 21 8:2 / /srv rw - ext4 /dev/sda2 rw\n")
-	for path, want := range map[string]string{
-		"/srv/pgkeep":          "/srv/pgkeep",
-		"/srv/pgkeep/main/x":   "/srv/pgkeep",
-		"/srv/pgkeeper":        "",
-		"/srv/other":           "",
-		"/mnt/with blank/main": "/mnt/with blank",
-		"/":                    "",
-	} {
-		if got := unmountedAbove(path, fstab, mounts); got != want {
-			t.Errorf("%s: %q, want %q", path, got, want)
-		}
-	}
-}
-
-func FuzzUnmountedAbove(f *testing.F) {
-	f.Add("/srv/x", []byte(`a /srv\040 b`), []byte(`1 2 3 4 /srv\04`))
-	f.Fuzz(func(t *testing.T, path string, fstab, mounts []byte) {
-		point := unmountedAbove(filepath.Clean("/"+path), fstab, mounts)
-		if point != "" && !strings.HasPrefix(point, "/") {
-			t.Errorf("mount point %q", point)
-		}
-	})
-}
-
 func TestSpaceOfAPathThatDoesNotExistYet(t *testing.T) {
 	s, err := SpaceAt(filepath.Join(t.TempDir(), "a", "b", "c"))
 	if err != nil || s.Total <= 0 || s.Free > s.Total || s.FileSystem == "" {

@@ -80,6 +80,3 @@ func fileSystemName(magic int64) string {
 	}
 	return fmt.Sprintf("%#x", magic)
 }
-
-// Forgets tells whether the named file system loses its content with the machine's power.
-func Forgets(fileSystem string) bool { return fileSystem == "tmpfs" || fileSystem == "ramfs" }

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -96,4 +97,26 @@ func TestFstab(t *testing.T) {
 		}
 		s.Close()
 	}
+}
+
+// FuzzMountPoints reads fstab and mountinfo of any content: a mount point is an absolute path or none.
+func FuzzMountPoints(f *testing.F) {
+	f.Add([]byte(`a /srv\040 b`), []byte(`1 2 3 4 /srv\04`))
+	f.Add([]byte("UUID=1 / ext4 defaults 0 1\n# /x\n"), []byte("22 1 0:1 / / rw - ext4 /dev/sda rw\n"))
+	dir := f.TempDir()
+	fstab, mounts := filepath.Join(dir, "fstab"), filepath.Join(dir, "mountinfo")
+	f.Fuzz(func(t *testing.T, a, b []byte) {
+		if err := errors.Join(os.WriteFile(fstab, a, 0o600), os.WriteFile(mounts, b, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(filepath.Join(dir, "x"), Options{Fstab: fstab, Mounts: mounts})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		point, err := s.unmounted()
+		if err == nil && point != "" && !filepath.IsAbs(point) {
+			t.Errorf("mount point %q", point)
+		}
+	})
 }
