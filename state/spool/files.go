@@ -65,7 +65,8 @@ func (s *Spool) OpenPartial(seg wal.Segment) (*os.File, error) {
 	return f, problem("open unfinished segment "+seg.Name(s.o.SegmentSize), err)
 }
 
-// Work lists what waits to go into the repositories. It is true until the first Write.
+// Work lists what waits to go into the repositories, and removes unfinished segments that came to nothing. It is true
+// until the first Write.
 func (s *Spool) Work() (Work, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,6 +75,9 @@ func (s *Spool) Work() (Work, error) {
 		w.Histories = append(w.Histories, t)
 	}
 	slices.Sort(w.Histories)
+	if err := s.removeEmpty(); err != nil {
+		return w, problem("tidy spool "+s.dir, err)
+	}
 	segs := s.files.segments()
 	for i, seg := range segs {
 		done, complete := s.files.complete[seg]
@@ -92,6 +96,24 @@ func (s *Spool) Work() (Work, error) {
 	}
 	w.Missing, err = s.missing()
 	return w, problem("list quarantine of spool "+s.dir, err)
+}
+
+// removeEmpty removes unfinished segments before the last that hold no WAL: a kill left one when its first bytes had come
+// and none was whole, and then the stream went on elsewhere, behind a gap or on another timeline. No repository takes a
+// part of a segment that has no bytes. The last one stays, for it is where the stream goes on.
+func (s *Spool) removeEmpty() error {
+	segs := s.files.segments()
+	for _, seg := range segs[:max(0, len(segs)-1)] {
+		x, begun := s.files.partial[seg]
+		if !begun || x.valid > seg.Start(s.o.SegmentSize) {
+			continue
+		}
+		if err := s.remove(s.path(seg, partialSuffix)); err != nil {
+			return err
+		}
+		delete(s.files.partial, seg)
+	}
+	return nil
 }
 
 // Done says that every repository holds a complete segment. Its file becomes .done, and the one before it goes.

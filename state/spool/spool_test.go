@@ -269,6 +269,44 @@ func TestSpool(t *testing.T) {
 		}
 	})
 
+	t.Run("asks for nothing to be archived of a segment that came to nothing", func(t *testing.T) {
+		dir := t.TempDir()
+		sp := s.open(t, dir, Limit{Percent: 100})
+		s.feed(t, sp, s.start()+mib)
+		empty := s.first.Next()
+		lost, err := sp.create(empty) // killed before its first page was whole
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = lost.Close()
+		if err := sp.Close(); err != nil {
+			t.Fatal(err)
+		}
+		sp = s.open(t, dir, Limit{Percent: 100})
+		if w, err := sp.Work(); err != nil || len(w.Ended) != 0 || sp.Position().Unfinished != empty {
+			t.Errorf("at the end of the stream: work %+v, at %+v, %v", w, sp.Position(), err)
+		}
+		behind := empty.Next()
+		w, err := sp.Writer(1, behind.Start(mib), func(wal.Segment) {})
+		if err == nil { // the server had removed what lies between
+			err = errors.Join(w.Write(behind.Start(mib), s.from(behind.Start(mib))[:100_000]), w.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if w, err := sp.Work(); err != nil || len(w.Ended) != 0 || len(w.Segments) != 1 {
+				t.Errorf("behind a gap: work %+v, %v", w, err)
+			}
+			if _, err := os.Stat(sp.path(empty, partialSuffix)); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the empty segment is still there: %v", err)
+			}
+			_ = sp.Close()
+			sp = s.open(t, dir, Limit{Percent: 100})
+		}
+		_ = sp.Close()
+	})
+
 	t.Run("goes back and keeps what was ahead", func(t *testing.T) {
 		for _, at := range []wal.LSN{s.start() + 1*mib, s.start() + 1*mib + 70_000, s.start() + 2*mib + 299_000} {
 			dir := t.TempDir()
