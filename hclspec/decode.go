@@ -195,6 +195,9 @@ func (l *loader) read(prefix string, a attribute, attr *hcl.Attribute, i *instan
 		return a.required
 	}
 	x, err := a.kind.read(v, l.o.Zone)
+	if err == nil {
+		err = l.checkSecret(x)
+	}
 	if err != nil {
 		d.broken = true
 		l.refuse(summary, l.forKey(err, attr, i), at)

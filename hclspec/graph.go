@@ -175,6 +175,9 @@ func (l *loader) expand(d *declared) {
 		d.failed = !ok
 	} else if nearest("for_each", l.strange[d.block.Body]) != "" { // reported, and what it has to do with each and keys is not known
 		d.keyed, d.failed = true, true
+	} else if use := l.eachUsed(&schema, d.block.Body); use != nil {
+		d.keyed, d.failed = true, true
+		l.fail("for_each is missing", fmt.Sprintf("%s uses each, and has no for_each that says what it stands for.", address), "Add for_each = { … } to it, or write a value in place of each.", use)
 	} else {
 		d.instances = []instance{{address: address, name: d.label, each: cty.EmptyObjectVal}}
 	}
@@ -196,6 +199,32 @@ func (l *loader) expand(d *declared) {
 	default:
 		d.value = cty.MapVal(objects)
 	}
+}
+
+// eachUsed gives the first use of each in a body; nil: there is none.
+func (l *loader) eachUsed(schema *block, body hcl.Body) *hcl.Range {
+	c := l.content(schema, body)
+	var first *hcl.Range
+	found := func(at *hcl.Range) {
+		if at != nil && (first == nil || at.Start.Byte < first.Start.Byte) {
+			first = at
+		}
+	}
+	for _, attr := range c.Attributes {
+		for _, t := range attr.Expr.Variables() {
+			if t.RootName() == "each" {
+				found(t.SourceRange().Ptr())
+			}
+		}
+	}
+	for _, inner := range c.Blocks {
+		for n := range schema.blocks {
+			if schema.blocks[n].name == inner.Type && !schema.blocks[n].later {
+				found(l.eachUsed(&schema.blocks[n], inner.Body))
+			}
+		}
+	}
+	return first
 }
 
 func reference(address, name string) cty.Value {

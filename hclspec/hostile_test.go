@@ -87,7 +87,7 @@ func FuzzLoad(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b)
-	f.Fuzz(func(t *testing.T, src []byte) { loadHostile(t, src, "") })
+	f.Fuzz(fuzzLoad(""))
 }
 
 // FuzzLoadJSON is FuzzLoad for the JSON syntax.
@@ -100,7 +100,22 @@ func FuzzLoadJSON(f *testing.F) {
 	for _, src := range seeds(f, ".hcl.json") {
 		f.Add(src)
 	}
-	f.Fuzz(func(t *testing.T, src []byte) { loadHostile(t, src, ".json") })
+	f.Fuzz(fuzzLoad(".json"))
+}
+
+// fuzzLoad loads within the bounds of one Load, and lets the whole process grow by no more than one Load may: memory that
+// an earlier input made it take is not there for a later one.
+func fuzzLoad(suffix string) func(*testing.T, []byte) {
+	var start runtime.MemStats
+	runtime.ReadMemStats(&start)
+	return func(t *testing.T, src []byte) {
+		loadHostile(t, src, suffix)
+		var now runtime.MemStats
+		runtime.ReadMemStats(&now)
+		if n := int64(now.Sys) - int64(start.Sys); n > mostMemory {
+			t.Errorf("the process grew by %d MiB", n>>20)
+		}
+	}
 }
 
 // seeds are the configurations of the stories in one of the syntaxes.

@@ -2,6 +2,7 @@ package hclspec
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -164,6 +165,14 @@ func (b *jsonBody) labelled(schema *block, name, label, v jsonValue) []*hclsynta
 			b.wrong(body, fmt.Sprintf("The block %s %s is an object.", name.text, quote(label.text)))
 			continue
 		}
+		if second, ok := schema.secondLabel(body); ok {
+			inner := b.labelled(schema, name, second, body.items[0])
+			for _, x := range inner {
+				x.Labels, x.LabelRanges = []string{label.text, second.text}, []hcl.Range{b.rangeOf(label), b.rangeOf(second)}
+			}
+			out = append(out, inner...)
+			continue
+		}
 		x := b.block(schema, name, body)
 		x.Labels, x.LabelRanges = []string{label.text}, []hcl.Range{b.rangeOf(label)}
 		if !schema.later {
@@ -172,6 +181,21 @@ func (b *jsonBody) labelled(schema *block, name, label, v jsonValue) []*hclsynta
 		out = append(out, x)
 	}
 	return out
+}
+
+// secondLabel tells whether a block's body is rather another label with the body inside it: its one property has a name
+// that the schema does not know, and holds an object with a name that it does.
+func (schema *block) secondLabel(v jsonValue) (jsonValue, bool) {
+	if schema.later || len(v.names) != 1 || schema.knows(v.names[0].text) || v.items[0].is != '{' {
+		return jsonValue{}, false
+	}
+	return v.names[0], slices.ContainsFunc(v.items[0].names, func(n jsonValue) bool { return schema.knows(n.text) })
+}
+
+// knows tells whether a body of this kind has an attribute or block of the name.
+func (schema *block) knows(name string) bool {
+	return slices.ContainsFunc(schema.attributes, func(a attribute) bool { return a.name == name }) ||
+		slices.ContainsFunc(schema.blocks, func(b block) bool { return b.name == name })
 }
 
 func (b *jsonBody) block(schema *block, name, v jsonValue) *hclsyntax.Block {

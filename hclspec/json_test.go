@@ -167,14 +167,18 @@ func (w rewriter) parts(x *hclsyntax.TemplateExpr) (string, bool) {
 	return b.String(), true
 }
 
-var spots = regexp.MustCompile(`[a-z]+\.hcl(\.json)?:\d+(,\d+-\d+)?`)
+var (
+	spots  = regexp.MustCompile(`[a-z]+\.hcl(\.json)?:\d+(,\d+-\d+)?`)
+	places = regexp.MustCompile(`used at SPOT(, SPOT)*( and \d+ more)?`) // two on one line of HCL have lines of their own in JSON
+)
 
 // said gives what diagnostics say, without where.
 func said(diags hcl.Diagnostics) []string {
 	var out []string
 	for _, d := range diags {
 		text := d.Summary + " | " + d.Detail + " | " + HelpOf(d).Hint
-		out = append(out, strings.ReplaceAll(spots.ReplaceAllString(text, "SPOT"), ".hcl.json", ".hcl"))
+		text = places.ReplaceAllString(spots.ReplaceAllString(text, "SPOT"), "used at SPOT")
+		out = append(out, strings.ReplaceAll(text, ".hcl.json", ".hcl"))
 	}
 	slices.Sort(out)
 	return out

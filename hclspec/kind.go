@@ -178,7 +178,9 @@ func secretText() kind {
 		}
 		return NewSecret(s), nil
 	}
-	return kind{name: "connection string", sensitive: true, read: read, refused: []refusal{{"empty", `""`}}}
+	return kind{name: "connection string", sensitive: true, read: read, refused: []refusal{
+		{"empty", `""`}, {"a keyword that libpq does not know", ""}, {"no user, unless a service is named", ""},
+	}}
 }
 
 func matching(name string, check func(string) error, refused ...refusal) kind {

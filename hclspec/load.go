@@ -1,12 +1,10 @@
 package hclspec
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"io/fs"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -20,7 +18,10 @@ type LoadOptions struct {
 	Env      map[string]string // the environment; only PGKEEP_VAR_name is read
 	Version  string            // of this pgkeep, for required_version; empty: not compared
 	Hostname string            // this machine's name, as `host` means it; where two paths without host lie
-	Zone     *time.Location    // for telling what a time without offset could mean; nil: only UTC is told
+	// Conninfo says what is wrong with a connection string, and what to do; both empty: nothing. Neither may quote a value
+	// of it. nil: what stands in connection strings is not looked at.
+	Conninfo func(conninfo string) (what, hint string)
+	Zone     *time.Location // for telling what a time without offset could mean; nil: only UTC is told
 }
 
 // Load reads the configuration in the directory dir of fsys: every *.hcl, with values for its variables, strongest
@@ -29,6 +30,7 @@ type LoadOptions struct {
 func Load(fsys fs.FS, dir string, o LoadOptions) (*Spec, hcl.Diagnostics) {
 	l := newLoader(fsys, o)
 	spec := l.load(dir)
+	l.tellPlaces()
 	diags := tidy(l.diags)
 	relocate(l.files, diags)
 	if diags.HasErrors() {
@@ -48,6 +50,8 @@ type loader struct {
 	work      int  // spent of maxWork
 	overspent bool // said so
 
+	unnamed map[string]*unnamed // by what was meant
+
 	blocks       map[string][]*hcl.Block // top-level blocks by type
 	contents     map[hcl.Body]*hcl.BodyContent
 	strange      map[hcl.Body][]string // the words in a body that it does not know
@@ -66,7 +70,7 @@ func newLoader(fsys fs.FS, o LoadOptions) *loader {
 	known := allowedFunctions()
 	return &loader{
 		sources: sources{fsys: fsys, files: map[string]*hcl.File{}}, o: o, offered: known, functions: functions(known),
-		blocks: map[string][]*hcl.Block{}, contents: map[hcl.Body]*hcl.BodyContent{}, strange: map[hcl.Body][]string{}, readied: map[hcl.Expression]*ready{},
+		unnamed: map[string]*unnamed{}, blocks: map[string][]*hcl.Block{}, contents: map[hcl.Body]*hcl.BodyContent{}, strange: map[hcl.Body][]string{}, readied: map[hcl.Expression]*ready{},
 		standards: map[string]any{}, variables: map[string]*variable{}, locals: map[string]*local{},
 		repositories: map[string]*declared{}, servers: map[string]*declared{}, moves: map[place]*move{}, built: map[string]Repository{},
 	}
@@ -165,13 +169,11 @@ func tidy(diags hcl.Diagnostics) hcl.Diagnostics {
 	return diags
 }
 
-// relocate counts the lines of places in JSON again: text with \n in it has more lines than the file.
+// relocate counts the lines of places in JSON again.
 func relocate(files map[string]*hcl.File, diags hcl.Diagnostics) {
 	for _, d := range diags {
-		if f := files[subject(d).Filename]; f != nil && strings.HasSuffix(d.Subject.Filename, ".json") && d.Subject.Start.Byte <= len(f.Bytes) {
-			at := *d.Subject
-			at.Start.Line = 1 + bytes.Count(f.Bytes[:at.Start.Byte], []byte("\n"))
-			d.Subject = &at
+		if d.Subject != nil {
+			d.Subject = relocated(files, *d.Subject).Ptr()
 		}
 	}
 }

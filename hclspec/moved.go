@@ -217,12 +217,12 @@ func (l *loader) checkMovedTo(m *move) {
 	d := l.servers[m.to.label]
 	switch {
 	case d == nil:
-		l.refuse("Invalid to", mistake{fmt.Sprintf("%s is not declared.", m.to), l.otherName("server", m.to.label, l.names("server"))}, m.toAt)
+		l.missing("server."+m.to.label, "Invalid to", fmt.Sprintf("%s is not declared.", m.to), l.otherName("server", m.to.label, l.names("server")), &m.toAt)
 	case d.failed: // reported where it failed
 	case m.to.keyed && !d.keyed:
-		l.refuse("Invalid to", mistake{fmt.Sprintf("server.%s has no for_each, so it has no instance %s.", m.to.label, quote(m.to.key)), fmt.Sprintf("Write server.%s.", m.to.label)}, m.toAt)
+		l.missing("server."+m.to.label+"[]", "Invalid to", fmt.Sprintf("server.%s has no for_each, so it has no instance %s.", m.to.label, quote(m.to.key)), fmt.Sprintf("Write server.%s.", m.to.label), &m.toAt)
 	case m.to.keyed && !d.keys[m.to.key]:
-		l.refuse("Invalid to", mistake{fmt.Sprintf("server.%s has no instance %s.", m.to.label, quote(m.to.key)), l.keyHint("server", d, m.to.key)}, m.toAt)
+		l.missing(m.to.String(), "Invalid to", fmt.Sprintf("server.%s has no instance %s.", m.to.label, quote(m.to.key)), l.keyHint("server", d, m.to.key), &m.toAt)
 	case !m.to.keyed && d.keyed && m.from.keyed:
 		l.refuse("Invalid to", mistake{fmt.Sprintf("%s was one server, and %s has a for_each.", m.from, m.to), fmt.Sprintf("Name the instance: server.%s[\"KEY\"].", m.to.label)}, m.toAt)
 	}

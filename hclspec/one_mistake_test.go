@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"github.com/hashicorp/hcl/v2"
 )
 
 // rightOne is a configuration in which each pair of singleMistakes makes one mistake.
@@ -103,7 +105,17 @@ func singleMistakes() [][2]string {
 		{"for_each     = local.clusters", "for_each     = local.clustres"},
 		{"for_each     = local.clusters", "for_each     = [\"eu\", \"us\"]"},
 		{"for_each     = local.clusters", "foreach      = local.clusters"},
+		{"for_each     = local.clusters\n", ""},
+		{"server \"orders\" {", "server \"ordres\" {"},
+		{"variable \"env\" {", "variable \"evn\" {"},
+		{"eu = {", "ue = {"},
+		{"us = {", "su = {"},
 		{"conninfo     =", "coninfo      ="},
+		{"user=pgkeep", "usr=pgkeep"},
+		{"user=pgkeep", "user=pgkeep slmode=require"},
+		{"user=pgkeep", "user=pgkeep sslmode=requier"},
+		{"user=pgkeep", "user=pgkeep port=fivethousand"},
+		{" user=pgkeep", ""},
 		{"each.value.host", "each.value.hst"},
 		{"each.value.host", "each.vale.host"},
 		{"[repository.main]", "[repository.mian]"},
@@ -150,21 +162,39 @@ func singleMistakes() [][2]string {
 	}
 }
 
-// TestOneMistakeIsOneError makes one mistake at a time, in HCL.
+// TestOneMistakeIsOneError makes one mistake at a time, in HCL, and in JSON where it can be written so.
 func TestOneMistakeIsOneError(t *testing.T) {
-	if _, diags := Load(fstest.MapFS{"a.hcl": {Data: []byte(rightOne)}}, ".", LoadOptions{}); diags.HasErrors() {
+	load := func(name, source string) (*Spec, hcl.Diagnostics) {
+		return Load(fstest.MapFS{name: {Data: []byte(source)}}, ".", LoadOptions{Conninfo: libpq})
+	}
+	if _, diags := load("a.hcl", rightOne); diags.HasErrors() {
 		t.Fatal(diags)
 	}
+	inBoth := 0
 	for _, m := range singleMistakes() {
 		source := strings.Replace(rightOne, m[0], m[1], 1)
 		if source == rightOne {
 			t.Errorf("%q is not in the configuration", m[0])
 		}
-		_, diags := Load(fstest.MapFS{"a.hcl": {Data: []byte(source)}}, ".", LoadOptions{})
-		if len(diags) != 1 {
-			var b strings.Builder
-			_ = WriteDiagnostics(&b, nil, diags, 100, false)
-			t.Errorf("%q instead of %q makes %d errors:\n%s", m[1], m[0], len(diags), b.String())
+		_, diags := load("a.hcl", source)
+		oneError(t, m, diags)
+		if twin, ok := inJSON([]byte(source), languageBlock()); ok {
+			inBoth++
+			_, diags = load("a.hcl.json", twin)
+			oneError(t, m, diags)
 		}
 	}
+	if inBoth < 65 {
+		t.Errorf("only %d mistakes were made in JSON", inBoth)
+	}
+}
+
+func oneError(t *testing.T, m [2]string, diags hcl.Diagnostics) {
+	t.Helper()
+	if len(diags) == 1 && diags.HasErrors() {
+		return
+	}
+	var b strings.Builder
+	_ = WriteDiagnostics(&b, nil, diags, 100, false)
+	t.Errorf("%q instead of %q makes %d errors:\n%s", m[1], m[0], len(diags), b.String())
 }

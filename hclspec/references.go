@@ -35,7 +35,7 @@ func (l *loader) resolve(t hcl.Traversal, s scope) (root, name string, v cty.Val
 		if what == "" {
 			what = root
 		}
-		l.fail("Unknown "+what, fmt.Sprintf("There is no %s %s.", what, quote(name)), l.otherName(root, name, l.names(root)), nameAt)
+		l.missing(root+"."+name, "Unknown "+what, fmt.Sprintf("There is no %s %s.", what, quote(name)), l.otherName(root, name, l.names(root)), nameAt)
 		return root, name, v, false
 	}
 	v, ok = l.valueOf(root, name)
@@ -113,13 +113,13 @@ func (l *loader) checkInstance(t hcl.Traversal, d *declared) bool {
 		l.fail("Unknown name", fmt.Sprintf("%s has the attributes address and name, and no %s.", address, quote(key)), didYouMean(address+".", nearest(key, attributes)), at)
 		return false
 	default:
-		l.fail("Not one of many", fmt.Sprintf("%s has no for_each, so it has no instance %s.", address, quote(key)), fmt.Sprintf("Write %s.", address), at)
+		l.missing(address+"[]", "Not one of many", fmt.Sprintf("%s has no for_each, so it has no instance %s.", address, quote(key)), fmt.Sprintf("Write %s.", address), at)
 		return false
 	}
 	if at == nil || d.keys[key] {
 		return true
 	}
-	l.fail("Unknown instance", fmt.Sprintf("%s has no instance %s.", address, quote(key)), l.keyHint(d.kind, d, key), at)
+	l.missing(fmt.Sprintf("%s[%q]", address, key), "Unknown instance", fmt.Sprintf("%s has no instance %s.", address, quote(key)), l.keyHint(d.kind, d, key), at)
 	return false
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 )
 
 // hidden is what a Secret shows.
@@ -43,3 +44,27 @@ func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + s.String() +
 
 // LogValue gives what String gives to slog.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// checkSecret refuses a connection string that libpq would not take.
+func (l *loader) checkSecret(x any) error {
+	conninfo, ok := x.(Secret)
+	if !ok || l.o.Conninfo == nil {
+		return nil
+	}
+	if what, hint := l.o.Conninfo(conninfo.Reveal()); what != "" {
+		return mistake{asSentence(what), asSentence(hint)}
+	}
+	return nil
+}
+
+// asSentence begins with a capital and ends with a full stop.
+func asSentence(s string) string {
+	if s == "" {
+		return ""
+	}
+	s = strings.ToUpper(s[:1]) + s[1:]
+	if strings.ContainsRune(".?!", rune(s[len(s)-1])) {
+		return s
+	}
+	return s + "."
+}

@@ -114,9 +114,12 @@ func sentences(t *testing.T, name string) map[string]string {
 	ast.Inspect(f, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.CallExpr:
-			says := map[string]int{"fail": 2, "failure": 2, "refuse": 1, "wrong": 0, "unexpected": 0}
-			count := says[called(n)]
-			for i := range min(count, len(n.Args)) {
+			says := map[string]int{"fail": 2, "failure": 2, "missing": 3, "refuse": 1, "wrong": 0, "unexpected": 0}
+			from, count := 0, says[called(n)]
+			if called(n) == "missing" {
+				from = 1 // before it stands what is missing
+			}
+			for i := from; i < min(count, len(n.Args)); i++ {
 				add(n.Args[i])
 			}
 		case *ast.CompositeLit:

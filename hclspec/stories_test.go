@@ -13,6 +13,9 @@ import (
 	"testing/fstest"
 
 	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/postgres"
 )
 
 // TestStories loads the files of each testdata/*.txtar and compares the diagnostics with its file "want". "env" and
@@ -99,7 +102,12 @@ func storyFiles(t *testing.T, a *txtar.Archive) (files fstest.MapFS, want string
 			o.Vars = pairs(string(f.Data))
 		case "options":
 			given := pairs(string(f.Data))
-			o.Version = given["version"]
+			if given["version"] != "" || len(given) == 1 && given["conninfo"] == "" {
+				o.Version = given["version"]
+			}
+			if given["conninfo"] == "checked" {
+				o.Conninfo = libpq
+			}
 			if given["var-file"] != "" {
 				o.VarFiles = append(o.VarFiles, given["var-file"])
 			}
@@ -113,6 +121,15 @@ func storyFiles(t *testing.T, a *txtar.Archive) (files fstest.MapFS, want string
 		}
 	}
 	return files, want, o
+}
+
+// libpq says what is wrong with a connection string.
+func libpq(conninfo string) (what, hint string) {
+	err := postgres.CheckConninfo(conninfo)
+	if err == nil {
+		return "", ""
+	}
+	return err.Error(), state.HintOf(err)
 }
 
 func pairs(s string) map[string]string {

@@ -21,6 +21,7 @@ import (
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/state/observe"
+	"github.com/pgkeep/pgkeep/state/postgres"
 	"github.com/pgkeep/pgkeep/steps"
 )
 
@@ -34,6 +35,7 @@ func (paths) Open(name string) (fs.File, error) { return os.Open(filepath.FromSl
 func (a *app) loadOptions() (hclspec.LoadOptions, error) {
 	o := hclspec.LoadOptions{Vars: map[string]string{}, VarFiles: a.varFiles, Env: a.env, Version: a.version, Zone: time.Local}
 	o.Hostname, _ = host.Name()
+	o.Conninfo = conninfoMistake
 	for _, v := range a.vars {
 		name, value, ok := strings.Cut(v, "=")
 		if !ok || name == "" {
@@ -42,6 +44,15 @@ func (a *app) loadOptions() (hclspec.LoadOptions, error) {
 		o.Vars[name] = value
 	}
 	return o, nil
+}
+
+// conninfoMistake says what is wrong with a connection string as it is written.
+func conninfoMistake(conninfo string) (what, hint string) {
+	err := postgres.CheckConninfo(conninfo)
+	if err == nil {
+		return "", ""
+	}
+	return err.Error(), state.HintOf(err)
 }
 
 // load reads the configuration; what is wrong with it was drawn when it fails.

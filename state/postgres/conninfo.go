@@ -165,7 +165,34 @@ type resolver struct {
 	files Files
 }
 
+// CheckConninfo says what is wrong with a conninfo as it is written: syntax, keywords, and values that can be told to be
+// wrong without a file, the environment or a server. What a service adds is not looked at. Errors are as ParseConninfo's.
+func CheckConninfo(s string) error {
+	set, err := parseSettings(s)
+	if err == nil && set["service"] == "" {
+		_, err = (&resolver{set: set}).written()
+	}
+	if err != nil {
+		return conninfoError(err)
+	}
+	return nil
+}
+
 func (r *resolver) conninfo() (Conninfo, error) {
+	c, err := r.written()
+	if err != nil {
+		return Conninfo{}, err
+	}
+	for _, step := range []func(*Conninfo) error{r.tls, r.passwords} {
+		if err := step(&c); err != nil {
+			return Conninfo{}, err
+		}
+	}
+	return c, nil
+}
+
+// written takes what needs no file.
+func (r *resolver) written() (Conninfo, error) {
 	c := Conninfo{
 		user: r.set["user"], database: r.set.or("dbname", "postgres"), options: r.set["options"],
 		application: r.set.or("application_name", r.set["fallback_application_name"]),
@@ -177,7 +204,7 @@ func (r *resolver) conninfo() (Conninfo, error) {
 	if err := r.refuse(); err != nil {
 		return Conninfo{}, err
 	}
-	steps := []func(*Conninfo) error{r.hosts, r.target, r.timeouts, r.tls, r.passwords}
+	steps := []func(*Conninfo) error{r.hosts, r.target, r.timeouts, r.sslmode}
 	for _, step := range steps {
 		if err := step(&c); err != nil {
 			return Conninfo{}, err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 
@@ -50,6 +51,9 @@ func TestParseConninfo(t *testing.T) {
 		"host=db user=a application_name=x options='-c work_mem=1MB'":   "db:5432 as a, database postgres, sslmode prefer",
 		"host=db user=a keepalives_idle=-1 tcp_user_timeout=5000 port=": "db:5432 as a, database postgres, sslmode prefer",
 	} {
+		if err := postgres.CheckConninfo(in); err != nil {
+			t.Errorf("%s as it is written: %v", in, err)
+		}
 		c, err := postgres.ParseConninfo(in, env, files)
 		if err != nil {
 			t.Errorf("%s: %v", in, err)
@@ -93,6 +97,12 @@ func TestParseConninfoRefuses(t *testing.T) {
 		if err == nil {
 			t.Errorf("%q was taken", in)
 			continue
+		}
+		asWritten := postgres.CheckConninfo(in)
+		if aboutFiles := slices.Contains([]string{"no root certificate", "/no", "in no service file", "/none"}, want); aboutFiles != (asWritten == nil) {
+			t.Errorf("%q as it is written: %v", in, asWritten)
+		} else if !aboutFiles && asWritten.Error() != err.Error() {
+			t.Errorf("%q as it is written: %v, and with its files %v", in, asWritten, err)
 		}
 		text := err.Error() + " " + state.HintOf(err)
 		if state.CodeOf(err) != state.CodeConninfo || !strings.Contains(text, want) {

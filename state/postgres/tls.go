@@ -20,18 +20,19 @@ type tlsSettings struct {
 	certMode string
 }
 
-// tls reads sslmode and what goes with it. As in libpq a root certificate that exists makes "require" as strict as
-// "verify-ca", and the verifying modes need one.
-func (r *resolver) tls(c *Conninfo) error {
-	root := r.set["sslrootcert"]
+// sslmode takes the mode: with the system's root certificates verify-full, as in libpq.
+func (r *resolver) sslmode(c *Conninfo) error {
 	usual := "prefer"
-	if root == "system" {
+	if r.set["sslrootcert"] == "system" {
 		usual = "verify-full"
 	}
 	c.sslmode = r.set.or("sslmode", usual)
-	if err := (settings{"sslmode": c.sslmode}).oneOf("sslmode", "disable", "allow", "prefer", "require", "verify-ca", "verify-full"); err != nil {
-		return err
-	}
+	return settings{"sslmode": c.sslmode}.oneOf("sslmode", "disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+}
+
+// tls reads what goes with sslmode. As in libpq a root certificate that exists makes "require" as strict as "verify-ca",
+// and the verifying modes need one.
+func (r *resolver) tls(c *Conninfo) error {
 	c.tls.noSNI = r.set["sslsni"] == "0"
 	c.tls.certMode = r.set.or("sslcertmode", "allow")
 	c.tls.direct = r.set["sslnegotiation"] == "direct"
