@@ -139,7 +139,12 @@ func (b *builder) receiverEffect(s *server) string {
 // receiverHealth finds what ails a receiver that runs.
 func (b *builder) receiverHealth(s *server, r state.Receiver) {
 	at := rangeOf(s.Where.Of("receiver"))
-	if r.Problem != nil {
+	_, _, filling := b.filling(s)
+	if r.Problem != nil && (r.Problem.Code != state.CodeDiskFull || !filling) { // the spool's own finding says how full it is
+		severity := Error
+		if r.Problem.Code == state.CodeDiskFull && r.Streaming {
+			severity = Warning // it nears its limit
+		}
 		hint := r.Problem.Hint
 		switch {
 		case r.Problem.Code != state.CodeIdentity:
@@ -151,7 +156,7 @@ func (b *builder) receiverHealth(s *server, r state.Receiver) {
 			hint = fmt.Sprintf("the configuration accepts this server and the receiver was started before it did: pgkeep receiver stop %s && pgkeep apply", s.Name)
 		}
 		b.finding(Finding{
-			Severity: Error, Code: r.Problem.Code, Subject: s.Address, Text: "the receiver says since " + Moment(r.Problem.Since) + ": " + r.Problem.Text,
+			Severity: severity, Code: r.Problem.Code, Subject: s.Address, Text: "the receiver says since " + Moment(r.Problem.Since) + ": " + r.Problem.Text,
 			Hint: hint, Range: at,
 		})
 		return
@@ -193,18 +198,12 @@ func (b *builder) spool(s *server) {
 		return
 	}
 	at := rangeOf(s.Where.Of("receiver.spool"))
-	if sp.Total > 0 {
-		if percent := sp.Free * 100 / sp.Total; percent < 20 {
-			severity := Warning
-			if percent < 10 {
-				severity = Error
-			}
-			b.finding(Finding{
-				Severity: severity, Code: state.CodeDiskFull, Subject: s.Address, Range: at,
-				Text: fmt.Sprintf("the spool %s has %s free of %s (%d %%); below 10 %% WAL waits on the server", sp.Path, Size(sp.Free), Size(sp.Total), percent),
-				Hint: "add space, or bring back the repositories so that the spool empties",
-			})
-		}
+	if severity, percent, filling := b.filling(s); filling {
+		b.finding(Finding{
+			Severity: severity, Code: state.CodeDiskFull, Subject: s.Address, Range: at,
+			Text: fmt.Sprintf("the spool %s has %s free of %s (%d %%); below 10 %% WAL waits on the server", sp.Path, Size(sp.Free), Size(sp.Total), percent),
+			Hint: "add space, or bring back the repositories so that the spool empties",
+		})
 	}
 	if n := len(sp.Diverged); n > 0 {
 		b.finding(Finding{
@@ -220,6 +219,19 @@ func (b *builder) spool(s *server) {
 			Hint: "check the disk under " + sp.Path,
 		})
 	}
+}
+
+// filling tells whether so little of the spool's file system is free that it is worth a finding, and which.
+func (b *builder) filling(s *server) (severity Severity, percent int64, is bool) {
+	sp, ok := b.seen.Spools[s.Name]
+	if !ok || sp.Unknown != nil || sp.Total <= 0 {
+		return "", 0, false
+	}
+	percent = sp.Free * 100 / sp.Total
+	if percent < 10 {
+		return Error, percent, true
+	}
+	return Warning, percent, percent < 20
 }
 
 // lineage refuses a server whose timeline does not go on from what is archived.
