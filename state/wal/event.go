@@ -44,6 +44,10 @@ type Event struct {
 	// Timeline and PrevTimeline of EndOfRecovery and the checkpoints: equal where no timeline began.
 	Timeline, PrevTimeline Timeline
 	Settings               Settings // of a ParameterChange
+	// Dropped are the relations whose files go with the end of a transaction, and Subxacts its subtransactions; both are
+	// told only after EveryChange. A Commit drops what DROP, TRUNCATE or a rewrite made needless, an Abort what was made.
+	Dropped  []Relation
+	Subxacts []uint32
 }
 
 // Settings are those of which recovery demands at least the origin's values, as the WAL and pg_control carry them.

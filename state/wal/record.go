@@ -71,14 +71,14 @@ type record struct {
 func (r record) cut() bool { return uint64(len(r.body)) < uint64(r.length) }
 
 // event decodes what the record means to recovery; a kind of zero means nothing to it. The error is a *CorruptError: the
-// checksum was good and yet the record cannot be read.
-func (r record) event(major int) (Event, error) {
+// checksum was good and yet the record cannot be read. detailed asks for Dropped and Subxacts.
+func (r record) event(major int, detailed bool) (Event, error) {
 	e := Event{Start: r.start, End: r.end, XID: r.xid}
 	data, err := mainData(r.body, r.length, major)
 	switch {
 	case err != nil:
 	case r.resource == resourceXact:
-		err = e.decodeXact(r.info, data, major)
+		err = e.decodeXact(r.info, data, ending{major: major, detailed: detailed})
 		if r.cut() && len(data) >= 8 {
 			err = nil // the xid of a prepared transaction may lie behind what was kept
 		}
@@ -91,10 +91,16 @@ func (r record) event(major int) (Event, error) {
 	return e, nil
 }
 
+// ending says how the end of a transaction is read.
+type ending struct {
+	major    int
+	detailed bool // relations and subtransactions are wanted
+}
+
 // decodeXact reads xl_xact_commit and xl_xact_abort, which begin alike.
 //
 // The time is read even where the rest does not fit.
-func (e *Event) decodeXact(info uint8, data []byte, major int) error {
+func (e *Event) decodeXact(info uint8, data []byte, how ending) error {
 	switch info & xactMask {
 	case xactCommit, xactCommitPrepared:
 		e.Kind = Commit
@@ -106,25 +112,38 @@ func (e *Event) decodeXact(info uint8, data []byte, major int) error {
 	c := cursor{left: data}
 	e.Time = timestamp(int64(c.u64()))
 	if info&xactHasInfo != 0 {
-		e.XID = c.preparedXID(c.u32(), e.XID, major)
+		e.decodeParts(&c, how)
 	}
 	return c.err("transaction end")
 }
 
-// preparedXID walks over the optional parts of a transaction's end to the xid of a prepared one; xid when there is none.
-func (c *cursor) preparedXID(xinfo, xid uint32, major int) uint32 {
+// decodeParts walks over the optional parts of a transaction's end, to the xid of a prepared one.
+func (e *Event) decodeParts(c *cursor, how ending) {
+	xinfo := c.u32()
 	if xinfo&xinfoDatabase != 0 {
 		c.skip(8, 1)
 	}
 	if xinfo&xinfoSubxacts != 0 {
-		c.skip(4, c.u32())
+		n := c.u32()
+		if front := (cursor{left: c.left}); how.detailed {
+			for range min(n, uint32(len(front.left)/4)) {
+				e.Subxacts = append(e.Subxacts, front.u32())
+			}
+		}
+		c.skip(4, n)
 	}
 	if xinfo&xinfoRelations != 0 {
-		c.skip(12, c.u32())
+		n := c.u32()
+		if front := (cursor{left: c.left}); how.detailed {
+			for range min(n, uint32(len(front.left)/12)) {
+				e.Dropped = append(e.Dropped, front.relation())
+			}
+		}
+		c.skip(12, n)
 	}
-	if xinfo&xinfoStats != 0 && major >= 15 {
+	if xinfo&xinfoStats != 0 && how.major >= 15 {
 		item := 12 // xl_xact_stats_item
-		if major >= 18 {
+		if how.major >= 18 {
 			item = 16
 		}
 		c.skip(item, c.u32())
@@ -133,9 +152,8 @@ func (c *cursor) preparedXID(xinfo, xid uint32, major int) uint32 {
 		c.skip(16, c.u32()) // an abort never has them
 	}
 	if xinfo&xinfoTwophase != 0 {
-		return c.u32()
+		e.XID = c.u32()
 	}
-	return xid
 }
 
 func (e *Event) decodeXLOG(info uint8, data []byte) error {

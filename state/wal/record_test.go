@@ -321,12 +321,16 @@ func FuzzRecord(f *testing.F) {
 	f.Add(short(make([]byte, 72)), uint8(infoRestorePoint), uint8(resourceXLOG), uint8(13), uint32(9))
 	f.Fuzz(func(t *testing.T, body []byte, info, resource, major uint8, beyond uint32) {
 		r := record{start: 8, end: 16, info: info, resource: resource % 2, body: body, length: uint32(len(body)) + beyond%1000}
-		e, err := r.event(int(major))
+		e, err := r.event(int(major), true)
 		if err != nil && !isCorrupt(err) {
 			t.Fatal(err)
 		}
 		if _, jsonErr := e.Time.MarshalText(); jsonErr != nil {
 			t.Fatal(jsonErr)
+		}
+		r.resource = resource % 11
+		if x, err := r.change(int(major)); err != nil && !isCorrupt(err) || x.Rows < 0 {
+			t.Fatalf("%+v, %v", x, err)
 		}
 	})
 }

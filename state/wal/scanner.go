@@ -25,6 +25,7 @@ type Scanner struct {
 	buffer   []byte
 	every    bool
 	blocks   func(LSN, Block) error // nil: nobody asks for them
+	changes  func(Change) error     // nil: nobody asks for them
 	torn     bool                   // the bytes may be anything: see gap
 
 	next         Segment  // the one that may continue what is open; zero: none
@@ -285,7 +286,7 @@ func (s *Scanner) feed(b []byte) error {
 		if err := s.checkLink(o.start, &o.header); err != nil {
 			return err
 		}
-		o.keep = told(o.header[17], o.header[16]) || s.blocks != nil
+		o.keep = told(o.header[17], o.header[16]) || s.blocks != nil || s.changes != nil && changes(o.header[17])
 	}
 	o.got += uint32(len(b))
 	o.crc = crc32.Update(o.crc, s.table, b)
@@ -334,18 +335,33 @@ func (s *Scanner) finish(r record, header *[recordHeader]byte, crc uint32) error
 	var e Event
 	var err error
 	if told(r.resource, r.info) {
-		if e, err = r.event(s.major); err != nil {
+		if e, err = r.event(s.major, s.changes != nil); err != nil {
 			return err
 		}
 	}
+	if err := s.detail(r); err != nil {
+		return err
+	}
+	s.prev = r.start
+	s.sum.LastStart, s.sum.Last, s.sum.End = r.start, r.end, r.end
+	return s.tell(r, e)
+}
+
+// detail tells the pages and changes of a record to whoever asks for them.
+func (s *Scanner) detail(r record) error {
 	if s.blocks != nil {
 		if err := r.blocksOf(s.major, s.blocks); err != nil {
 			return err
 		}
 	}
-	s.prev = r.start
-	s.sum.LastStart, s.sum.Last, s.sum.End = r.start, r.end, r.end
-	return s.tell(r, e)
+	if s.changes == nil || !changes(r.resource) {
+		return nil
+	}
+	x, err := r.change(s.major)
+	if err != nil || x.Kind == 0 {
+		return err
+	}
+	return s.changes(x)
 }
 
 // tell adds the event to the summary and tells it.
