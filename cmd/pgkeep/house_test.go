@@ -67,6 +67,7 @@ func rooms() map[string]room {
 		"state/repository/seal": {may: []string{
 			"state", "state/wal", "github.com/klauspost", "github.com/pierrec/lz4/v4",
 		}},
+		"state/host/hosttest": {may: []string{sys}},
 		"state/observe": {may: []string{
 			"hclspec", "state", "state/wal", "state/postgres", "state/spool", "state/host", "state/repository", "state/repository/store",
 			"state/repository/store/file", hcl, errgroup,

@@ -3,13 +3,11 @@ package repository
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/host/hosttest"
 	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/repository/store/file"
 )
@@ -17,14 +15,7 @@ import (
 // TestAFullDiskCanBeEmptied: a backup that was abandoned filled the disk to its last page. Another process decides that it
 // is aborted, and removes it.
 func TestAFullDiskCanBeEmptied(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("mounting a tiny tmpfs needs root")
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
-		t.Skipf("a tmpfs cannot be mounted here: %v", err)
-	}
-	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	dir := hosttest.Tmpfs(t, 4<<10)
 	c := newArchive(t, must(file.Open(dir, file.Options{}))(t), mib)
 	id := testIntent(1).ID
 	must(c.BeginBackup(t.Context(), testIntent(1)))(t)

@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/host/hosttest"
 	"github.com/pgkeep/pgkeep/state/repository/seal"
 	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/repository/store/file"
@@ -282,11 +282,7 @@ func TestObserveFails(t *testing.T) {
 
 // TestRepositoryDiskFull fills a tiny tmpfs under an archive: CodeDiskFull, nothing torn, and it goes on once there is room.
 func TestRepositoryDiskFull(t *testing.T) {
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=512k"); err != nil {
-		t.Skipf("a tmpfs cannot be mounted here: %v", err)
-	}
-	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	dir := hosttest.Tmpfs(t, 512)
 	c := newArchive(t, openDirectory(t, dir, file.Options{}), mib)
 	noise := func(seg wal.Segment) []byte {
 		b := plainSegment(seg, mib)

@@ -1,11 +1,13 @@
 package receive
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
 
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/host/hosttest"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
 	"github.com/pgkeep/pgkeep/state/spool"
 )
@@ -197,7 +199,7 @@ func TestRefusesTmpfsUnlessAsked(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("/dev/shm", "pgkeep")
 	if err != nil {
-		t.Skip("no tmpfs at /dev/shm")
+		hosttest.Need(t, fmt.Errorf("no tmpfs at /dev/shm: %w", err))
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	s := startServer(t, pgtest.Options{SegmentMB: 1})

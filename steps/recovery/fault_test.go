@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pgkeep/pgkeep/hclspec"
+	"github.com/pgkeep/pgkeep/state/host/hosttest"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
 )
 
@@ -73,10 +74,10 @@ var calls = []string{"pwrite64", "fsync", "openat", "ftruncate", "mkdirat", "fch
 
 func (f *faulted) kinds() []restoreFault {
 	out := []restoreFault{{name: "kill", life: func() time.Duration { return time.Duration(f.random.Int64N(int64(900 * time.Millisecond))) }}}
-	if os.Geteuid() == 0 {
+	if hosttest.Can(f.t, hosttest.Root()) {
 		out = append(out, restoreFault{name: "disk full", before: f.fill})
 	}
-	if _, err := exec.LookPath("strace"); err == nil {
+	if hosttest.Can(f.t, hosttest.Program("strace")) {
 		for _, errno := range []string{"EIO", "ENOSPC"} {
 			out = append(out, restoreFault{name: errno, wrap: func() []string {
 				call := calls[f.random.IntN(len(calls))]
@@ -84,8 +85,6 @@ func (f *faulted) kinds() []restoreFault {
 				return []string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:error=%s:when=%d", call, errno, at)}
 			}})
 		}
-	} else if os.Getenv("CI") == "true" {
-		f.t.Fatal("strace is not installed. Run, as root:  apt-get install -y strace")
 	}
 	return out
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/host/hosttest"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
 )
 
@@ -182,9 +183,7 @@ func TestCopiedWALNeedsNoRepository(t *testing.T) {
 
 // TestWALIsCopiedWhereTheOwnerMayNotReadTheRepository is the way of a root who restores for postgres.
 func TestWALIsCopiedWhereTheOwnerMayNotReadTheRepository(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root restores for another user")
-	}
+	hosttest.Need(t, hosttest.Root()) // only root restores for another user
 	w := newWorld(t, 15, nil)
 	backup := w.take()
 	w.commit(1)
@@ -234,9 +233,7 @@ func (w *world) objects(pattern ...string) []string {
 
 // TestPgkeepIsCopiedWhereTheOwnerMayNotRunIt is the way of a root who built pgkeep in a home directory of his own.
 func TestPgkeepIsCopiedWhereTheOwnerMayNotRunIt(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root restores for another user")
-	}
+	hosttest.Need(t, hosttest.Root()) // only root restores for another user
 	w := newWorld(t, 15, nil)
 	backup := w.take()
 	w.commit(1)
@@ -315,9 +312,7 @@ func TestRestoreRefuses(t *testing.T) {
 
 // TestRestoreRefusesADirectoryOfAnother runs as a user who may write into an empty directory that is not his.
 func TestRestoreRefusesADirectoryOfAnother(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root makes directories of others")
-	}
+	hosttest.Need(t, hosttest.Root()) // only root makes directories of others
 	w := newWorld(t, 15, nil)
 	backup := w.take()
 	target := hclspec.Target{Latest: true}

@@ -1,7 +1,6 @@
 package torture_test
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,36 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/host/hosttest"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
 	"github.com/pgkeep/pgkeep/state/spool"
 	"github.com/pgkeep/pgkeep/state/wal"
 	"github.com/pgkeep/pgkeep/steps/receive"
 )
-
-// tmpfs mounts a small file system of this many MiB.
-func tmpfs(t *testing.T, mib int) string {
-	t.Helper()
-	dir := t.TempDir()
-	err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm,mode=0700", mib))
-	if errors.Is(err, unix.EPERM) {
-		t.Skip("mounting a tmpfs needs root")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
-	return dir
-}
-
-func grow(t *testing.T, dir string, mib int) {
-	t.Helper()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, fmt.Sprintf("size=%dm", mib)); err != nil {
-		t.Fatal(err)
-	}
-}
 
 func (x *site) write(rows int) {
 	x.t.Helper()
@@ -66,17 +42,17 @@ func TestSpoolAtItsLimit(t *testing.T) {
 	t.Parallel()
 	x := newSite(t, pgtest.Options{SegmentMB: 1})
 	x.o.Limit = spool.Limit{Bytes: 4 << 20}
-	dir := tmpfs(t, 1) // the repository is full soon
+	dir := hosttest.Tmpfs(t, 1<<10) // the repository is full soon
 	x.o.Repository = filepath.Join(dir, "repository")
 	x.createRepository()
-	spoolFull(t, x, func() func() { return func() { grow(t, dir, 64) } })
+	spoolFull(t, x, func() func() { return func() { hosttest.Grow(t, dir, 64<<10) } })
 }
 
 // The same when write(2) itself finds no room.
 func TestSpoolDiskFull(t *testing.T) {
 	t.Parallel()
 	x := newSite(t, pgtest.Options{SegmentMB: 1})
-	x.o.Spool = filepath.Join(tmpfs(t, 6), "spool") // less than a second of what follows
+	x.o.Spool = filepath.Join(hosttest.Tmpfs(t, 6<<10), "spool") // less than a second of what follows
 	x.o.Limit = spool.Limit{Bytes: 1 << 40, Percent: 100}
 	spoolFull(t, x, func() func() {
 		filler := filepath.Join(filepath.Dir(x.o.Spool), "filler")
@@ -120,7 +96,7 @@ func TestSpoolFullWithGap(t *testing.T) {
 	t.Parallel()
 	x := newSite(t, pgtest.Options{SegmentMB: 1, Settings: map[string]string{"wal_keep_size": "0", "max_wal_size": "4MB", "min_wal_size": "2MB"}})
 	x.o.Limit, x.o.OnFull = spool.Limit{Bytes: 2 << 20}, receive.Gap
-	dir := tmpfs(t, 1)
+	dir := hosttest.Tmpfs(t, 1<<10)
 	x.o.Repository = filepath.Join(dir, "repository")
 	x.createRepository()
 	stop := x.run()
@@ -134,7 +110,7 @@ func TestSpoolFullWithGap(t *testing.T) {
 		x.server.Exec(t, "select pg_switch_wal(); checkpoint")
 		x.write(10)
 	}
-	grow(t, dir, 64)
+	hosttest.Grow(t, dir, 64<<10)
 	gaps := func() []state.Gap {
 		g, err := x.cluster(x.systemID()).Gaps(t.Context())
 		if err != nil {
@@ -160,7 +136,7 @@ func TestSpoolFullWithGap(t *testing.T) {
 func TestRepositoryDiskFull(t *testing.T) {
 	t.Parallel()
 	x := newSite(t, pgtest.Options{SegmentMB: 1})
-	dir := tmpfs(t, 1)
+	dir := hosttest.Tmpfs(t, 1<<10)
 	x.o.Repository = filepath.Join(dir, "repository")
 	x.createRepository()
 	stop := x.run()
@@ -170,7 +146,7 @@ func TestRepositoryDiskFull(t *testing.T) {
 	end := x.flushed()
 	await(t, "it says that the repository is full", func() bool { return x.hasProblem(state.CodeDiskFull, "main") })
 	await(t, "the stream goes on", func() bool { return x.acknowledged() >= end })
-	grow(t, dir, 64)
+	hosttest.Grow(t, dir, 64<<10)
 	began := time.Now()
 	x.awaitArchived(end)
 	t.Logf("archived %s after the fault ended", time.Since(began))

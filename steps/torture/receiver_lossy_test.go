@@ -2,6 +2,7 @@ package torture_test
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"github.com/pgkeep/pgkeep/state/host/hosttest"
 )
 
 // lossy is a file system in memory that knows what a power cut would leave: of a file what was there at its last fsync,
@@ -52,7 +55,7 @@ func (l *lossy) mount(t *testing.T) (dir string, unmount func()) {
 	dir = t.TempDir()
 	server, err := fs.Mount(dir, l.root, &fs.Options{MountOptions: fuse.MountOptions{DirectMountStrict: true, Name: "lossy", FsName: "lossy"}})
 	if err != nil {
-		t.Skipf("no FUSE here: %v", err)
+		hosttest.Need(t, fmt.Errorf("no FUSE here: %w", err))
 	}
 	unmount = sync.OnceFunc(func() {
 		if err := server.Unmount(); err != nil {

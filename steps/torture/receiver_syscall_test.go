@@ -12,21 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgkeep/pgkeep/state/host/hosttest"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
 )
-
-// needStrace lets a test that injects faults into system calls run. A machine of ours without strace skips it; in
-// continuous integration that is a failure, because nobody would see it.
-func needStrace(t *testing.T) {
-	t.Helper()
-	if _, err := exec.LookPath("strace"); err == nil {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("strace is not installed. Run, as root:  apt-get install -y strace")
-	}
-	t.Skip("strace is not installed")
-}
 
 // inject lets the next receivers run with faults in their system calls ("fsync:error=EIO:when=3"). strace counts the
 // calls of each thread by itself. The receiver is the child of this process, and strace its grandchild.
@@ -71,7 +59,7 @@ func spoolCalls(remainder int) map[string]string {
 // every seventh, which takes long enough); PGKEEP_ERRNOS="EIO ENOSPC EDQUOT EROFS EMFILE" names the errors (default:
 // the first two).
 func TestEverySyscallFails(t *testing.T) {
-	needStrace(t)
+	hosttest.Need(t, hosttest.Program("strace"))
 	t.Parallel()
 	errnos := os.Getenv("PGKEEP_ERRNOS")
 	if errnos == "" {
@@ -169,7 +157,7 @@ func refuseSecondSync(t *testing.T, trace string) {
 // upload, acknowledgement, index, forgetting. Once each by default, at the n-th call of a random n; PGKEEP_ROUNDS=0 kills at
 // each n from 1 until none fires, three times.
 func TestKilledAtEveryPoint(t *testing.T) {
-	needStrace(t)
+	hosttest.Need(t, hosttest.Program("strace"))
 	t.Parallel()
 	random := dice(t)
 	n := rounds(t, 1)

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/pgkeep/pgkeep/state/host/hosttest"
 )
 
 // codecs are one fast and one thorough setting of each algorithm.
@@ -98,10 +100,9 @@ func TestObjectRoundTrip(t *testing.T) {
 // with large notes and of frames.
 func TestToolsRead(t *testing.T) {
 	for _, c := range codecs() {
-		tool, err := exec.LookPath(string(c.Algorithm))
-		if err != nil {
-			t.Logf("%s is not installed here; its format is checked by our own reader alone", c.Algorithm)
-			continue
+		tool := string(c.Algorithm)
+		if !hosttest.Can(t, hosttest.Program(tool)) {
+			continue // its format is checked by our own reader alone
 		}
 		plain := sample(3<<20+11, 7)
 		for _, noteSize := range []int{10, 200_000} {

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pgkeep/pgkeep/state/host/hosttest"
 	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/repository/store/storetest"
 )
@@ -285,14 +286,7 @@ func TestRemadeDirectory(t *testing.T) {
 
 // TestDiskFull fills a tiny tmpfs: a clear error, nothing under a final name, and the store goes on once there is room.
 func TestDiskFull(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("mounting a tiny tmpfs needs root")
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"); err != nil {
-		t.Skipf("a tmpfs cannot be mounted here: %v", err)
-	}
-	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	dir := hosttest.Tmpfs(t, 1<<10)
 	s := openIn(t, dir)
 	body := bytes.Repeat([]byte("x"), 300<<10)
 	var full error

@@ -6,13 +6,13 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/pgkeep/pgkeep/state/host/hosttest"
 	"github.com/pgkeep/pgkeep/state/repository/store"
 )
 
@@ -126,7 +126,7 @@ func (h history) check(t *testing.T, dir string) {
 // TestPowerCut cuts the power at every change that the writers make, several times with other luck, on file systems that tell when a directory
 // was made and on others.
 func TestPowerCut(t *testing.T) {
-	needFUSE(t)
+	hosttest.Need(t, hosttest.FUSE())
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	cuts := 0
@@ -141,19 +141,6 @@ func TestPowerCut(t *testing.T) {
 	t.Logf("%d power cuts", cuts)
 	if cuts < 60 {
 		t.Errorf("only %d power cuts: the writers did not get far", cuts)
-	}
-}
-
-// needFUSE skips where this user cannot mount a FUSE file system at all.
-func needFUSE(t *testing.T) {
-	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
-	if err != nil {
-		t.Skipf("the file system that forgets needs /dev/fuse: %v", err)
-	}
-	f.Close()
-	_, err3 := exec.LookPath("fusermount3")
-	if _, err := exec.LookPath("fusermount"); os.Geteuid() != 0 && err != nil && err3 != nil {
-		t.Skip("the file system that forgets needs fusermount, unless root runs the tests")
 	}
 }
 
