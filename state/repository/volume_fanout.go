@@ -61,10 +61,14 @@ func newFanout(ctx context.Context, stall time.Duration, writers []*BackupWriter
 	return f
 }
 
-// work puts a lane's objects one after another.
+// work puts a lane's objects one after another. A lane that was given up is asked for nothing more; what its other putter
+// had begun before may still come to its end.
 func (f *fanout) work(l *lane) {
 	for o := range l.queue {
-		err := context.Cause(l.ctx)
+		err := l.failed() // told before the context is cancelled
+		if err == nil {
+			err = context.Cause(l.ctx)
+		}
 		if err == nil {
 			err = l.w.c.putObject(l.ctx, l.w.c.key.backupDir(l.w.start.ID)+o.name, o.body)
 		}
