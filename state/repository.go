@@ -36,6 +36,8 @@ type Cluster struct {
 	Gaps        []Gap           `json:"gaps,omitempty"`
 	// StalePartialBytes are stored bytes of pushed parts whose segment is archived whole; every prune-wal removes them.
 	StalePartialBytes int64 `json:"stale_partial_bytes,omitempty"`
+	// Verified is what the newest evidence of a verification says; nil: there is none.
+	Verified *Verification `json:"verified,omitempty"`
 }
 
 // WALRange is a contiguous stretch of archived WAL.

@@ -135,6 +135,9 @@ func (c *Cluster) observe(ctx context.Context, o ObserveOptions) (state.Cluster,
 	if seen.Backups, err = c.Writers(ctx, o.WriterAlive, o.Now); err != nil {
 		return seen, err
 	}
+	if seen.Verified, err = c.Verified(ctx); err != nil {
+		return seen, err
+	}
 	return seen, nil
 }
 

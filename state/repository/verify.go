@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pgkeep/pgkeep/state"
@@ -45,20 +48,38 @@ func (r *Repository) Verify(ctx context.Context, full bool, report func(Finding)
 
 // Verify is Repository.Verify for what is kept of one cluster.
 func (c *Cluster) Verify(ctx context.Context, full bool, report func(Finding)) error {
-	v := &clusterCheck{c: c, full: full, report: report}
+	v := newClusterCheck(c, &depth{full: full})
+	v.report = report
 	if err := v.run(ctx); err != nil {
 		return fmt.Errorf("verify cluster %s: %w", c.key.Name, err)
 	}
 	return nil
 }
 
-// clusterCheck is one run of Cluster.Verify.
+// clusterCheck is one look at what is kept of a cluster.
 type clusterCheck struct {
 	c      *Cluster
-	full   bool
+	depth  *depth
+	only   []string           // backups; empty: all, and everything else too
+	from   state.VerifyCursor // where an earlier look was broken off
+	mark   func(context.Context, state.VerifyCursor) error
+	mu     sync.Mutex
 	report func(Finding)
-	z      wal.SegmentSize // zero: cluster.json cannot be read
-	kept   []state.Backup  // committed, and not on their way out
+
+	z       wal.SegmentSize                                             // zero: cluster.json cannot be read
+	kept    []state.Backup                                              // committed, and not on their way out
+	cannot  map[string]error                                            // backups that cannot be restored, and why
+	hurt    map[string][]string                                         // backups that a damaged volume keeps from being restored, by its key
+	fresh   map[string]bool                                             // backups that are looked at quickly all the same
+	done    func(ctx context.Context, id string, found []Finding) error // after a full look at a backup; nil: nobody is told
+	seenWAL map[wal.Timeline]*timelineCheck
+}
+
+func newClusterCheck(c *Cluster, d *depth) *clusterCheck {
+	return &clusterCheck{
+		c: c, depth: d, cannot: map[string]error{}, hurt: map[string][]string{}, seenWAL: map[wal.Timeline]*timelineCheck{},
+		mark: func(context.Context, state.VerifyCursor) error { return nil },
+	}
 }
 
 func (v *clusterCheck) run(ctx context.Context) error {
@@ -70,7 +91,11 @@ func (v *clusterCheck) run(ctx context.Context) error {
 		return err
 	}
 	v.z = facts.SegmentSize
-	for _, look := range []func(context.Context) error{v.places, v.backups, v.records, v.histories, v.archive} {
+	looks := []func(context.Context) error{v.places, v.backups, v.records, v.histories, v.archive}
+	if len(v.only) > 0 {
+		looks = []func(context.Context) error{v.backups, v.archive}
+	}
+	for _, look := range looks {
 		if err := look(ctx); err != nil {
 			return err
 		}
@@ -78,10 +103,17 @@ func (v *clusterCheck) run(ctx context.Context) error {
 	return nil
 }
 
+// add reports. Several goroutines may.
+func (v *clusterCheck) add(f Finding) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.report(f)
+}
+
 // find reports an error that is about one object, and gives back one that ends the look. An object that went away since it
 // was listed is for the caller to judge.
 func (v *clusterCheck) find(ctx context.Context, key string, err error) error {
-	return reportOr(ctx, v.report, key, err)
+	return reportOr(ctx, v.add, key, err)
 }
 
 // places looks for what lies where the format has nothing.
@@ -117,7 +149,7 @@ func (v *clusterCheck) belongs(dir, key string) bool {
 }
 
 func (v *clusterCheck) stranger(key string) {
-	v.report(Finding{Object: key, Code: state.CodeCorrupt, Text: "it is no object of the repository's format"})
+	v.add(Finding{Object: key, Code: state.CodeCorrupt, Text: "it is no object of the repository's format"})
 }
 
 // backups verifies those that can be read, and names those of which a record cannot.
@@ -127,6 +159,9 @@ func (v *clusterCheck) backups(ctx context.Context) error {
 		return err
 	}
 	for _, id := range ids {
+		if len(v.only) > 0 && !slices.Contains(v.only, id) {
+			continue
+		}
 		if err := v.backup(ctx, id); err != nil {
 			return err
 		}
@@ -141,23 +176,92 @@ func (v *clusterCheck) backup(ctx context.Context, id string) error {
 	}
 	switch {
 	case r.corrupt():
-		v.report(Finding{Object: v.badRecord(r), Code: state.CodeCorrupt, Text: r.why().Error()})
+		v.cannot[id] = r.why()
+		v.add(Finding{Object: v.badRecord(r), Code: state.CodeCorrupt, Text: r.why().Error()})
 	case r.visible():
 		b, _ := r.describe()
 		v.kept = append(v.kept, b)
-		return v.c.VerifyBackup(ctx, id, v.full, v.report)
+		return v.committed(ctx, id)
 	case r.complete && r.start != nil && r.decided == nil && r.tomb == nil:
-		lives, _, err := v.c.liveness(ctx, r.start, nil, time.Time{})
-		if err == nil && lives == WriterEnded {
-			v.report(Finding{Object: v.c.key.commitFile(id), Code: state.CodeCorrupt, Text: errDecisionLost.Error()})
+		return v.undecided(ctx, r)
+	}
+	return nil
+}
+
+// committed looks at a backup that is there. What is found while somebody deletes it is nothing.
+func (v *clusterCheck) committed(ctx context.Context, id string) error {
+	d := v.depth
+	if v.fresh[id] {
+		d = &depth{doubt: d.doubt}
+	}
+	var found []Finding
+	look, err := v.c.verifyBackup(ctx, id, d, v.resume(id), func(f Finding) {
+		if len(found) < maxFindings {
+			found = append(found, f)
 		}
+	})
+	if len(found) > 0 || look.why != nil || err != nil {
+		again, readErr := v.c.readBackup(ctx, id)
+		if readErr == nil && (again.tomb != nil || again.aborted() || !again.remains) {
+			v.kept = slices.DeleteFunc(v.kept, func(b state.Backup) bool { return b.ID == id })
+			return nil
+		}
+	}
+	for _, f := range found {
+		v.add(f)
+	}
+	if look.why != nil {
+		v.cannot[id] = look.why
+	}
+	for _, key := range look.volumes {
+		v.hurt[key] = append(v.hurt[key], id)
+	}
+	if err == nil && v.done != nil && d.full && d.sample == 0 && !v.passed(id) {
+		err = v.done(ctx, id, found)
+	}
+	return err
+}
+
+// passed tells whether an earlier look that goes on here was through with a backup.
+func (v *clusterCheck) passed(id string) bool { return v.from.Timeline != 0 || v.from.Backup > id }
+
+// maxFindings is how many findings about one backup are worth keeping.
+const maxFindings = 1000
+
+// resume tells where the look at the data of a backup goes on, and passes on how far it is. Backups are looked at in the
+// order of their ids.
+func (v *clusterCheck) resume(id string) resume {
+	r := resume{reached: func(ctx context.Context, shard, volume int) error {
+		return v.mark(ctx, state.VerifyCursor{Backup: id, Shard: shard, Volume: volume})
+	}}
+	switch {
+	case v.passed(id):
+		r.shard = math.MaxInt
+	case v.from.Backup == id:
+		r.shard, r.volume = v.from.Shard, v.from.Volume
+	}
+	return r
+}
+
+// undecided names the decision of a backup that has lost it. Its writer may be deciding at this moment: what says that it
+// ended is asked before the decision is looked for once more.
+func (v *clusterCheck) undecided(ctx context.Context, r record) error {
+	lives, _, err := v.c.liveness(ctx, r.start, nil, time.Time{})
+	if err != nil || lives != WriterEnded {
 		return err
 	}
+	again, err := v.c.readBackup(ctx, r.id)
+	if err != nil || again.decided != nil || again.tomb != nil || again.start == nil {
+		return err
+	}
+	v.cannot[r.id] = errDecisionLost
+	v.add(Finding{Object: v.c.key.commitFile(r.id), Code: state.CodeCorrupt, Text: errDecisionLost.Error()})
 	return nil
 }
 
 // unreadable names the records of a backup that cannot be read, else the backup.
 func (v *clusterCheck) unreadable(ctx context.Context, id string, err error) error {
+	v.cannot[id] = err
 	_, startErr := v.c.readStart(ctx, id)
 	_, decisionErr := v.c.readDecision(ctx, id)
 	_, tombErr := v.c.readTomb(ctx, id)
@@ -274,5 +378,5 @@ func (v *clusterCheck) histories(ctx context.Context) error {
 
 // missing reports an object that should be there.
 func (v *clusterCheck) missing(key string, why error) {
-	v.report(Finding{Object: key, Code: state.CodeCorrupt, Text: fmt.Sprintf("it is missing: %v", why)})
+	v.add(Finding{Object: key, Code: state.CodeCorrupt, Text: fmt.Sprintf("it is missing: %v", why)})
 }

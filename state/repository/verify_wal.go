@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
 
@@ -22,6 +26,7 @@ func (v *clusterCheck) archive(ctx context.Context) error {
 	}
 	for _, t := range timelines {
 		w := &timelineCheck{clusterCheck: v, t: t}
+		v.seenWAL[t] = w
 		if err := w.run(ctx); err != nil {
 			return err
 		}
@@ -29,21 +34,31 @@ func (v *clusterCheck) archive(ctx context.Context) error {
 	return nil
 }
 
-// timelineCheck is the part of a run that looks at one timeline.
+// timelineCheck is the part of a look at one timeline.
 type timelineCheck struct {
 	*clusterCheck
-	t        wal.Timeline
-	runs     []run           // whole segments that are there
-	reported map[uint64]bool // segments that are named as missing
+	t      wal.Timeline
+	runs   []run        // whole segments that are there
+	bad    []uint64     // segments that are there and are not what was written
+	parts  []uint64     // segments of which a partial cannot be read
+	absent []absentWAL  // segments that should be there, by number
+	names  map[log]bool // logs that have objects or an index
+}
+
+// absentWAL is a stretch of segments that are missing for one reason.
+type absentWAL struct {
+	first, last uint64
+	why         string
 }
 
 func (w *timelineCheck) run(ctx context.Context) error {
-	w.reported = map[uint64]bool{}
-	if err := w.objects(ctx); err != nil {
+	if err := w.logs(ctx); err != nil {
 		return err
 	}
-	if err := w.indexes(ctx); err != nil {
-		return err
+	for _, l := range slices.Sorted(maps.Keys(w.names)) {
+		if err := w.log(ctx, l); err != nil {
+			return err
+		}
 	}
 	for _, b := range w.kept {
 		if b.Timeline == w.t {
@@ -52,94 +67,194 @@ func (w *timelineCheck) run(ctx context.Context) error {
 			}
 		}
 	}
+	w.tellAbsent()
 	return nil
 }
 
-// objects proves every whole and partial segment.
-func (w *timelineCheck) objects(ctx context.Context) error {
-	return w.each(ctx, w.c.key.timelineDir(w.t), func(key string) error {
-		n, ok := w.c.key.parseWALFile(key, w.z)
-		if !ok || n.Segment.Timeline != w.t {
-			w.stranger(key)
-			return nil
+// logs lists the logs of a timeline, and what lies beside them.
+func (w *timelineCheck) logs(ctx context.Context) error {
+	w.names = map[log]bool{}
+	dir := w.c.key.timelineDir(w.t)
+	for info, err := range w.c.repo.st.List(ctx, dir, "", true) {
+		if err != nil {
+			return fmt.Errorf("list %s: %w", dir, err)
 		}
-		if !n.partial() {
-			w.runs = join(w.runs, run{first: n.Segment.Number, last: n.Segment.Number})
+		l, ok := w.c.key.parseLogDir(info.Key, w.t)
+		if !ok || !info.Prefix {
+			w.stranger(info.Key)
+			continue
 		}
-		return w.prove(ctx, n)
-	})
-}
-
-func (w *timelineCheck) prove(ctx context.Context, n walName) error {
-	if !w.full {
-		m, err := w.c.readMeta(ctx, w.c.key.walFile(n, w.z)) // not what is remembered
-		if err == nil {
-			if _, bad := w.c.checkHead(m, n, w.z); bad != nil {
-				err = corrupt(w.c.key.walFile(n, w.z), bad)
-			}
-		}
-		return err
+		w.names[l] = true
 	}
-	r, err := w.c.openWAL(ctx, n, w.z)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(io.Discard, r)
-	return errors.Join(err, r.Close())
-}
-
-// indexes reads every wx object, and looks for what the one that counts names.
-func (w *timelineCheck) indexes(ctx context.Context) error {
-	bad := map[indexName]bool{}
-	err := w.each(ctx, w.c.key.indexTimeline(w.t), func(key string) error {
+	return w.each(ctx, w.c.key.indexTimeline(w.t), func(key string) error {
 		n, ok := w.c.key.parseIndexFile(key)
 		if !ok {
 			w.stranger(key)
 			return nil
 		}
+		w.names[n.Log] = true
 		_, err := w.c.readIndex(ctx, n, w.z)
-		bad[n] = err != nil
 		return err
 	})
+}
+
+// log looks at one log: the index that counts, then what is there.
+func (w *timelineCheck) log(ctx context.Context, l log) error {
+	n, known, err := w.index(ctx, l)
 	if err != nil {
 		return err
 	}
-	names, err := w.c.indexNames(ctx, w.c.key.indexTimeline(w.t))
+	there, err := w.objects(ctx, l)
 	if err != nil {
 		return err
 	}
-	for l := range names {
-		if n, ok := winner(names[l]); ok && !bad[n] {
-			if err := w.indexed(ctx, n); err != nil {
-				return err
-			}
+	if err := w.read(ctx, there, known); err != nil {
+		return err
+	}
+	return w.indexed(ctx, n, known)
+}
+
+// index gives what the index that counts knows of a log, by number. One that cannot be read was reported.
+func (w *timelineCheck) index(ctx context.Context, l log) (indexName, map[uint64]indexEntry, error) {
+	names, err := w.c.indexNames(ctx, w.c.key.indexTimeline(w.t)+l.hex()+".")
+	if err != nil {
+		return indexName{}, nil, err
+	}
+	n, ok := winner(names[l])
+	if !ok {
+		return indexName{}, nil, nil
+	}
+	x, err := w.c.readIndex(ctx, n, w.z)
+	if isAbsent(err) || isCorrupt(err) {
+		return indexName{}, nil, nil
+	}
+	if err != nil {
+		return n, nil, w.find(ctx, w.c.key.indexFile(n), err)
+	}
+	known := map[uint64]indexEntry{}
+	for _, e := range x.Segments {
+		if !slices.Contains(x.Removing, e.N) {
+			known[segmentOf(w.t, l, e.N, w.z).Number] = e
 		}
+	}
+	return n, known, nil
+}
+
+// objects lists a log.
+func (w *timelineCheck) objects(ctx context.Context, l log) ([]listed, error) {
+	var out []listed
+	dir := w.c.key.logDir(w.t, l)
+	for info, err := range w.c.repo.st.List(ctx, dir, "", false) {
+		if err != nil {
+			return nil, fmt.Errorf("list %s: %w", dir, err)
+		}
+		n, ok := w.c.key.parseWALFile(info.Key, w.z)
+		if !ok || n.Segment.Timeline != w.t {
+			w.stranger(info.Key)
+			continue
+		}
+		out = append(out, listed{walName: n, size: info.Size})
+		if !n.partial() {
+			w.runs = join(w.runs, run{first: n.Segment.Number, last: n.Segment.Number})
+		}
+	}
+	return out, nil
+}
+
+// read looks at the objects of a log, some at a time.
+func (w *timelineCheck) read(ctx context.Context, there []listed, known map[uint64]indexEntry) error {
+	for some := range slices.Chunk(there, verifyStep) {
+		group, inner := errgroup.WithContext(ctx)
+		group.SetLimit(verifyWorkers)
+		for _, o := range some {
+			group.Go(func() error { return w.object(inner, o, known) })
+		}
+		if err := group.Wait(); err != nil {
+			return err
+		}
+		if !w.depth.full {
+			continue
+		}
+		at := state.VerifyCursor{Timeline: w.t, Segment: some[len(some)-1].Segment.Number + 1}
+		if err := w.mark(ctx, at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// object proves one whole or partial segment, as closely as is asked for.
+func (w *timelineCheck) object(ctx context.Context, o listed, known map[uint64]indexEntry) error {
+	key := w.c.key.walFile(o.walName, w.z)
+	e, indexed := known[o.Segment.Number]
+	indexed = indexed && !o.partial()
+	var err error
+	switch {
+	case indexed && e.Size != o.size && e.Size != 0:
+		err = corrupt(key, fmt.Errorf("it has %d bytes; the index has seen it with %d", o.size, e.Size))
+	case w.depth.reads(key) && (!w.passed(o.Segment.Number) || w.depth.doubt[key]):
+		err = w.prove(ctx, o.walName, e, indexed)
+	case !indexed:
+		err = w.note(ctx, o)
+	}
+	if err == nil || isAbsent(err) { // deleted since it was listed: who misses it says so
+		return nil
+	}
+	w.mu.Lock()
+	if o.partial() {
+		w.parts = append(w.parts, o.Segment.Number)
+	} else {
+		w.bad = append(w.bad, o.Segment.Number)
+	}
+	w.mu.Unlock()
+	return w.find(ctx, key, err)
+}
+
+// passed tells whether an earlier look that goes on here has read this segment.
+func (w *timelineCheck) passed(number uint64) bool {
+	return w.t < w.from.Timeline || w.t == w.from.Timeline && number < w.from.Segment
+}
+
+// prove reads a segment as a restore does.
+func (w *timelineCheck) prove(ctx context.Context, n walName, e indexEntry, indexed bool) error {
+	r, err := w.c.openWAL(ctx, n, w.z)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, r)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return err
+	}
+	if indexed && e.SHA256 != "" && r.SHA256() != e.SHA256 {
+		return corrupt(r.key, fmt.Errorf("its SHA-256 is %s; the index has seen it with %s", r.SHA256(), e.SHA256))
+	}
+	return nil
+}
+
+// note looks at what an object says of itself, where no index says it.
+func (w *timelineCheck) note(ctx context.Context, o listed) error {
+	key := w.c.key.walFile(o.walName, w.z)
+	m, err := w.c.readMeta(ctx, key) // not what is remembered
+	if err != nil {
+		return err
+	}
+	if _, bad := w.c.checkHead(m, o.walName, w.z); bad != nil {
+		return corrupt(key, bad)
+	}
+	if o.size <= m.Stored.Size {
+		return corrupt(key, fmt.Errorf("it has %d bytes; its note alone says %d of the rest", o.size, m.Stored.Size))
 	}
 	return nil
 }
 
 // indexed looks for the segments that an index names. A deletion puts a new index before it deletes, so what an index
 // names that is still the newest afterwards has to be there.
-func (w *timelineCheck) indexed(ctx context.Context, n indexName) error {
-	x, err := w.c.readIndex(ctx, n, w.z)
-	if err != nil {
-		if isAbsent(err) {
-			return nil // a newer one has come
-		}
-		return w.find(ctx, w.c.key.indexFile(n), err)
-	}
-	for _, e := range x.Segments {
-		seg := segmentOf(w.t, n.Log, e.N, w.z)
-		if slices.Contains(x.Removing, e.N) {
+func (w *timelineCheck) indexed(ctx context.Context, n indexName, known map[uint64]indexEntry) error {
+	for _, number := range slices.Sorted(maps.Keys(known)) {
+		if holds(w.runs, number) {
 			continue
 		}
-		if holds(w.runs, seg.Number) {
-			if err := w.same(ctx, seg, e); err != nil {
-				return err
-			}
-			continue
-		}
-		there, err := w.c.exists(ctx, w.c.key.segmentFile(seg, w.z))
+		there, err := w.c.exists(ctx, w.c.key.segmentFile(wal.Segment{Timeline: w.t, Number: number}, w.z))
 		if err != nil {
 			return err
 		}
@@ -151,20 +266,10 @@ func (w *timelineCheck) indexed(ctx context.Context, n indexName) error {
 			return nil
 		}
 		if !there {
-			w.lost(seg, errors.New("the index names it"))
+			w.lost(number, "the index names it")
 		}
 	}
 	return nil
-}
-
-// same compares a segment with what the index knows of it: its note says whether it is the one that was indexed.
-func (w *timelineCheck) same(ctx context.Context, seg wal.Segment, e indexEntry) error {
-	key := w.c.key.segmentFile(seg, w.z)
-	m, err := w.c.readMeta(ctx, key)
-	if err != nil || e.SHA256 == "" || m.Plain.SHA256 == e.SHA256 {
-		return nil // what cannot be read was reported
-	}
-	return w.find(ctx, key, corrupt(key, fmt.Errorf("its SHA-256 is %s; the index has seen it with %s", m.Plain.SHA256, e.SHA256)))
 }
 
 // needs looks for the WAL from a backup's redo position to its end. What has not come yet is no finding, and neither is what
@@ -187,17 +292,53 @@ func (w *timelineCheck) needs(ctx context.Context, b state.Backup) error {
 		if err != nil {
 			return err
 		}
-		if !there {
-			w.lost(seg, fmt.Errorf("backup %s needs it", b.ID))
+		if there {
+			continue
 		}
+		if gone, err := w.gone(ctx, b.ID); err != nil || gone {
+			return err
+		}
+		w.lost(seg.Number, "backup "+b.ID+" needs it")
 	}
 	return nil
 }
 
-func (w *timelineCheck) lost(seg wal.Segment, why error) {
-	if !w.reported[seg.Number] {
-		w.reported[seg.Number] = true
-		w.missing(w.c.key.segmentFile(seg, w.z), why)
+// gone tells whether a backup was deleted meanwhile, and its WAL with it.
+func (v *clusterCheck) gone(ctx context.Context, id string) (bool, error) {
+	r, err := v.c.readBackup(ctx, id)
+	if errors.Is(err, store.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at backup %s again: %w", id, err)
+	}
+	return r.tomb != nil || r.aborted() || !r.remains, nil
+}
+
+// lost notes a segment that should be there.
+func (w *timelineCheck) lost(number uint64, why string) {
+	for i := range w.absent {
+		a := &w.absent[i]
+		if a.first <= number && number <= a.last {
+			return
+		}
+		if a.last+1 == number && a.why == why {
+			a.last = number
+			return
+		}
+	}
+	w.absent = append(w.absent, absentWAL{first: number, last: number, why: why})
+}
+
+// tellAbsent makes one finding of each stretch.
+func (w *timelineCheck) tellAbsent() {
+	for _, a := range w.absent {
+		first, last := wal.Segment{Timeline: w.t, Number: a.first}, wal.Segment{Timeline: w.t, Number: a.last}
+		text := "it is missing: " + a.why
+		if a.last > a.first {
+			text = fmt.Sprintf("it and all up to %s, %d segments, are missing: %s", last.Name(w.z), a.last-a.first+1, a.why)
+		}
+		w.add(Finding{Object: w.c.key.segmentFile(first, w.z), Code: state.CodeCorrupt, Text: text})
 	}
 }
 
