@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -74,6 +75,39 @@ func putSegment(t testing.TB, c *Cluster, seg wal.Segment, z wal.SegmentSize) {
 	t.Helper()
 	if err := c.PutSegment(t.Context(), seg, summaryOf(seg, z), bytes.NewReader(plainSegment(seg, z))); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestSegmentsPackedAtOnce: packing needs no order and can be given up; what was packed can be put more than once.
+func TestSegmentsPackedAtOnce(t *testing.T) {
+	c := newArchive(t, storetest.NewMemory(nil), mib)
+	packed := make([]*PackedSegment, 4)
+	var group sync.WaitGroup
+	for i := range packed {
+		group.Go(func() {
+			seg := wal.Segment{Timeline: 1, Number: uint64(i)}
+			p, err := c.PackSegment(t.Context(), seg, summaryOf(seg, mib), bytes.NewReader(plainSegment(seg, mib)))
+			if err != nil {
+				t.Error(err)
+			}
+			packed[i] = p
+		})
+	}
+	group.Wait()
+	for i, p := range packed {
+		if end, err := c.DurableEnd(t.Context(), 1); err != nil || end != (wal.Segment{Number: uint64(i)}).Start(mib) {
+			t.Errorf("packing put something: %s, %v", end, err)
+		}
+		if err := errors.Join(p.Put(t.Context()), p.Put(t.Context()), p.Close()); err != nil {
+			t.Error(err)
+		}
+		c = reopened(t, c)
+	}
+	ctx, giveUp := context.WithCancel(t.Context())
+	giveUp()
+	seg := wal.Segment{Timeline: 1, Number: 9}
+	if _, err := c.PackSegment(ctx, seg, summaryOf(seg, mib), bytes.NewReader(plainSegment(seg, mib))); !errors.Is(err, context.Canceled) {
+		t.Errorf("packing went on: %v", err)
 	}
 }
 

@@ -13,16 +13,63 @@ import (
 // PutSegment archives a whole segment: the first SegmentSize bytes of plain. It is durable on return. The same bytes again are
 // success; other bytes are CodeFork. Segments of one timeline must be put in order: DurableEnd relies on it.
 func (c *Cluster) PutSegment(ctx context.Context, seg wal.Segment, sum wal.Summary, plain io.ReaderAt) error {
-	z, err := c.segmentSize(ctx)
+	p, err := c.PackSegment(ctx, seg, sum, plain)
 	if err != nil {
 		return err
 	}
-	return c.putWAL(ctx, walName{Segment: seg}, z, sum, plain)
+	defer p.Close()
+	return p.Put(ctx)
+}
+
+// PackedSegment is a segment that was compressed and waits to be put: many may be packed at once, while they are put in order. The
+// caller closes it. It holds up to 24 MiB.
+type PackedSegment struct{ *packedObject }
+
+// PackSegment does all of PutSegment that needs no order. It ends early with ctx's error.
+func (c *Cluster) PackSegment(ctx context.Context, seg wal.Segment, sum wal.Summary, plain io.ReaderAt) (*PackedSegment, error) {
+	z, err := c.segmentSize(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o, err := c.packWAL(walName{Segment: seg}, z, sum, &interruptible{ctx: ctx, from: plain})
+	if err != nil {
+		return nil, err
+	}
+	return &PackedSegment{o}, nil
+}
+
+// Put does the rest of PutSegment, as often as it is called.
+func (p *PackedSegment) Put(ctx context.Context) error { return p.put(ctx) }
+
+// Close frees what it holds.
+func (p *PackedSegment) Close() error { return p.o.Close() }
+
+// interruptible reads until ctx ends.
+type interruptible struct {
+	ctx  context.Context
+	from io.ReaderAt
+}
+
+// ReadAt is io.ReaderAt's.
+func (r *interruptible) ReadAt(b []byte, off int64) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.from.ReadAt(b, off)
 }
 
 func (c *Cluster) putWAL(ctx context.Context, n walName, z wal.SegmentSize, sum wal.Summary, plain io.ReaderAt) error {
+	o, err := c.packWAL(n, z, sum, plain)
+	if err != nil {
+		return err
+	}
+	defer o.o.Close()
+	return o.put(ctx)
+}
+
+func (c *Cluster) packWAL(n walName, z wal.SegmentSize, sum wal.Summary, plain io.ReaderAt) (*packedObject, error) {
 	if n.Segment.Timeline == 0 {
-		return errors.New("archive WAL: it has no timeline")
+		return nil, errors.New("archive WAL: it has no timeline")
 	}
 	s := sealing{
 		key: c.key.walFile(n, z), kind: kindSegment, what: fmt.Sprintf("segment %s of %s", n.Segment.Name(z), c.key.Name),
@@ -36,7 +83,7 @@ func (c *Cluster) putWAL(ctx context.Context, n walName, z wal.SegmentSize, sum 
 	if n.partial() {
 		s.kind, s.what, size = kindPartial, fmt.Sprintf("the first %d bytes of %s", n.Offset, s.what), n.Offset
 	}
-	return c.putSealed(ctx, s, plain, size)
+	return c.packSealed(s, plain, size)
 }
 
 // WALReader gives the plain bytes of an archived whole or partial segment, or of another sealed object. Reading to io.EOF proves them: sizes and

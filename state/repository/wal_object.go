@@ -128,30 +128,51 @@ type sealing struct {
 	check     func(seal.Meta) error // whether the note of what is there already belongs under this key
 }
 
-// putSealed packs and puts an object. When the name is taken, the plain bytes decide: the same are success, however they were
-// compressed; others are CodeFork, and nothing is overwritten.
+// putSealed packs and puts an object.
 func (c *Cluster) putSealed(ctx context.Context, s sealing, plain io.ReaderAt, size int64) error {
+	p, err := c.packSealed(s, plain, size)
+	if err != nil {
+		return err
+	}
+	defer p.o.Close()
+	return p.put(ctx)
+}
+
+// packedObject is what one sealing came to, until it is put.
+type packedObject struct {
+	c *Cluster
+	s sealing
+	o *seal.Packed
+}
+
+// packSealed packs an object. The caller closes its o.
+func (c *Cluster) packSealed(s sealing, plain io.ReaderAt, size int64) (*packedObject, error) {
 	o, err := c.repo.packer.Pack(s.kind, s.info, plain, size)
 	if err != nil {
-		return fmt.Errorf("archive %s: %w", s.what, code(err))
+		return nil, fmt.Errorf("archive %s: %w", s.what, code(err))
 	}
-	defer o.Close()
-	err = c.repo.st.PutIfAbsent(ctx, s.key, o, o.Size(), store.PutOptions{})
+	return &packedObject{c: c, s: s, o: o}, nil
+}
+
+// put puts a packed object. When the name is taken, the plain bytes decide: the same are success, however they were
+// compressed; others are CodeFork, and nothing is overwritten.
+func (p *packedObject) put(ctx context.Context) error {
+	err := p.c.repo.st.PutIfAbsent(ctx, p.s.key, p.o, p.o.Size(), store.PutOptions{})
 	if err == nil {
 		return nil
 	}
 	if !errors.Is(err, store.ErrExists) {
-		return fmt.Errorf("archive %s: %w", s.what, err)
+		return fmt.Errorf("archive %s: %w", p.s.what, err)
 	}
-	there, err := c.readMeta(ctx, s.key)
+	there, err := p.c.readMeta(ctx, p.s.key)
 	if err != nil {
-		return fmt.Errorf("archive %s: compare with what is there: %w", s.what, err)
+		return fmt.Errorf("archive %s: compare with what is there: %w", p.s.what, err)
 	}
-	if err := s.check(there); err != nil {
-		return corrupt(s.key, err)
+	if err := p.s.check(there); err != nil {
+		return corrupt(p.s.key, err)
 	}
-	if there.Plain != o.Meta.Plain {
-		return forked(s.what, there.Plain.SHA256, o.Meta.Plain.SHA256)
+	if there.Plain != p.o.Meta.Plain {
+		return forked(p.s.what, there.Plain.SHA256, p.o.Meta.Plain.SHA256)
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ type ClusterIdentity struct {
 
 // Cluster is what a receiver does in a repository.
 type Cluster interface {
-	PutSegment(ctx context.Context, seg wal.Segment, sum wal.Summary, plain io.ReaderAt) error
+	PackSegment(ctx context.Context, seg wal.Segment, sum wal.Summary, plain io.ReaderAt) (Packed, error)
 	PutPartial(ctx context.Context, seg wal.Segment, upTo wal.LSN, plain io.ReaderAt) error
 	OpenSegment(ctx context.Context, seg wal.Segment) (io.ReadCloser, error)
 	OpenPartial(ctx context.Context, seg wal.Segment) (r io.ReadCloser, upTo wal.LSN, err error)
@@ -40,10 +40,25 @@ type Cluster interface {
 	WriteIndex(ctx context.Context, t wal.Timeline) error
 }
 
+// Packed is a segment that waits to be put: its repository has compressed it. Segments may be packed at once; they are put one
+// after another, in order.
+type Packed interface {
+	Put(ctx context.Context) error
+	Close() error
+}
+
 // InRepository makes a cluster of a repository a Cluster.
 func InRepository(c *repository.Cluster) Cluster { return inRepository{c} }
 
 type inRepository struct{ *repository.Cluster }
+
+func (c inRepository) PackSegment(ctx context.Context, seg wal.Segment, sum wal.Summary, plain io.ReaderAt) (Packed, error) {
+	p, err := c.Cluster.PackSegment(ctx, seg, sum, plain)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
 
 func (c inRepository) OpenSegment(ctx context.Context, seg wal.Segment) (io.ReadCloser, error) {
 	r, err := c.Cluster.OpenSegment(ctx, seg)

@@ -27,8 +27,11 @@ type memoryArchive struct {
 	fail      error    // every call gives it
 	hang      chan struct{}
 	ids       []string
-	during    func() // called while a segment is put
+	during    func()            // called while a segment is put
+	packing   func(wal.Segment) // called while a segment is packed
 	tries     atomic.Int32
+	packed    atomic.Int32 // segments, each time
+	open      atomic.Int32 // packed and not closed
 }
 
 func newMemoryArchive(z wal.SegmentSize) *memoryArchive {
@@ -91,21 +94,45 @@ func read(r io.ReaderAt, n int64) []byte {
 	return b
 }
 
-func (m *memoryArchive) PutSegment(ctx context.Context, seg wal.Segment, sum wal.Summary, plain io.ReaderAt) error {
+// memoryPacked is a segment that was read and waits to be put.
+type memoryPacked struct {
+	m       *memoryArchive
+	segment wal.Segment
+	sum     wal.Summary
+	content []byte
+}
+
+func (m *memoryArchive) PackSegment(_ context.Context, seg wal.Segment, sum wal.Summary, plain io.ReaderAt) (Packed, error) {
+	m.packed.Add(1)
+	if m.packing != nil {
+		m.packing(seg)
+	}
+	m.open.Add(1)
+	return &memoryPacked{m: m, segment: seg, sum: sum, content: read(plain, m.z.Bytes())}, nil
+}
+
+// Put is where the faults strike.
+func (p *memoryPacked) Put(ctx context.Context) error {
+	m, seg := p.m, p.segment
 	if err := m.gate(ctx); err != nil {
 		return err
 	}
-	content := read(plain, m.z.Bytes())
 	if m.during != nil {
 		m.during()
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if have, ok := m.whole[seg]; ok && !bytes.Equal(have, content) {
+	if have, ok := m.whole[seg]; ok && !bytes.Equal(have, p.content) {
 		return &state.Error{Code: state.CodeFork, Text: "segment " + seg.Name(m.z) + " has other bytes"}
 	}
-	m.whole[seg], m.sums[seg] = content, sum
+	m.whole[seg], m.sums[seg] = p.content, p.sum
 	m.order = append(m.order, seg.Name(m.z))
+	return nil
+}
+
+// Close counts that it was let go.
+func (p *memoryPacked) Close() error {
+	p.m.open.Add(-1)
 	return nil
 }
 

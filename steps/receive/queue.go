@@ -85,6 +85,20 @@ func (q *queue) next(i int) (j job, some, last bool) {
 	return job{}, false, q.closed
 }
 
+// segments gives archive i's next jobs, at most n and only up to the first that is no segment.
+func (q *queue) segments(i, n int) []job {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var out []job
+	for _, j := range q.jobs[q.at[i]-q.gone:] {
+		if len(out) == n || j.segment == (wal.Segment{}) {
+			break
+		}
+		out = append(out, j)
+	}
+	return out
+}
+
 // done says that archive i is done with its next job. The jobs that every archive is done with come back, oldest first.
 func (q *queue) done(i int) []job {
 	q.mu.Lock()

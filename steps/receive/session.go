@@ -33,6 +33,7 @@ type session struct {
 	recorded recordedGaps
 	lacks    sync.Mutex    // held while what archives lack is kept
 	hurry    chan struct{} // holds a token when somebody waits for the stream to go on
+	ahead    chan struct{} // holds a token for each segment that is packed before its turn
 
 	produce  func(context.Context) error // what fills the spool until it returns: stream
 	patience time.Duration               // how long the repositories are then waited for; 0: until ctx ends
@@ -55,7 +56,7 @@ type startState struct {
 }
 
 func newSession(o Options, c ClusterIdentity, sp *spool.Spool, rep *reporter) *session {
-	s := &session{o: o, cluster: c, spool: sp, report: rep, work: newMailbox[job](), queue: newQueue(len(o.Archives)), tail: newTail(len(o.Archives)), patience: drainTime, hurry: make(chan struct{}, 1)}
+	s := &session{o: o, cluster: c, spool: sp, report: rep, work: newMailbox[job](), queue: newQueue(len(o.Archives)), tail: newTail(len(o.Archives)), patience: drainTime, hurry: make(chan struct{}, 1), ahead: make(chan struct{}, packAhead(len(o.Archives)))}
 	s.produce = s.stream
 	for i, a := range o.Archives {
 		s.uploads = append(s.uploads, &uploader{s: s, archive: a, index: i, wake: make(chan struct{}, 1)})

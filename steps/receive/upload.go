@@ -26,7 +26,8 @@ type uploader struct {
 	index   int
 	wake    chan struct{}
 
-	cluster Cluster // open; nil: not yet, or to be opened again
+	cluster  Cluster    // open; nil: not yet, or to be opened again
+	packings []*packing // the segments that the queue begins with, one after another
 
 	pushed    wal.LSN // of the unfinished segment pushedSeg
 	pushedSeg wal.Segment
@@ -45,6 +46,7 @@ func (u *uploader) nudge() {
 
 // run works until the queue is closed and done, or ctx ends. Only a fork is an error; all else is tried again.
 func (u *uploader) run(ctx context.Context) error {
+	defer u.dropPackings()
 	retry := newBackoff()
 	u.unindexed = map[wal.Timeline]bool{}
 	u.indexedAt = time.Now()
@@ -141,6 +143,7 @@ func (u *uploader) open(ctx context.Context) (Cluster, error) {
 }
 
 func (u *uploader) reopen() {
+	u.dropPackings()
 	u.cluster = nil
 }
 
@@ -160,10 +163,8 @@ func (u *uploader) do(ctx context.Context, c Cluster, j job) error {
 	return nil
 }
 
-// put gives how far the archive reaches by it. A segment that is no longer in the spool was set aside meanwhile, because
-// the line of history left before it; that an archive misses something is never taken for that.
+// put gives how far the archive reaches by it.
 func (u *uploader) put(ctx context.Context, c Cluster, j job) (wal.LSN, error) {
-	z := u.s.cluster.SegmentSize
 	switch {
 	case j.history > 0:
 		content, err := u.s.spool.History(j.history)
@@ -181,21 +182,9 @@ func (u *uploader) put(ctx context.Context, c Cluster, j job) (wal.LSN, error) {
 		u.unindexed[j.ended.segment.Timeline] = true
 		u.writeIndexes(ctx, c, true)
 		return j.ended.upTo, nil
+	default:
+		return u.putSegment(ctx, c, j)
 	}
-	f, err := u.s.spool.OpenSegment(j.segment)
-	if errors.Is(err, os.ErrNotExist) {
-		return 0, u.s.spool.RefuseFork() // another archive may have it with other bytes: then nothing more is archived
-	}
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	err = u.named("archive segment "+j.segment.Name(z), c.PutSegment(ctx, j.segment, j.sum, f))
-	if state.CodeOf(err) == state.CodeFork {
-		return 0, errors.Join(err, u.s.spool.Fork(j.segment))
-	}
-	u.unindexed[j.segment.Timeline] = true
-	return j.segment.End(z), err
 }
 
 // named says which repository an error is of.

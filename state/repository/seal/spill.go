@@ -6,33 +6,52 @@ import (
 	"os"
 )
 
-// spillAt is how much of an object is held in memory; what is longer goes to a file that has no name.
-const spillAt = 24 << 20
+// spillAt is how much of an object is held in memory, in pieces of spillPiece, so that growing leaves nothing behind; what is
+// longer goes to a file that has no name.
+const (
+	spillAt    = 24 << 20
+	spillPiece = 256 << 10
+)
 
 // spill is a buffer that is written once and then read at any place, as a put that may be tried again does.
 type spill struct {
-	dir  string // of the file; empty: the system's directory for temporary files
-	at   int    // memory bound
-	mem  []byte
+	dir  string   // of the file; empty: the system's directory for temporary files
+	at   int      // memory bound
+	mem  [][]byte // all but the last are full
+	held int64    // bytes in mem
 	file *os.File
 	size int64
 }
 
 // Write appends p.
 func (s *spill) Write(p []byte) (int, error) {
-	if s.file == nil && len(s.mem)+len(p) > s.at {
+	if s.file == nil && s.held+int64(len(p)) > int64(s.at) {
 		if err := s.open(); err != nil {
 			return 0, err
 		}
 	}
 	if s.file == nil {
-		s.mem = append(s.mem, p...)
-		s.size += int64(len(p))
+		s.hold(p)
 		return len(p), nil
 	}
-	n, err := s.file.WriteAt(p, s.size-int64(len(s.mem)))
+	n, err := s.file.WriteAt(p, s.size-s.held)
 	s.size += int64(n)
 	return n, err
+}
+
+func (s *spill) hold(p []byte) {
+	s.held += int64(len(p))
+	s.size = s.held
+	for len(p) > 0 {
+		last := len(s.mem) - 1
+		if last < 0 || len(s.mem[last]) == spillPiece {
+			s.mem = append(s.mem, make([]byte, 0, spillPiece))
+			continue
+		}
+		n := min(len(p), spillPiece-len(s.mem[last]))
+		s.mem[last] = append(s.mem[last], p[:n]...)
+		p = p[n:]
+	}
 }
 
 // open makes the file and takes its name away at once, so that nothing is left behind however the process ends.
@@ -54,8 +73,8 @@ func (s *spill) ReadAt(p []byte, off int64) (int, error) {
 		return 0, io.EOF
 	}
 	n := 0
-	if off < int64(len(s.mem)) {
-		n = copy(p, s.mem[off:])
+	for at := off; n < len(p) && at < s.held; at = off + int64(n) {
+		n += copy(p[n:], s.mem[at/spillPiece][at%spillPiece:])
 	}
 	if n == len(p) {
 		return n, nil
@@ -63,13 +82,13 @@ func (s *spill) ReadAt(p []byte, off int64) (int, error) {
 	if s.file == nil {
 		return n, io.EOF
 	}
-	m, err := s.file.ReadAt(p[n:], off+int64(n)-int64(len(s.mem)))
+	m, err := s.file.ReadAt(p[n:], off+int64(n)-s.held)
 	return n + m, err
 }
 
 // Close frees the file.
 func (s *spill) Close() error {
-	s.mem = nil
+	s.mem, s.held = nil, 0
 	if s.file == nil {
 		return nil
 	}

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// window is how far back a stream of ours refers, and maxWindow what a decoder gives memory to.
-	window    = 4 << 20
+	// window is how far back a stream of ours refers; an encoder holds twice as much. maxWindow is what a decoder gives memory to.
+	window    = 1 << 20
 	maxWindow = 8 << 20
 	// pgzip compresses blocks of this size, this many at once.
 	gzipBlock   = 256 << 10
