@@ -45,6 +45,9 @@ func (b *builder) recover(rec hclspec.Recovery) {
 		refuse(refusal{state.CodeOtherHost, fmt.Sprintf("its destination is on %s and this machine is %s", rec.Destination.Host, b.seen.Host), runOn(rec.Destination.Host)}, rec.Destination.Host)
 		return
 	}
+	if b.restored(rec, refuse) {
+		return
+	}
 	route, why := b.route(rec)
 	late := b.unpushed(rec.Server)
 	if late != "" && rec.Target.Latest {

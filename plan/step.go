@@ -17,6 +17,7 @@ type Plan struct {
 	Options  Options   `json:"options"`            // what was asked for beyond the configuration
 	Steps    []Step    `json:"steps"`              // in an order that respects After
 	NotDone  []NotDone `json:"not_done"`           // what would be planned if something else were so
+	Already  []Already `json:"already,omitempty"`  // what was asked for and is done
 	LeftOut  []LeftOut `json:"left_out,omitempty"` // what Options.Targets and Options.Exclude keep out
 	Drift    *Drift    `json:"drift,omitempty"`    // only of Options.RefreshOnly
 	Findings []Finding `json:"findings"`           // warnings and verdicts: never steps

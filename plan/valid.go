@@ -120,6 +120,11 @@ func (p *Plan) whyGone(s *Step, seen state.Observation) string {
 		}
 	}
 	owner, _, _ := strings.Cut(s.ID, "/")
+	for _, a := range p.Already {
+		if a.Owner == owner {
+			return "it is done already: " + a.Text
+		}
+	}
 	for _, n := range p.NotDone {
 		if n.Owner == owner {
 			return n.Why.Text

@@ -68,6 +68,16 @@ type Destination struct {
 	Tablespaces map[string][]BackupTablespace `json:"tablespaces,omitempty"`
 	// Taken are the targets of tablespaces that are there and not empty, or no directories.
 	Taken []string `json:"taken,omitempty"`
+	// Restored is the restore that was completed in it; nil: none was, or its data is gone.
+	Restored *Restored `json:"restored,omitempty"`
+}
+
+// Restored is what a completed restore left beside the data directory: the evidence that it was done.
+type Restored struct {
+	Backup   string    `json:"backup"`
+	SystemID string    `json:"system_id,omitempty"`
+	Request  string    `json:"request,omitempty"` // digest of what was asked for; empty: an older pgkeep did not write it
+	Began    time.Time `json:"began"`
 }
 
 // BackupTablespace is a tablespace as a backup has it.

@@ -139,7 +139,7 @@ func (a *app) carryOut(ctx context.Context, spec *hclspec.Spec, o order) error {
 func (o order) unplanned() error {
 	unmet := o.plan.Unmet()
 	if o.byHand {
-		unmet = len(o.plan.Steps) == 0
+		unmet = len(o.plan.Steps)+len(o.plan.Already) == 0
 	}
 	if unmet {
 		return exit{code: exitIncomplete}

@@ -44,7 +44,7 @@ func markdown(p *plan.Plan, limit int) string {
 	pieces := make([]string, len(p.Steps))
 	waits := waitingSteps(p)
 	room.particulars(pieces, p.Steps, waits, true)
-	after := room.list("Left out by the command line", leftOut(p)) + room.list("Errors and warnings", findings(p)) +
+	after := room.list("Done already", already(p)) + room.list("Left out by the command line", leftOut(p)) + room.list("Errors and warnings", findings(p)) +
 		room.list("Not planned", unplanned(p)) + room.list("What can be restored", restorable(p))
 	room.particulars(pieces, p.Steps, waits, false)
 	return head + table + review + joined(pieces) + after
@@ -223,6 +223,14 @@ func unplanned(p *plan.Plan) []string {
 			h = "run on " + n.Host
 		}
 		out = append(out, prose(n.What)+": "+prose(n.Why.Text+at(n.Why.Range))+hint(h))
+	}
+	return out
+}
+
+func already(p *plan.Plan) []string {
+	var out []string
+	for _, a := range p.Already {
+		out = append(out, prose(a.What)+": "+prose(a.Text)+hint(a.Hint))
 	}
 	return out
 }

@@ -25,6 +25,21 @@ func (t *text) leftOut(list []plan.LeftOut) {
 	}
 }
 
+// already writes what was asked for and is done.
+func (t *text) already(list []plan.Already) {
+	if len(list) == 0 {
+		return
+	}
+	t.blank()
+	t.line(0, t.paint(bold, "Done already:"))
+	for _, a := range list {
+		t.wrap(2, "", a.What+": "+a.Text)
+		if a.Hint != "" {
+			t.wrap(4, "→ ", a.Hint)
+		}
+	}
+}
+
 // drift writes what changed without pgkeep.
 func (t *text) drift(d *plan.Drift) {
 	for _, s := range d.Sentences() {

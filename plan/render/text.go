@@ -44,6 +44,7 @@ func Text(w io.Writer, p *plan.Plan, o TextOptions) error {
 			t.step(&p.Steps[i])
 		}
 	}
+	t.already(p.Already)
 	t.leftOut(p.LeftOut)
 	t.notDone(p)
 	t.findings(p)

@@ -2,6 +2,11 @@ package observe
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -87,6 +92,9 @@ func Destination(ctx context.Context, d hclspec.Destination, major int) (state.D
 			return seen, err
 		}
 		seen.Ours = ours.Exists
+		if seen.Restored, err = restored(d.Path); err != nil {
+			return seen, err
+		}
 	}
 	if err := freeAt(&seen, d); err != nil {
 		return seen, err
@@ -135,4 +143,28 @@ func binVersion(ctx context.Context, dir string, major int) int {
 		return 0
 	}
 	return v
+}
+
+// restored reads what a completed restore left beside the data directory. Without pg_control, which is written last,
+// nothing is restored there any more.
+func restored(path string) (*state.Restored, error) {
+	b, err := os.ReadFile(filepath.Join(path+".pgkeep", "restore.json"))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read what was restored: %w", err)
+	}
+	var marker struct {
+		state.Restored
+		Complete bool `json:"complete"`
+	}
+	if json.Unmarshal(b, &marker) != nil || !marker.Complete {
+		return nil, nil // cut short, or not readable, which the restore itself refuses
+	}
+	control, err := host.LookAt(filepath.Join(path, "global", "pg_control"))
+	if err != nil || !control.Exists {
+		return nil, err
+	}
+	return &marker.Restored, nil
 }

@@ -41,6 +41,8 @@ type marker struct {
 	Backup   string    `json:"backup"`
 	Files    string    `json:"files"` // digest of what decides every file: backup and directories
 	Route    string    `json:"route"` // digest of the whole route
+	SystemID string    `json:"system_id,omitempty"`
+	Request  string    `json:"request,omitempty"` // digest of what was asked for, by which a plan knows that it is done
 	Began    time.Time `json:"began"`
 	Complete bool      `json:"complete"`
 	Holder   string    `json:"holder,omitempty"` // under which name this restore holds the backup, when it is resumed too
@@ -214,7 +216,7 @@ func (r *restore) own(root *os.Root, name string) error {
 
 func (r *restore) writeMarker(complete bool) error {
 	b, err := json.MarshalIndent(marker{
-		Version: 1, Backup: r.Route.Backup, Files: r.filesDigest(), Route: routeDigest(r.Route), Began: r.evidence.Began, Complete: complete, Holder: r.holder,
+		Version: 1, Backup: r.Route.Backup, Files: r.filesDigest(), Route: routeDigest(r.Route), SystemID: r.Route.SystemID, Request: r.Route.Request(), Began: r.evidence.Began, Complete: complete, Holder: r.holder,
 	}, "", "  ")
 	if err != nil {
 		return err

@@ -89,20 +89,13 @@ func Started(route plan.Route) (*Reached, error) {
 // newer backup, a plan finds by now. nil: there is none.
 func Unfinished(route plan.Route) (*plan.Route, error) {
 	r, err := readStarted(route.Destination.Path)
-	if err != nil || r == nil || r.Reached != nil || r.Route != routeDigest(r.Plan) || requestDigest(r.Plan) != requestDigest(route) {
+	if err != nil || r == nil || r.Reached != nil || r.Route != routeDigest(r.Plan) || r.Plan.SystemID != route.SystemID || r.Plan.Request() != route.Request() {
 		return nil, err
 	}
 	if there, err := Restored(r.Plan); err != nil || !there {
 		return nil, err
 	}
 	return &r.Plan, nil
-}
-
-// requestDigest tells apart what operators ask for. Whether WAL is copied is decided anew by each plan.
-func requestDigest(r plan.Route) string {
-	d := r.Destination
-	d.WAL = ""
-	return digest([]any{r.Server, r.SystemID, r.Target, d})
 }
 
 // Ours tells whether the server that runs in the route's directory is one that Start started for it.
