@@ -38,6 +38,24 @@ type Cluster struct {
 	StalePartialBytes int64 `json:"stale_partial_bytes,omitempty"`
 	// Verified is what the newest evidence of a verification says; nil: there is none.
 	Verified *Verification `json:"verified,omitempty"`
+	// RestorePoints are the named restore points that a deletion could lose; nil: they were not looked for.
+	RestorePoints *RestorePoints `json:"restore_points,omitempty"`
+}
+
+// RestorePoints tells of the names that pg_create_restore_point() put into archived WAL before the end of the newest
+// backup. However many there are, only so much is told that a cluster takes a few kilobytes.
+type RestorePoints struct {
+	Stretches []PointStretch `json:"stretches,omitempty"` // by timeline and position; one without a restore point is left out
+	// Unread is how many archived segments were not looked at, because they are not indexed yet and there are too many.
+	Unread int `json:"unread,omitempty"`
+}
+
+// PointStretch counts the restore points of a stretch of WAL between the ends of two backups, From excluded and To included.
+type PointStretch struct {
+	wal.Range
+	Count   int                `json:"count"`
+	AtLeast bool               `json:"at_least,omitempty"` // there are more: a segment tells of so many only
+	Newest  []wal.RestorePoint `json:"newest"`             // the newest of them, newest first
 }
 
 // WALRange is a contiguous stretch of archived WAL.

@@ -138,7 +138,8 @@ func (c *Cluster) observe(ctx context.Context, o ObserveOptions) (state.Cluster,
 	if seen.Verified, err = c.Verified(ctx); err != nil {
 		return seen, err
 	}
-	return seen, nil
+	seen.RestorePoints, err = c.restorePoints(ctx, archived.views, seen.Backups)
+	return seen, err
 }
 
 func historyFact(h wal.History) state.History {

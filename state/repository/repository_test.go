@@ -238,7 +238,7 @@ func TestObserve(t *testing.T) {
 	want := state.Repository{
 		Location: "memory", ID: c.repo.ID(), Format: 1, Free: -1, Total: -1, Now: now,
 		Clusters: map[string][]state.Cluster{archiveName: {{
-			Name: archiveName, SystemID: archiveID, Major: 15, SegmentSize: mib, Gaps: []state.Gap{gap}, StalePartialBytes: stale,
+			Name: archiveName, SystemID: archiveID, Major: 15, SegmentSize: mib, Gaps: []state.Gap{gap}, StalePartialBytes: stale, RestorePoints: &state.RestorePoints{},
 			Histories: []state.History{{Timeline: 2, Parents: []state.Parent{{Timeline: 1, Switch: 0x480000, Reason: "before x"}}}},
 			WAL: []state.WALRange{{
 				Range:       wal.Range{Timeline: 1, From: 1 << 20, To: 4 << 20},

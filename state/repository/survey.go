@@ -70,6 +70,7 @@ type indexRoll struct {
 	runs     []run
 	partials []listed
 	removing []uint32
+	points   []pointRun
 }
 
 // logView is what a repository holds of one log of a timeline.
@@ -168,7 +169,9 @@ func (c *Cluster) roll(ctx context.Context, n indexName, z wal.SegmentSize) (*in
 	for _, e := range x.Segments {
 		number := segmentOf(n.Timeline, n.Log, e.N, z).Number
 		r.runs = join(r.runs, run{first: number, last: number, bytes: e.Size, firstCommit: e.Sum.MinCommit, lastCommit: e.Sum.MaxCommit})
+		r.points = addPoints(r.points, e.Sum, e.More)
 	}
+	r.points = fewPoints(r.points)
 	for _, p := range x.Partials {
 		name := walName{Segment: segmentOf(n.Timeline, n.Log, p.N, z), Offset: p.Offset}
 		r.partials = append(r.partials, listed{walName: name, size: p.Size})

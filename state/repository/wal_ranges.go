@@ -37,6 +37,7 @@ func (c *Cluster) WALRanges(ctx context.Context) ([]state.WALRange, error) {
 type archivedWAL struct {
 	ranges []state.WALRange
 	stale  int64 // stored bytes of partials whose segment is archived whole
+	views  map[wal.Timeline][]logView
 }
 
 func (c *Cluster) lookAtWAL(ctx context.Context) (archivedWAL, error) {
@@ -48,7 +49,7 @@ func (c *Cluster) lookAtWAL(ctx context.Context) (archivedWAL, error) {
 	if err != nil {
 		return archivedWAL{}, err
 	}
-	var out archivedWAL
+	out := archivedWAL{views: map[wal.Timeline][]logView{}}
 	for _, t := range timelines {
 		views, err := c.survey(ctx, t, z)
 		if err != nil {
@@ -59,6 +60,7 @@ func (c *Cluster) lookAtWAL(ctx context.Context) (archivedWAL, error) {
 			return archivedWAL{}, err
 		}
 		out.ranges = append(out.ranges, ranges...)
+		out.views[t] = views
 		for _, o := range stale {
 			out.stale += o.size
 		}
