@@ -213,6 +213,7 @@ func (b *builder) deleteFrom(s *server, h *home, c *state.Cluster, d DeleteBacku
 		return
 	}
 	step.Action = action
+	step.Loses = a.lossOfBackups(func(k *state.Backup) bool { return slices.Contains(action.Backups, k.ID) })
 	step.Effect = fmt.Sprintf("what only %s could recover is lost after a day", strings.Join(action.Backups, " or "))
 	step.Requires = []Condition{{Code: NeedStillNeedless, Text: "none of them is held, referred to or needed meanwhile"}}
 	if least > 0 { // somebody may delete others while this one waits for an answer

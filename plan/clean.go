@@ -216,6 +216,7 @@ func (b *builder) prune(s *server, h *home, r Retained, rules Rules) {
 		step.Because = append(step.Because, because("enforce", "enforce = \"approve\", so this waits for a name", at.Of("enforce")))
 	}
 	step.Effect = b.pruneEffect(s, r, bytes)
+	step.Loses = h.archive.lossOfBackups(r.goes())
 	b.step(step)
 }
 
@@ -324,11 +325,16 @@ func (b *builder) pruneWAL(s *server, h *home, r Retained, free []wal.Range, aft
 	for _, f := range free {
 		total += f.Bytes()
 	}
+	loses := h.archive.lossOfWAL(free, r.goes())
+	effect := "no restore point is lost"
+	if loses != nil {
+		effect = "the moments that nothing asks for any more can no longer be recovered"
+	}
 	b.step(Step{
 		ID: b.cleanID(s, "wal", h, h.archive.Cluster), Change: Destroy, Impact: Safe, Host: h.spec.Host, After: after,
-		Action:   PruneWAL{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, RepositoryID: h.seen.ID, Ranges: free, Clock: r.clock},
-		Because:  []Reason{because("needless-wal", "no backup that counts stands before it on a line of history that stays", r.rules.Blocks[0].Where.Block)},
-		Effect:   fmt.Sprintf("no restore point is lost; frees %s of WAL (before compression)", Size(total)),
+		Action:  PruneWAL{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, RepositoryID: h.seen.ID, Ranges: free, Clock: r.clock},
+		Because: []Reason{because("needless-wal", "no backup that counts stands before it on a line of history that stays", r.rules.Blocks[0].Where.Block)},
+		Effect:  fmt.Sprintf("%s; frees %s of WAL (before compression)", effect, Size(total)), Loses: loses,
 		Requires: []Condition{{Code: NeedStillNeedless, Text: "no backup that counts begins at or before it meanwhile"}},
 	})
 }

@@ -42,7 +42,11 @@ func explains(s *Step) []fact {
 	for i, r := range s.Because {
 		why[i] = r.Text
 	}
-	return []fact{{"why", strings.Join(why, "; ")}, {"effect", s.Effect}}
+	out := []fact{{"why", strings.Join(why, "; ")}, {"effect", s.Effect}}
+	if s.Loses != nil {
+		out = append(out, fact{"loses", strings.Join(s.Loses.Sentences(), "; ")})
+	}
+	return out
 }
 
 // settled gives the act without what moves on while nothing is decided otherwise: positions, sizes and clocks.

@@ -48,6 +48,7 @@ func TestSchema(t *testing.T) {
 		{`"impact":"declared"`, `"impact":"mild"`},
 		{`"format":1`, `"format":2`},
 		{`"effect":`, `"effects":`},
+		{`"restore_points":[`, `"points":[`},
 		{`"action":"prune"`, `"action":"create-slot"`},
 		{`"digest":"sha256:`, `"digest":"md5:`},
 	} {

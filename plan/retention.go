@@ -89,6 +89,15 @@ func (r Retained) Going() []*state.Backup {
 	return out
 }
 
+// goes gives what tells whether a backup of the cluster goes.
+func (r Retained) goes() func(*state.Backup) bool {
+	going := map[*state.Backup]bool{}
+	for _, k := range r.Going() {
+		going[k] = true
+	}
+	return func(k *state.Backup) bool { return going[k] }
+}
+
 // DeletionClock gives the only clock by which things are deleted: the earliest of this machine's time, the newest time
 // seen of PostgreSQL and the newest time seen in the store. A clock that jumps ahead alone deletes nothing, and without
 // any one of the three nothing is deleted: the result is zero.

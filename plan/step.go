@@ -57,6 +57,7 @@ type Step struct {
 	Host     string // the machine it must run on; empty: any
 	Because  []Reason
 	Effect   string // what it does to the recovery window, bytes, time
+	Loses    *Loss  // what can no longer be recovered afterwards; nil: nothing
 	After    []string
 	Requires []Condition
 }

@@ -110,6 +110,9 @@ func (a *app) ask(p *plan.Plan) (bool, error) {
 			continue
 		}
 		hurts = append(hurts, fmt.Sprintf("  %s %s (%s): %s", plan.Verb(s.Action), s.ID, s.Impact, s.Effect))
+		for _, lost := range s.Loses.Sentences() {
+			hurts = append(hurts, "    loses "+lost)
+		}
 		if act, ok := s.Action.(plan.Prune); ok && !act.Sweep {
 			lose[act.Server] = append(lose[act.Server], act.Backups...)
 			for _, id := range act.Backups {

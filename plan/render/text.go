@@ -194,6 +194,13 @@ func (t *text) step(s *plan.Step) {
 	if s.Effect != "" {
 		t.wrap(4, pad("effect", 10), s.Effect)
 	}
+	for i, text := range s.Loses.Sentences() {
+		label := ""
+		if i == 0 {
+			label = "loses"
+		}
+		t.wrap(4, pad(label, 10), text)
+	}
 	for i, c := range s.Requires {
 		label := ""
 		if i == 0 {
