@@ -28,7 +28,7 @@ func refusal(t *testing.T, conninfo string, files memory, want state.Code) error
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := postgres.ConnectReplication(t.Context(), c, postgres.ConnectOptions{Timeout: 5 * time.Second})
+	r, err := postgres.ConnectReplication(t.Context(), c, postgres.ConnectOptions{Timeout: patience})
 	if err == nil {
 		_ = r.Close()
 	}
@@ -108,7 +108,7 @@ func TestSilentServerIsGivenUp(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cancel)
-	if _, err = postgres.ConnectReplication(ctx, c, postgres.ConnectOptions{}); !errors.Is(err, context.Canceled) {
+	if _, err = postgres.ConnectReplication(ctx, c, postgres.ConnectOptions{Timeout: patience}); !errors.Is(err, context.Canceled) {
 		t.Fatalf("%v", err)
 	}
 }
@@ -219,7 +219,7 @@ func (a authority) issue(t *testing.T, name string, until time.Time) (cert, key 
 func tlsServer(t *testing.T, version int, cert, key, ca string) *pgtest.Server {
 	t.Helper()
 	return pgtest.Start(t, pgtest.Options{Version: version, Settings: map[string]string{
-		"ssl": "on", "ssl_cert_file": "server.crt", "ssl_key_file": "server.key", "ssl_ca_file": "ca.crt",
+		"wal_sender_timeout": "0", "ssl": "on", "ssl_cert_file": "server.crt", "ssl_key_file": "server.key", "ssl_ca_file": "ca.crt",
 	}, Files: map[string]string{"server.crt": cert, "server.key": key, "ca.crt": ca}, HBA: []string{
 		"hostnossl all,replication all all reject", "hostssl all,replication client all cert", "hostssl all,replication secret all scram-sha-256",
 	}})
@@ -285,11 +285,11 @@ func testStreamOverTLS(t *testing.T, s *pgtest.Server, conninfo string, files me
 		t.Fatal(err)
 	}
 	for range 3 {
-		testIdle(t, stream)
+		testIdle(t, stream, &got)
 		s.Exec(t, "create table x as select g, md5(g::text) from generate_series(1, 20000) g; drop table x")
 		if err := got.until(t, stream, flushed(t, s)); err != nil {
 			t.Fatal(err)
 		}
-		testBuffered(t, stream, got.end())
+		testBuffered(t, stream, &got)
 	}
 }

@@ -144,7 +144,7 @@ func TestHostileStream(t *testing.T) {
 			r := fake(t, 150018, c.script)
 			stream, err := r.Stream(t.Context(), postgres.StreamOptions{Timeline: 1, From: from})
 			for good := 0; err == nil; good++ {
-				if _, err = stream.Next(t.Context(), time.Now().Add(10*time.Second)); err == nil && good >= c.good {
+				if _, err = stream.Next(t.Context(), time.Now().Add(patience)); err == nil && good >= c.good {
 					t.Fatal("taken")
 				}
 			}
@@ -168,12 +168,13 @@ func TestDeadlineInMidMessage(t *testing.T) {
 	r := postgres.OnConn(ours, 150018)
 	defer r.Close()
 	whole := xlog(0x1000000, strings.Repeat("wal", 1000))
-	piece := make(chan []byte)
+	piece, taken := make(chan []byte), make(chan struct{}, 1)
 	go func() {
 		_ = readMessage(theirs)
 		_, _ = theirs.Write(both)
 		for b := range piece {
 			_, _ = theirs.Write(b)
+			taken <- struct{}{}
 		}
 	}()
 	stream, err := r.Stream(t.Context(), postgres.StreamOptions{Timeline: 1, From: 0x1000000})
@@ -182,12 +183,19 @@ func TestDeadlineInMidMessage(t *testing.T) {
 	}
 	for _, b := range [][]byte{whole[:3], whole[3:7], whole[7:1000], whole[1000 : len(whole)-1]} {
 		piece <- b
-		if _, err := stream.Next(t.Context(), time.Now().Add(20*time.Millisecond)); !errors.Is(err, postgres.ErrIdle) {
-			t.Fatalf("in mid message: %v", err)
+		for came := false; !came; {
+			if _, err := stream.Next(t.Context(), time.Now().Add(5*time.Millisecond)); !errors.Is(err, postgres.ErrIdle) {
+				t.Fatalf("in mid message: %v", err)
+			}
+			select {
+			case <-taken:
+				came = true
+			default:
+			}
 		}
 	}
 	piece <- whole[len(whole)-1:]
-	m, err := stream.Next(t.Context(), time.Now().Add(10*time.Second))
+	m, err := stream.Next(t.Context(), time.Now().Add(patience))
 	if err != nil || m.Start != 0x1000000 || string(m.Data) != strings.Repeat("wal", 1000) {
 		t.Fatalf("%d bytes at %s, %v", len(m.Data), m.Start, err)
 	}
@@ -382,7 +390,11 @@ func TestHostileGreeting(t *testing.T) {
 			}()
 			port := l.Addr().(*net.TCPAddr).Port
 			info := parse(t, "host=127.0.0.1 user=a password=canary sslmode=disable port="+strconv.Itoa(port))
-			_, err = postgres.ConnectReplication(t.Context(), info, postgres.ConnectOptions{Timeout: time.Second})
+			timeout := patience
+			if c.want == state.CodeUnreachable {
+				timeout = time.Second // some say no more, and are given up
+			}
+			_, err = postgres.ConnectReplication(t.Context(), info, postgres.ConnectOptions{Timeout: timeout})
 			if state.CodeOf(err) != c.want || strings.Contains(err.Error(), "canary\x00") {
 				t.Fatalf("%s, %v", state.CodeOf(err), err)
 			}

@@ -28,7 +28,7 @@ func parse(t testing.TB, conninfo string) postgres.Conninfo {
 
 func connect(t testing.TB, conninfo string) *postgres.Conn {
 	t.Helper()
-	c, err := postgres.Connect(t.Context(), parse(t, conninfo), postgres.ConnectOptions{ApplicationName: "test"})
+	c, err := postgres.Connect(t.Context(), parse(t, conninfo), postgres.ConnectOptions{ApplicationName: "test", Timeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func connect(t testing.TB, conninfo string) *postgres.Conn {
 
 func walsender(t testing.TB, conninfo string) *postgres.Replication {
 	t.Helper()
-	r, err := postgres.ConnectReplication(t.Context(), parse(t, conninfo), postgres.ConnectOptions{ApplicationName: "test"})
+	r, err := postgres.ConnectReplication(t.Context(), parse(t, conninfo), postgres.ConnectOptions{ApplicationName: "test", Timeout: patience})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func testFacts(t *testing.T, s *pgtest.Server) {
 	if f.Major() != s.Version || f.InRecovery || f.Timeline != 1 || f.SegmentSize != 1<<20 || f.PageSize != 8192 || !f.PageChecksums {
 		t.Errorf("facts: %+v", f)
 	}
-	if age := time.Since(f.Now); age > time.Minute || age < -time.Minute {
+	if age := time.Since(f.Now); age > time.Hour || age < -time.Hour {
 		t.Errorf("the server's clock is %s away", age)
 	}
 	now, err := wal.ParseLSN(s.SQL(t, "select pg_current_wal_flush_lsn()"))
@@ -249,7 +249,7 @@ func testHolder(t *testing.T, s *pgtest.Server, c *postgres.Conn) {
 		t.Fatal(err)
 	}
 	for err == nil {
-		_, err = stream.Next(ctx, time.Now().Add(10*time.Second))
+		_, err = stream.Next(ctx, time.Now().Add(patience))
 	}
 	if state.CodeOf(err) != state.CodeUnreachable {
 		t.Fatalf("the ended stream says %v", err)
@@ -293,17 +293,10 @@ func testLock(t *testing.T, s *pgtest.Server) {
 
 func testCaptured(t *testing.T, s *pgtest.Server) {
 	s.Exec(t, "alter system set primary_conninfo = 'host=x password=canary'")
-	s.Exec(t, "select pg_reload_conf()")
-	c := connect(t, s.Conninfo())
-	var got postgres.Captured
-	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); {
-		var err error
-		if got, err = c.Captured(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if strings.Contains(fmt.Sprint(got), "primary_conninfo") {
-			break
-		}
+	s.Reload(t)
+	got, err := connect(t, s.Conninfo()).Captured(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
 	text := fmt.Sprintf("%+v", got)
 	if strings.Contains(text, "canary") || !strings.Contains(text, "primary_conninfo Value:********") {
@@ -372,7 +365,7 @@ func testRefusedStreams(t *testing.T, s *pgtest.Server, r *postgres.Replication,
 	} {
 		stream, err := r.Stream(t.Context(), c.o)
 		if err == nil {
-			_, err = stream.Next(t.Context(), time.Now().Add(10*time.Second))
+			_, err = stream.Next(t.Context(), time.Now().Add(patience))
 		}
 		if state.CodeOf(err) != c.want {
 			t.Errorf("%s: %s, %v", name, state.CodeOf(err), err)
@@ -392,7 +385,7 @@ func testLostSlot(t *testing.T, s *pgtest.Server) {
 	for _, q := range []string{"max_slot_wal_keep_size = '1MB'", "max_wal_size = '2MB'", "min_wal_size = '2MB'"} {
 		s.Exec(t, "alter system set "+q)
 	}
-	s.Exec(t, "select pg_reload_conf()")
+	s.Reload(t)
 	for range 8 {
 		s.Exec(t, "create table z as select g from generate_series(1, 20000) g; drop table z; select pg_switch_wal()")
 	}
@@ -408,7 +401,7 @@ func testLostSlot(t *testing.T, s *pgtest.Server) {
 	z := wal.SegmentSize(1 << 20)
 	stream, err := r.Stream(ctx, postgres.StreamOptions{Timeline: 1, From: z.Floor(slot.RestartLSN)})
 	for err == nil {
-		_, err = stream.Next(ctx, time.Now().Add(10*time.Second))
+		_, err = stream.Next(ctx, time.Now().Add(patience))
 	}
 	if state.CodeOf(err) != state.CodeGap {
 		t.Fatalf("removed WAL: %s, %v", state.CodeOf(err), err)

@@ -36,7 +36,7 @@ func (s *Server) Try(q string) (string, error) { return s.TryAs("postgres", "pos
 
 // TryAs is Try as another role, in another database.
 func (s *Server) TryAs(role, database, q string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	conn, err := s.connect(ctx, role, database)
 	if err != nil {
@@ -51,6 +51,21 @@ func (s *Server) TryAs(role, database, q string) (string, error) {
 		return "", nil
 	}
 	return text(results[len(results)-1].Rows), nil
+}
+
+// Reload makes the server read its configuration files again and waits until it has: pg_reload_conf() only sends signals.
+// New sessions, commits (synchronous_standby_names) and checkpoints (max_slot_wal_keep_size) obey from now on; sessions
+// that are open follow before their next command.
+func (s *Server) Reload(tb testing.TB) {
+	tb.Helper()
+	before := s.SQL(tb, "select pg_conf_load_time()")
+	s.Exec(tb, "select pg_reload_conf()")
+	for limit := time.Now().Add(startLimit); s.SQL(tb, "select pg_conf_load_time() > '"+before+"'") != "t"; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(limit) {
+			tb.Fatalf("the server did not read its configuration within %s\n%s", startLimit, s.Log())
+		}
+	}
+	s.Exec(tb, "checkpoint") // the checkpointer, which tells commits whether to wait, reads it before it begins one
 }
 
 func text(rows [][][]byte) string {

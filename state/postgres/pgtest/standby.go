@@ -49,12 +49,12 @@ func (s *Server) Standby(tb testing.TB, o Options) *Server {
 func (s *Server) AwaitReplay(tb testing.TB, primary *Server) {
 	tb.Helper()
 	at := primary.SQL(tb, "select pg_current_wal_flush_lsn()")
-	for limit := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	for limit := time.Now().Add(startLimit); ; time.Sleep(10 * time.Millisecond) {
 		if s.SQL(tb, "select pg_last_wal_replay_lsn() >= '"+at+"'") == "t" {
 			return
 		}
 		if time.Now().After(limit) {
-			tb.Fatalf("the standby did not reach %s within a minute\n%s", at, s.Log())
+			tb.Fatalf("the standby did not reach %s within %s\n%s", at, startLimit, s.Log())
 		}
 	}
 }
