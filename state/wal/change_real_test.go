@@ -98,3 +98,38 @@ func (s source) changes(tb testing.TB, from, end wal.LSN) (changes []wal.Change,
 	}
 	return changes, events
 }
+
+// TestBlocksOfImages has a table rewritten, which writes records that are nothing but images of pages: each of its pages is
+// told once, as written anew.
+func TestBlocksOfImages(t *testing.T) {
+	for _, v := range pgtest.SomeVersions(t, 13, 15, 18) {
+		t.Run(fmt.Sprint(v), func(t *testing.T) {
+			s := newSource(t, v, 16, "off")
+			s.Exec(t, "create table big as select g as n, md5(g::text) from generate_series(1, 20000) g")
+			from := s.switched(t)
+			s.Exec(t, "vacuum full big")
+			end := s.switched(t)
+			file, pages := s.SQL(t, "select pg_relation_filenode('big')"), s.SQL(t, "select pg_relation_size('big') / 8192")
+			scanner := wal.NewScanner(s.size, s.systemID, 1)
+			told := map[uint32]int{}
+			scanner.EveryBlock(func(_ wal.LSN, b wal.Block) error {
+				if fmt.Sprint(b.Relation) == file && b.Fork == 0 && b.Whole {
+					told[b.Number]++
+				}
+				return nil
+			})
+			for seg := s.size.SegmentAt(1, from); seg.Start(s.size) < end; seg = seg.Next() {
+				b, err := os.ReadFile(s.path(seg))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := scanner.Segment(seg, bytes.NewReader(b), nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if fmt.Sprint(len(told)) != pages || told[0] != 1 {
+				t.Errorf("%d pages were told of %s; the first %d times", len(told), pages, told[0])
+			}
+		})
+	}
+}

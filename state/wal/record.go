@@ -198,12 +198,19 @@ func restorePointName(b []byte) string {
 	return string(b[:min(len(b), 63)])
 }
 
-// mainData finds the main data of a record, which is always its last part: it walks over the headers of blocks and data,
-// whose lengths must add up to length. body may be cut short. From DecodeXLogRecord in xlogreader.c.
+// mainData finds the main data of a record, which is always its last part.
 func mainData(body []byte, length uint32, major int) ([]byte, error) {
+	return headers(body, length, major, nil)
+}
+
+// headers walks over the headers of blocks and data, whose lengths must add up to length, and gives the main data. visit,
+// which may be nil, is told each block; its error ends the walk. body may be cut short. What follows the headers is no
+// header, also in a record without main data, as a full-page image is. From DecodeXLogRecord in xlogreader.c.
+func headers(body []byte, length uint32, major int, visit func(Block) error) ([]byte, error) {
 	c := cursor{left: body}
 	beyond := uint64(length) - uint64(len(body)) // bytes that were not kept
 	var payload uint64                           // bytes of blocks announced so far
+	var b Block
 	for !c.short && uint64(len(c.left))+beyond > payload {
 		id := c.u8()
 		switch {
@@ -223,7 +230,13 @@ func mainData(body []byte, length uint32, major int) ([]byte, error) {
 		case id == idTopXID && major >= 14:
 			c.skip(4, 1)
 		case id <= maxBlockID:
-			payload += c.block(major)
+			payload += c.block(&b, major)
+			if visit == nil || c.short {
+				continue
+			}
+			if err := visit(b); err != nil {
+				return nil, err
+			}
 		default:
 			return nil, unknownBlock(id)
 		}
@@ -232,25 +245,6 @@ func mainData(body []byte, length uint32, major int) ([]byte, error) {
 		return nil, shortRecord("record header")
 	}
 	return nil, nil
-}
-
-// block reads one block header after its id and gives the bytes that the block has in the payload.
-func (c *cursor) block(major int) uint64 {
-	flags := c.u8()
-	payload := uint64(c.u16())
-	if flags&forkHasImage != 0 {
-		payload += uint64(c.u16())
-		c.skip(2, 1) // hole_offset
-		image := c.u8()
-		if image&imageHasHole != 0 && imageCompressed(image, major) {
-			c.skip(2, 1) // hole_length
-		}
-	}
-	if flags&forkSameRel == 0 {
-		c.skip(12, 1)
-	}
-	c.skip(4, 1) // block number
-	return payload
 }
 
 // imageCompressed reads bimg_info, whose bits moved in 15 when lz4 and zstd came.
