@@ -93,7 +93,18 @@ func (s *sources) parse(name string, src []byte, schema *block) (*hcl.File, hcl.
 	}
 	file, diags := hclsyntax.ParseConfig(src, name, hcl.InitialPos)
 	s.files[name] = file
+	sayMissingQuote(diags)
 	return file, diags
+}
+
+// sayMissingQuote puts the usual mistake first, where the parser explains how to write a string of several lines.
+func sayMissingQuote(diags hcl.Diagnostics) {
+	for _, d := range diags {
+		if d.Summary == "Invalid multi-line string" {
+			d.Summary = "Missing quote"
+			d.Detail = "The line ends inside a string: its closing \" is missing. If it is to have several lines, write \\n for each break."
+		}
+	}
 }
 
 // expression parses one value given on the command line or in the environment.
