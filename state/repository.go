@@ -119,13 +119,23 @@ type Backup struct {
 	DataBytes   int64        `json:"data_bytes,omitempty"`   // as the cluster's files are long
 	StoredBytes int64        `json:"stored_bytes,omitempty"` // what this backup added to the repository
 	Parent      string       `json:"parent,omitempty"`
-	Refs        []string     `json:"refs,omitempty"` // other backups whose volumes it reads
-	Host        string       `json:"host,omitempty"` // whose pgkeep wrote it
+	Refs        []string     `json:"refs,omitempty"`  // other backups whose volumes it reads
+	Chain       *BackupChain `json:"chain,omitempty"` // of a committed incremental; nil: a full backup
+	Host        string       `json:"host,omitempty"`  // whose pgkeep wrote it
 	Failure     string       `json:"failure,omitempty"`
 	Tombed      time.Time    `json:"tombed"` // zero: no TOMB
 	Hold        *Hold        `json:"hold,omitempty"`
 	Schedule    string       `json:"schedule,omitempty"` // which schedule ordered it; empty: by hand or first
 	Evidence    string       `json:"evidence,omitempty"` // of a backup without decision: how it is known whether its writer lives; empty: it is not known
+}
+
+// BackupChain is what an incremental backup says of the backups that it builds on.
+type BackupChain struct {
+	Depth         int       `json:"depth"`          // 1: its parent is a full backup
+	Full          string    `json:"full"`           // the full backup that the chain began with; it may be deleted by now
+	Began         time.Time `json:"full_began"`     // of that backup
+	ReferredBytes int64     `json:"referred_bytes"` // of all volumes of other backups that it reads, as stored
+	LiveBytes     int64     `json:"live_bytes"`     // of these: what it reads
 }
 
 // Hold keeps a backup from being deleted.

@@ -33,7 +33,8 @@ type File struct {
 	CRC32C  uint32 // of the whole content
 	Extents []Extent
 
-	frames []frameAt // those of its shard
+	frames    []frameAt // those of its shard
+	hashShard int       // in which the hashes of its pages begin
 }
 
 // Extent is a stretch of a file that lies in one frame.
@@ -95,6 +96,7 @@ type fileRecord struct {
 	ModTime int64    `json:"T"` // Unix seconds
 	Link    string   `json:"l,omitempty"`
 	CRC32C  string   `json:"c,omitempty"` // eight hexadecimal digits
+	Hashes  int      `json:"h,omitempty"` // number of the hash shard in which its pages begin
 	Extents [][3]int `json:"x,omitempty"` // frame, offset in the raw frame, length; in the order of the file, without holes
 }
 
@@ -106,7 +108,7 @@ func (f *File) record(frameIndex func(int) int) fileRecord {
 		r.Path, r.Bytes = "", hex.EncodeToString([]byte(f.Path))
 	}
 	if f.Type == RegularFile {
-		r.CRC32C = fmt.Sprintf("%08x", f.CRC32C)
+		r.CRC32C, r.Hashes = fmt.Sprintf("%08x", f.CRC32C), f.hashShard
 	}
 	for _, x := range f.Extents {
 		r.Extents = append(r.Extents, [3]int{frameIndex(x.frame), x.in, x.Length})
@@ -198,6 +200,7 @@ func (r *fileRecord) file(f *File, frames []frameAt) error {
 	if err != nil || len(crc) != 4 {
 		return fmt.Errorf("%q has no CRC32C", f.Path)
 	}
+	f.hashShard = max(0, r.Hashes)
 	f.CRC32C = uint32(crc[0])<<24 | uint32(crc[1])<<16 | uint32(crc[2])<<8 | uint32(crc[3])
 	return f.setExtents(r.Extents)
 }

@@ -329,6 +329,9 @@ func (r record) describe() (state.Backup, bool) {
 	if d := r.decided; d != nil {
 		b.Stop, b.Ended, b.Failure, b.DataBytes, b.StoredBytes = d.Stop, d.Ended, d.Why, d.DataBytes, d.StoredBytes
 		b.Refs = slices.Clone(d.RefersTo)
+		if c := d.Chain; c != nil {
+			b.Chain = &state.BackupChain{Depth: c.Depth, Full: c.Full, Began: c.Began, ReferredBytes: c.Referred, LiveBytes: c.Live}
+		}
 		if d.damaged() {
 			b.Failure = d.damage()
 		}

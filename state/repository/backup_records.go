@@ -59,9 +59,19 @@ type decision struct {
 	Sums        []shardSum     `json:"sums,omitempty"`
 	Refs        []shardSum     `json:"refs,omitempty"`
 	RefersTo    []string       `json:"refers_to,omitempty"` // other backups whose volumes are read
+	Chain       *chain         `json:"chain,omitempty"`     // of an incremental
 	Damaged     []DamagedPages `json:"damaged,omitempty"`
 	Suspects    []DamagedPages `json:"suspects,omitempty"`
 	DamageText  string         `json:"damage_text,omitempty"` // what the server said
+}
+
+// chain is what COMMIT of an incremental says of the backups that it builds on, of which nothing else may be left.
+type chain struct {
+	Depth    int       `json:"depth"`          // 1: its parent is the full backup
+	Full     string    `json:"full"`           // the id of the full backup that it began with
+	Began    time.Time `json:"full_began"`     // of that backup
+	Referred int64     `json:"referred_bytes"` // of all volumes of others that are read, as stored
+	Live     int64     `json:"live_bytes"`     // of these: what this backup reads
 }
 
 // The two decisions.

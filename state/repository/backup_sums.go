@@ -93,15 +93,21 @@ func splitReference(name string) (id, volume string, err error) {
 
 // checkVolumeName accepts what volumeName makes, and nothing else.
 func checkVolumeName(name string) error {
+	_, _, err := splitVolume(name)
+	return err
+}
+
+// splitVolume reads what volumeName makes.
+func splitVolume(name string) (folder uint32, number int, err error) {
 	parts := strings.Split(name, "/")
 	if len(parts) == 3 && parts[0] == "v" {
 		oid, okOID := folderOID(parts[1])
 		n, err := strconv.Atoi(parts[2])
 		if okOID && err == nil && volumeName(oid, n) == name {
-			return nil
+			return oid, n, nil
 		}
 	}
-	return fmt.Errorf("%.100q is not the name of a volume", name)
+	return 0, 0, fmt.Errorf("%.100q is not the name of a volume", name)
 }
 
 func folderOID(name string) (uint32, bool) {

@@ -20,7 +20,7 @@ func (s set) has(i int) bool     { return s&one(i) != 0 }
 func (s set) first() (int, bool) { return bits.TrailingZeros8(uint8(s)), s != 0 }
 
 const (
-	modelBackups = 4
+	modelBackups = 5
 	modelProcs   = 4
 )
 
@@ -518,6 +518,15 @@ func TestProtocolLosesNothing(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestLongChainLosesNothing lets chains of five arise under an expirer.
+func TestLongChainLosesNothing(t *testing.T) {
+	states, lost := explore(rules{}, []program{writer(2), writer(3), writer(4), expirer})
+	t.Logf("%d states, %d lost", states, lost)
+	if lost != 0 || states < 1000 {
+		t.Errorf("%d of %d states lose a backup", lost, states)
 	}
 }
 

@@ -14,7 +14,7 @@ func (s *BackupStream) assemble(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case f, ok := <-s.ordered:
+		case f, ok := <-s.out.ordered:
 			if !ok {
 				return nil
 			}
@@ -26,7 +26,7 @@ func (s *BackupStream) assemble(ctx context.Context) error {
 			if err := s.place(f); err != nil {
 				return err
 			}
-			s.free <- f
+			s.out.free <- f
 		}
 	}
 }
@@ -49,6 +49,9 @@ func (s *BackupStream) place(f *frame) error {
 		s.files.Add(1)
 		s.dataBytes += m.Size
 		w.bytes += m.Size
+		if s.refer != nil {
+			s.refer.complete(m)
+		}
 		if err := s.fileShards.add(&m.File, s.putShard); err != nil {
 			return err
 		}
@@ -80,8 +83,10 @@ func (s *BackupStream) lay(w *FolderWriter, f *frame) error {
 	w.table.frames = append(w.table.frames, at)
 	w.at += int64(len(f.raw))
 	for _, p := range f.parts {
-		p.file.Extents = append(p.file.Extents, Extent{Offset: p.offset, Length: p.length, frame: len(p.file.frames), in: p.in})
-		p.file.frames = append(p.file.frames, at)
+		if n := len(p.file.frames); n == 0 || p.file.frames[n-1] != at {
+			p.file.frames = append(p.file.frames, at)
+		}
+		p.file.Extents = append(p.file.Extents, Extent{Offset: p.offset, Length: p.length, frame: len(p.file.frames) - 1, in: p.in})
 	}
 	return nil
 }
@@ -89,9 +94,12 @@ func (s *BackupStream) lay(w *FolderWriter, f *frame) error {
 // writeHashes gives the pages' hashes to the hash shards.
 func (s *BackupStream) writeHashes(f *frame) error {
 	hashes := f.hashes
-	for _, p := range f.parts {
-		n := (p.length + pageSize - 1) / pageSize * hashSize
-		if err := s.hashShards.add(&p.file.File, p.offset/pageSize, hashes[:n], s.putShard); err != nil {
+	for _, r := range f.runs {
+		if r.first == 0 {
+			r.file.hashShard = s.hashShards.number
+		}
+		n := r.pages * hashSize
+		if err := s.hashShards.add(&r.file.File, r.first, hashes[:n], s.putShard); err != nil {
 			return err
 		}
 		hashes = hashes[n:]

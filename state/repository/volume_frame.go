@@ -17,11 +17,12 @@ type frame struct {
 	raw    []byte
 	parts  []framePart // file data in it
 	ends   []*openFile // members whose data is complete with this frame
+	runs   []frameRun  // whose hashes these are
 	closes bool        // the folder ends with this frame
 
 	out    []byte // compressed
 	sum    uint64
-	hashes []byte // of the parts' pages, in order
+	hashes []byte // of the runs' pages, in order
 	err    error
 	done   chan struct{} // receives one value when out, sum and hashes are set
 }
@@ -34,41 +35,61 @@ type framePart struct {
 	length int
 }
 
+// frameRun is a run of consecutive pages of one file, of which the frame has the hashes.
+type frameRun struct {
+	file  *openFile
+	first int64 // page
+	pages int
+}
+
 // openFile is a member whose data is not complete.
 type openFile struct {
 	File
 	inspect bool
+	parent  *parentFile // what an incremental's parent has under that name; nil: nothing
+	refs    []reference // what lies in volumes of other backups
 }
 
 func (f *frame) reset(folder *FolderWriter) {
-	f.folder, f.raw, f.parts, f.ends = folder, f.raw[:0], f.parts[:0], f.ends[:0]
+	clear(f.parts) // they hold files
+	clear(f.ends)
+	clear(f.runs)
+	f.folder, f.raw, f.parts, f.ends, f.runs = folder, f.raw[:0], f.parts[:0], f.ends[:0], f.runs[:0]
 	f.closes, f.out, f.hashes, f.err = false, f.out[:0], f.hashes[:0], nil
 }
 
-// compress turns frames from in into stored form until in is closed.
-func (s *BackupStream) compress(ctx context.Context, framer *seal.Framer) error {
+// finish does the work of one frame after another until there are no more.
+func (q *frameQueue) finish(ctx context.Context, work func(*frame)) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case f, ok := <-s.raw:
+		case f, ok := <-q.work:
 			if !ok {
 				return nil
 			}
-			s.finishFrame(f, framer)
+			work(f)
 			f.done <- struct{}{}
 		}
 	}
 }
 
-// finishFrame hashes, inspects and compresses one frame.
-func (s *BackupStream) finishFrame(f *frame, framer *seal.Framer) {
+// examine hashes and inspects the pages of one frame.
+func (s *BackupStream) examine(f *frame) {
 	for _, p := range f.parts {
 		data := f.raw[p.in : p.in+p.length]
+		f.runs = append(f.runs, frameRun{file: p.file, first: p.offset / pageSize, pages: (len(data) + pageSize - 1) / pageSize})
 		f.hashes = hashPages(f.hashes, data, s.seed)
 		if p.file.inspect && s.o.Inspect != nil {
 			inspectPages(s.o.Inspect, p, data)
 		}
+	}
+}
+
+// compress turns one frame into its stored form.
+func (f *frame) compress(framer *seal.Framer) {
+	if len(f.raw) == 0 {
+		return
 	}
 	f.sum = xxh3.Hash(f.raw)
 	f.out, f.err = framer.Frame(f.out, f.raw)
@@ -126,9 +147,15 @@ func (w *FolderWriter) Header(raw []byte, m Member) error {
 	f := &openFile{inspect: m.Inspect, File: File{
 		Folder: w.oid, Path: m.Path, Type: m.Type, Mode: m.Mode, Size: m.Size, ModTime: unixTime(m.ModTime), Link: m.Link,
 	}}
+	if m.Type == RegularFile && m.Size > 0 && w.s.refer != nil {
+		found, err := w.s.refer.parent.file(w.s.ctx, w.oid, m.Path)
+		if err != nil {
+			return err
+		}
+		f.parent = found
+	}
 	if m.Size == 0 {
-		w.current.ends = append(w.current.ends, f)
-		return nil
+		return w.ended(f)
 	}
 	w.file, w.written = f, 0
 	return nil
@@ -150,10 +177,20 @@ func (w *FolderWriter) Data(p []byte) error {
 		p = p[n:]
 	}
 	if w.written == w.file.Size {
-		w.current.ends = append(w.current.ends, w.file)
+		f := w.file
 		w.file = nil
+		return w.ended(f)
 	}
 	return nil
+}
+
+// ended notes that a member's data is complete.
+func (w *FolderWriter) ended(f *openFile) error {
+	w.current.ends = append(w.current.ends, f)
+	if len(w.current.ends) < maxEnds {
+		return nil
+	}
+	return w.cut()
 }
 
 // room gives how many bytes of the file the current frame takes without splitting a page; it begins a new frame where
@@ -197,8 +234,11 @@ func (w *FolderWriter) append(p []byte) {
 // Trailer takes raw bytes that are no member: padding and the end of the archive.
 func (w *FolderWriter) Trailer(raw []byte) error { return w.plain(raw) }
 
-// plain adds bytes that may be split anywhere.
+// plain adds bytes that may be split anywhere. An incremental does not keep them.
 func (w *FolderWriter) plain(raw []byte) error {
+	if w.s.refer != nil {
+		raw = nil
+	}
 	for {
 		if w.current == nil {
 			if err := w.begin(); err != nil {
@@ -235,7 +275,7 @@ func (w *FolderWriter) begin() error {
 	select {
 	case <-w.s.ctx.Done():
 		return context.Cause(w.s.ctx)
-	case f := <-w.s.free:
+	case f := <-w.s.in.free:
 		f.reset(w)
 		w.current = f
 		return nil
@@ -246,12 +286,5 @@ func (w *FolderWriter) begin() error {
 func (w *FolderWriter) cut() error {
 	f := w.current
 	w.current = nil
-	for _, to := range []chan *frame{w.s.ordered, w.s.raw} {
-		select {
-		case <-w.s.ctx.Done():
-			return context.Cause(w.s.ctx)
-		case to <- f:
-		}
-	}
-	return nil
+	return w.s.in.send(w.s.ctx, f)
 }

@@ -20,6 +20,7 @@ type StreamOptions struct {
 	Workers      int                                      // compressors; 0: one for each CPU
 	StallTimeout time.Duration                            // a repository that finishes nothing for so long is given up; 0: 5 minutes
 	Inspect      func(f *File, block uint32, page []byte) // called by several goroutines, for members that ask for it
+	Parent       *Parent                                  // of an incremental: its pages are referred to where they are the same; nil: a full backup
 }
 
 // BackupStream turns the tar streams of one backup into objects, once, and puts them into every writer's repository:
@@ -35,10 +36,10 @@ type BackupStream struct {
 	seed   uint64
 	framer *seal.Framer // of the assembler, and of the caller once the assembler has ended
 
-	free    chan *frame
-	raw     chan *frame
-	ordered chan *frame
-	fan     *fanout
+	in    *frameQueue // of frames as they came
+	out   *frameQueue // of frames that are stored; the same one for a full backup
+	refer *referring  // of an incremental
+	fan   *fanout
 
 	fileShards fileShardWriter
 	hashShards hashShardWriter
@@ -72,11 +73,14 @@ func NewBackupStream(ctx context.Context, writers []*BackupWriter, o StreamOptio
 		o: o, seed: writers[0].c.repo.HashSeed(), locations: map[uint32]string{},
 		fileShards: fileShardWriter{backup: id}, sums: sumWriter{dir: sumsDir},
 	}
+	if o.Parent != nil {
+		s.seed, s.refer = o.Parent.seed, newReferring(o.Parent)
+	}
 	s.hashShards = hashShardWriter{backup: id, seed: s.seed}
-	frames := 2*o.Workers + 2
-	s.free, s.raw, s.ordered = make(chan *frame, frames), make(chan *frame, frames), make(chan *frame, frames)
-	for range frames {
-		s.free <- &frame{raw: make([]byte, 0, maxFrame), done: make(chan struct{}, 1)}
+	s.in = newFrameQueue(o.Workers)
+	s.out = s.in
+	if s.refer != nil {
+		s.out = newFrameQueue(o.Workers)
 	}
 	if err := s.start(ctx); err != nil {
 		return nil, err
@@ -85,7 +89,38 @@ func NewBackupStream(ctx context.Context, writers []*BackupWriter, o StreamOptio
 	return s, nil
 }
 
-// start runs the compressors and the assembler.
+// frameQueue carries frames from one stage to the next: work is done on them by several goroutines at once, and they are
+// taken on in order. Frames that were dealt with go back to free.
+type frameQueue struct{ free, work, ordered chan *frame }
+
+func newFrameQueue(workers int) *frameQueue {
+	n := 2*workers + 2
+	q := &frameQueue{free: make(chan *frame, n), work: make(chan *frame, n), ordered: make(chan *frame, n)}
+	for range n {
+		q.free <- &frame{raw: make([]byte, 0, maxFrame), done: make(chan struct{}, 1)}
+	}
+	return q
+}
+
+// send gives a frame to the workers, and in order to whoever takes it on.
+func (q *frameQueue) send(ctx context.Context, f *frame) error {
+	for _, to := range []chan *frame{q.ordered, q.work} {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case to <- f:
+		}
+	}
+	return nil
+}
+
+// close tells that no frame comes any more.
+func (q *frameQueue) close() {
+	close(q.work)
+	close(q.ordered)
+}
+
+// start runs the compressors and the assembler, and what looks for differences before them.
 func (s *BackupStream) start(ctx context.Context) error {
 	framers := make([]*seal.Framer, s.o.Workers+1)
 	for i := range framers {
@@ -108,7 +143,17 @@ func (s *BackupStream) start(ctx context.Context) error {
 	}
 	s.framer = framers[s.o.Workers]
 	for _, f := range framers[:s.o.Workers] {
-		run(func() error { return s.compress(s.ctx, f) })
+		if s.refer != nil {
+			run(func() error { return s.in.finish(s.ctx, s.examine) })
+			run(func() error { return s.out.finish(s.ctx, func(x *frame) { x.compress(f) }) })
+			continue
+		}
+		run(func() error {
+			return s.in.finish(s.ctx, func(x *frame) { s.examine(x); x.compress(f) })
+		})
+	}
+	if s.refer != nil {
+		run(func() error { return s.pack(s.ctx) })
 	}
 	run(func() error { return s.assemble(s.ctx) })
 	return nil
@@ -132,8 +177,7 @@ func (s *BackupStream) EndData() error {
 		return nil
 	}
 	s.finished = true
-	close(s.raw)
-	close(s.ordered)
+	s.in.close()
 	if err := s.group.Wait(); err != nil {
 		return err
 	}
@@ -225,6 +269,9 @@ func (s *BackupStream) Commit(ctx context.Context, f CommitFacts) ([]StreamOutco
 	var out []StreamOutcome
 	for _, l := range s.fan.lanes {
 		o := StreamOutcome{Writer: l.w, Err: l.failed()}
+		if o.Err == nil && s.refer != nil {
+			o.Err = s.refer.check(ctx, l.w.c)
+		}
 		if o.Err == nil {
 			o.Err = l.w.commit(ctx, d)
 		}
@@ -256,15 +303,22 @@ func (s *BackupStream) decision(f CommitFacts) (decision, error) {
 	if err := s.sums.flush(s.putSum); err != nil {
 		return decision{}, err
 	}
+	if err := s.writeReferences(); err != nil {
+		return decision{}, err
+	}
 	if err := s.fan.drain(s.ctx); err != nil {
 		return decision{}, err
 	}
-	return decision{
+	d := decision{
 		Format: backupFormat, ID: s.fileShards.backup, Decision: decidedCommitted, By: f.By, Decided: f.Decided.UTC(), Ended: f.Ended.UTC(),
 		Stop: f.Stop, Timeline: f.Timeline, Files: s.files.Load(), DataBytes: s.dataBytes, StoredBytes: s.stored.Load(),
 		FileShards: s.fileShards.number, HashShards: s.hashShards.number, Manifest: s.pieces, Sums: s.sums.shards,
 		Damaged: briefly(f.Damaged), Suspects: briefly(f.Suspects), DamageText: f.DamageText,
-	}, nil
+	}
+	if s.refer != nil {
+		d.Refs, d.RefersTo, d.Chain = s.refer.sums.shards, s.refer.others(), s.refer.chain()
+	}
+	return d, nil
 }
 
 // briefly cuts lists of pages so that COMMIT stays small.
@@ -282,8 +336,7 @@ func (s *BackupStream) Abort(ctx context.Context, why string, now time.Time) []S
 	s.cancel(context.Canceled)
 	if !s.finished {
 		s.finished = true
-		close(s.raw)
-		close(s.ordered)
+		s.in.close()
 	}
 	_ = s.group.Wait() // it was cancelled; why is told by the caller
 	s.fan.stop()

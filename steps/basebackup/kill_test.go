@@ -43,7 +43,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// takeAsChild takes a backup of args[0] into the repository args[1] with locks in args[2], telling its progress.
+// takeAsChild takes a backup of args[0] into the repository args[1] with locks in args[2], telling its progress; on the parent args[3], if
+// there is one.
 func takeAsChild(args []string) error {
 	ctx := context.Background()
 	info, err := postgres.ParseConninfo(args[0], nil, nil)
@@ -66,10 +67,14 @@ func takeAsChild(args []string) error {
 	if err != nil {
 		return err
 	}
-	result, err := Take(ctx, conn, []*repository.Cluster{repo.Cluster("orders.eu", system.ID)}, Options{
+	o := Options{
 		Server: "orders.eu", Checkpoint: "fast", VerifyPages: true, Host: "backup1", Machine: "m1", Program: "pgkeep test", LockDir: args[2],
 		Now: stepping(), Random: rand.Uint32, Report: func(p Progress) { fmt.Println("done", p.Done) },
-	})
+	}
+	if len(args) > 3 {
+		o.Kind, o.Parent = repository.KindIncremental, args[3]
+	}
+	result, err := Take(ctx, conn, []*repository.Cluster{repo.Cluster("orders.eu", system.ID)}, o)
 	if err != nil {
 		return err
 	}
@@ -169,6 +174,59 @@ func TestKilledWriterLeavesNothingGood(t *testing.T) {
 	}
 	id, _, _ := strings.Cut(said["committed"], " ")
 	check(t, c.VerifyBackup(t.Context(), id, true, func(f repository.Finding) { t.Errorf("%+v", f) }))
+}
+
+// TestKilledIncrementalLeavesNothingGood kills writers of incremental backups: what they leave is never listed as a backup, and their parent
+// stays whole.
+func TestKilledIncrementalLeavesNothingGood(t *testing.T) {
+	s, _, _ := ordersServer(t, pgtest.SomeVersions(t, 15)[0])
+	s.Exec(t, "create table wide as select i, repeat(md5(i::text), 8) m from generate_series(1, 200000) i")
+	repo, dir := newRepository(t, seal.Codec{})
+	system, err := walsender(t, s).IdentifySystem(t.Context())
+	check(t, err)
+	c := clusterIn(t, repo, s, system.ID)
+	locks := filepath.Join(t.TempDir(), "locks")
+	args := []string{s.Conninfo(), dir, locks}
+	full, _, _ := strings.Cut(child(t, -1, args...)["committed"], " ")
+	size, err := strconv.ParseInt(s.SQL(t, "select sum(pg_database_size(oid)) from pg_database"), 10, 64)
+	check(t, err)
+	local := repository.LockedWriters(locks, "backup1", "m1")
+	parent, killed := full, 0
+	for round := range roundsOf(t, 4) {
+		s.Exec(t, fmt.Sprintf("update wide set m = repeat(md5(m), 8) where i %% 100 = %d", round))
+		said := child(t, size*int64(1+rand.IntN(98))/100, append(args, parent)...)
+		backups, err := c.Writers(t.Context(), local, time.Time{})
+		check(t, err)
+		for _, b := range backups {
+			switch {
+			case b.State == state.BackupCommitted:
+				check(t, c.VerifyBackup(t.Context(), b.ID, true, func(f repository.Finding) { t.Errorf("round %d: %+v", round, f) }))
+			case b.State != state.BackupAbandoned || b.Evidence == "":
+				t.Errorf("round %d: a killed writer left %+v", round, b)
+			default:
+				killed++
+				_, err := c.AbortBackup(t.Context(), b.ID, "its writer is dead", testClock)
+				check(t, err)
+				_, err = c.RemoveAborted(t.Context(), b.ID)
+				check(t, err)
+			}
+		}
+		if id, _, ok := strings.Cut(said["committed"], " "); ok {
+			parent = id // it was faster than the kill
+		}
+	}
+	if killed == 0 {
+		t.Error("no writer was killed in time")
+	}
+	said := child(t, -1, append(args, parent)...)
+	id, _, _ := strings.Cut(said["committed"], " ")
+	check(t, c.VerifyBackup(t.Context(), id, true, func(f repository.Finding) { t.Errorf("%+v", f) }))
+	b, err := c.OpenBackup(t.Context(), id)
+	check(t, err)
+	if b.Info().Parent != parent || b.Info().StoredBytes == 0 {
+		t.Errorf("%+v", b.Info())
+	}
+	t.Logf("%d killed; then %s, peak %s kB", killed, id, said["peak"])
 }
 
 // dayAfter lets the repository's store tell a time two days later than the one it told last, and gives it.

@@ -19,6 +19,7 @@ type taking struct {
 	ctx      context.Context // of the one call that takes the backup
 	o        Options
 	id       string
+	parent   *parentage // of an incremental
 	version  int
 	dst      []*repository.Cluster
 	outcomes []Outcome
@@ -60,14 +61,20 @@ func (t *taking) Begin(s postgres.BackupStart) error {
 		t.total += max(0, ts.Size)
 	}
 	in := repository.Intent{
-		ID: t.id, Kind: repository.KindFull, Label: t.o.Label, Schedule: t.o.Schedule, Host: t.o.Host, Program: t.o.Program,
+		ID: t.id, Kind: t.kind(), Label: t.o.Label, Schedule: t.o.Schedule, Host: t.o.Host, Program: t.o.Program,
 		Version: t.version, Timeline: s.Timeline, Start: s.LSN, Redo: s.LSN, FromStandby: t.o.FromStandby, Now: t.began,
 		Machine: t.o.Machine, Leased: true,
 	}
 	if t.o.LockDir != "" {
 		in.Lock = repository.LockPlace(t.o.LockDir)
 	}
+	if t.parent != nil {
+		in.Parent = t.o.Parent
+	}
 	for i, c := range t.dst {
+		if t.parent != nil && t.parent.facts[i].ID == "" {
+			continue // its outcome says why
+		}
 		w, err := c.BeginBackup(t.ctx, in)
 		if err != nil {
 			t.fail(i, err)
@@ -82,13 +89,13 @@ func (t *taking) Begin(s postgres.BackupStart) error {
 	return t.startStreams()
 }
 
-// startStreams groups the writers by codec.
+// startStreams groups the writers by codec, and by the bytes that they have of the parent.
 func (t *taking) startStreams() error {
 	var groups []*group
 next:
 	for _, b := range t.idle {
 		for _, g := range groups {
-			if g.writes[0].Codec() == b.writer.Codec() {
+			if g.writes[0].Codec() == b.writer.Codec() && t.copyOfParent(g.at[0]) == t.copyOfParent(b.at) {
 				g.at, g.writes = append(g.at, b.at), append(g.writes, b.writer)
 				continue next
 			}
@@ -96,7 +103,9 @@ next:
 		groups = append(groups, &group{at: []int{b.at}, writes: []*repository.BackupWriter{b.writer}})
 	}
 	for _, g := range groups {
-		s, err := repository.NewBackupStream(t.ctx, g.writes, repository.StreamOptions{StallTimeout: t.o.StallTimeout, Inspect: t.inspect})
+		s, err := repository.NewBackupStream(t.ctx, g.writes, repository.StreamOptions{
+			StallTimeout: t.o.StallTimeout, Inspect: t.inspect, Parent: t.openParent(g.at[0]),
+		})
 		if err != nil {
 			return err
 		}

@@ -15,7 +15,8 @@ import (
 type Options struct {
 	Server       string        // stored name, for messages
 	Label        string        // as backup_label shows it; empty: the id
-	Kind         string        // full, or empty for it; incrementals come with later work
+	Kind         string        // full, or empty for it, or incremental, which becomes full where the parent is not fit
+	Parent       string        // of an incremental: the backup on which it builds, in every destination
 	Schedule     string        // which ordered it
 	Checkpoint   string        // fast | spread
 	MaxRate      int64         // bytes a second; 0: no bound
@@ -45,6 +46,9 @@ type Outcome struct {
 // Result is what became of the backup.
 type Result struct {
 	ID       string
+	Kind     string // full | incremental
+	WhyFull  string // why it is full although an incremental was ordered
+	Referred int64  // of Bytes: what other backups' volumes have
 	Info     postgres.BackupResult
 	Bytes    int64 // of the cluster's files
 	Files    int64
@@ -55,13 +59,16 @@ type Result struct {
 	Renewed  int64                     // pages that failed only here and that the backup's own WAL writes anew: torn by a write, and harmless
 }
 
-// memory is what one Take holds: frames, volumes and compressors.
-const memory = 64 << 20
+// memory is what one Take holds: frames, volumes and compressors; of an incremental also what it knows of its parent.
+const (
+	memory       = 64 << 20
+	parentMemory = 32 << 20
+)
 
 // decideTimeout bounds the decision after the caller's context has ended.
 const decideTimeout = 30 * time.Second
 
-// Take takes one full base backup into every destination in one pass. The error is nil when at least one repository has
+// Take takes one base backup into every destination in one pass. The error is nil when at least one repository has
 // it committed; Outcomes tells of each. When it is not nil, the backup is decided `aborted` wherever that was possible;
 // where it was not, its START and its free lock tell the next plan.
 func Take(ctx context.Context, conn *postgres.Replication, dst []*repository.Cluster, o Options) (Result, error) {
@@ -69,18 +76,27 @@ func Take(ctx context.Context, conn *postgres.Replication, dst []*repository.Clu
 		return Result{}, err
 	}
 	if o.Budget != nil {
-		release, err := o.Budget.Acquire(ctx, memory)
+		need := int64(memory)
+		if o.Kind == repository.KindIncremental {
+			need += parentMemory
+		}
+		release, err := o.Budget.Acquire(ctx, need)
 		if err != nil {
 			return Result{}, fmt.Errorf("wait for memory: %w", err)
 		}
 		defer release()
 	}
-	id := repository.NewBackupID(o.Now(), repository.KindFull, o.Random())
-	t := &taking{ctx: ctx, o: o, id: id, version: conn.Version(), began: o.Now(), outcomes: make([]Outcome, len(dst)), members: newMembers()}
+	t := &taking{ctx: ctx, o: o, version: conn.Version(), outcomes: make([]Outcome, len(dst)), members: newMembers(), dst: dst}
 	for i, c := range dst {
 		t.outcomes[i].Repository = c.Where()
 	}
-	t.dst = dst
+	why, err := t.findParent(ctx, conn)
+	if err != nil {
+		return Result{Outcomes: t.outcomes}, fmt.Errorf("back up %s: %w", o.Server, err)
+	}
+	t.began = o.Now()
+	id := repository.NewBackupID(t.began, t.kind(), o.Random())
+	t.id = id
 	if o.LockDir != "" {
 		lock, err := dst[0].LockBackup(o.LockDir, id)
 		if err != nil {
@@ -90,7 +106,7 @@ func Take(ctx context.Context, conn *postgres.Replication, dst []*repository.Clu
 	}
 	defer t.endLeases()
 	result, err := t.run(ctx, conn)
-	result.ID, result.Outcomes = id, t.outcomes
+	result.ID, result.Kind, result.WhyFull, result.Outcomes = id, t.kind(), why, t.outcomes
 	if err != nil {
 		return result, fmt.Errorf("back up %s: %w", o.Server, err)
 	}
@@ -101,8 +117,8 @@ func (o *Options) check(dst []*repository.Cluster) error {
 	switch {
 	case len(dst) == 0:
 		return errors.New("no repository to back up into")
-	case o.Kind != "" && o.Kind != repository.KindFull:
-		return &state.Error{Code: state.CodeSettings, Text: fmt.Sprintf("a backup of kind %q cannot be taken", o.Kind), Hint: "take a full backup"}
+	case o.Kind != "" && o.Kind != repository.KindFull && o.Kind != repository.KindIncremental, (o.Kind == repository.KindIncremental) != (o.Parent != ""):
+		return &state.Error{Code: state.CodeSettings, Text: fmt.Sprintf("a backup of kind %q with parent %q cannot be taken", o.Kind, o.Parent), Hint: "take a full backup"}
 	case o.Now == nil || o.Random == nil:
 		return errors.New("no clock or random number given")
 	}
@@ -159,7 +175,7 @@ func (t *taking) commit(ctx, decide context.Context, info postgres.BackupResult,
 		} else {
 			out = g.stream.Abort(decide, g.err.Error(), t.o.Now())
 		}
-		r.Stored = max(r.Stored, g.stream.Stored())
+		r.Stored, r.Referred = max(r.Stored, g.stream.Stored()), max(r.Referred, g.stream.Referred())
 		committed = t.note(g, out) || committed
 	}
 	if committed {

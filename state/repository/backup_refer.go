@@ -1,0 +1,128 @@
+package repository
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// reference is a stretch of a file that lies in another backup's volume.
+type reference struct {
+	offset int64
+	length int
+	at     frameAt
+	in     int // offset in the raw frame
+}
+
+// refer notes that n bytes at off lie in a frame of another backup. It gives how many references came to be: one that goes
+// on where the last one ended makes that longer.
+func (f *openFile) refer(off int64, n int, at frameAt, in int) int {
+	if k := len(f.refs); k > 0 {
+		last := &f.refs[k-1]
+		if last.at == at && last.offset+int64(last.length) == off && last.in+last.length == in {
+			last.length += n
+			return 0
+		}
+	}
+	f.refs = append(f.refs, reference{offset: off, length: n, at: at, in: in})
+	return 1
+}
+
+// referring is what an incremental backup reads of others. It belongs to the assembler, and to the stream's caller once the
+// data has ended.
+type referring struct {
+	parent  *Parent
+	volumes map[volumeKey]int64 // that are read; their lengths once writeReferences has run
+	sums    sumWriter
+	bytes   int64   // of files, that were not stored again
+	live    float64 // of volumes, as stored, that is read
+	stored  int64   // of these volumes
+}
+
+func newReferring(p *Parent) *referring {
+	return &referring{parent: p, volumes: map[volumeKey]int64{}, sums: sumWriter{dir: refsDir}}
+}
+
+// complete lays a file's references between its own extents, in the order of the file.
+func (r *referring) complete(f *openFile) {
+	f.parent = nil
+	if len(f.refs) == 0 {
+		return
+	}
+	own, last := f.Extents, -1
+	merged := make([]Extent, 0, len(own)+len(f.refs))
+	for _, x := range f.refs {
+		for len(own) > 0 && own[0].Offset < x.offset {
+			merged, own = append(merged, own[0]), own[1:]
+		}
+		if last < 0 || f.frames[last] != x.at {
+			last = len(f.frames)
+			f.frames = append(f.frames, x.at)
+			r.volumes[x.at.key()] = 0
+		}
+		merged = append(merged, Extent{Offset: x.offset, Length: x.length, frame: last, in: x.in})
+		r.bytes += int64(x.length)
+		r.live += float64(x.length) * float64(x.at.stored) / float64(x.at.raw)
+	}
+	f.Extents, f.refs = append(merged, own...), nil
+}
+
+// writeReferences lists the volumes that are read, with the sums that the parent has of them.
+func (s *BackupStream) writeReferences() error {
+	r := s.refer
+	if r == nil {
+		return nil
+	}
+	found := 0
+	err := r.parent.b.c.volumesOf(s.ctx, r.parent.b.rec, func(k volumeKey, l sumLine) error {
+		if _, read := r.volumes[k]; !read {
+			return nil
+		}
+		found++
+		r.volumes[k] = l.size
+		r.stored += l.size
+		l.name = referenceName(k.backup, volumeName(k.folder, k.volume))
+		return r.sums.add(l, s.putSum)
+	})
+	if err != nil {
+		return fmt.Errorf("list references: %w", err)
+	}
+	if found != len(r.volumes) {
+		return corrupt(r.parent.b.key(sumsDir), fmt.Errorf("it lists %d of %d volumes that its files lie in", found, len(r.volumes)))
+	}
+	return r.sums.flush(s.putSum)
+}
+
+// others gives the backups whose volumes are read.
+func (r *referring) others() []string {
+	ids := map[string]bool{}
+	for k := range r.volumes {
+		ids[k.backup] = true
+	}
+	return slices.Sorted(maps.Keys(ids))
+}
+
+func (r *referring) chain() *chain {
+	c := r.parent.chain()
+	c.Referred, c.Live = r.stored, min(int64(r.live), r.stored)
+	return &c
+}
+
+// check makes sure, just before the decision, that all that is referred to is still there. START has kept every expirer from
+// it since before the parent was believed; this is against disks and people.
+func (r *referring) check(ctx context.Context, c *Cluster) error {
+	if err := c.checkVolumes(ctx, r.volumes); err != nil {
+		return fmt.Errorf("look at what the backup refers to: %w", err)
+	}
+	return nil
+}
+
+// Referred gives how many bytes of files were not stored again, because another backup has them. It is known once EndData
+// has returned.
+func (s *BackupStream) Referred() int64 {
+	if s.refer == nil {
+		return 0
+	}
+	return s.refer.bytes
+}
