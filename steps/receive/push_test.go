@@ -67,7 +67,7 @@ func TestDrain(t *testing.T) {
 	for _, a := range r.archives {
 		a.breakWith(nil)
 	}
-	if held, err := r.drain(30 * time.Second); err != nil || held < end {
+	if held, err := r.drain(patience); err != nil || held < end {
 		t.Errorf("drained up to %s of %s, %v", held, end, err)
 	}
 	for i, a := range r.archives {
@@ -131,7 +131,7 @@ func TestDrainForgetsAFalseReport(t *testing.T) {
 		}
 	}
 	lie()
-	if _, err := r.drain(30 * time.Second); err != nil {
+	if _, err := r.drain(patience); err != nil {
 		t.Fatal(err)
 	}
 	if told := r.look().Receiver.Archived; told != truth {

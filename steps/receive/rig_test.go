@@ -21,6 +21,9 @@ import (
 
 const slotName = "pgkeep_orders"
 
+// patience bounds what only a test that fails waits for.
+const patience = 10 * time.Minute
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // rig is a receiver of a real server with archives in memory.
@@ -81,11 +84,11 @@ func (r *rig) leadTo(s *pgtest.Server) {
 }
 
 func (r *rig) connect(ctx context.Context) (*postgres.Replication, error) {
-	return postgres.ConnectReplication(ctx, r.info(), postgres.ConnectOptions{ApplicationName: slotName, Timeout: 5 * time.Second})
+	return postgres.ConnectReplication(ctx, r.info(), postgres.ConnectOptions{ApplicationName: slotName, Timeout: patience})
 }
 
 func (r *rig) control(ctx context.Context) (Control, error) {
-	c, err := postgres.Connect(ctx, r.info(), postgres.ConnectOptions{ApplicationName: slotName, Timeout: 5 * time.Second})
+	c, err := postgres.Connect(ctx, r.info(), postgres.ConnectOptions{ApplicationName: slotName, Timeout: patience})
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +135,7 @@ func (r *rig) start() (stop func() error) {
 // result runs the receiver until it ends by itself.
 func (r *rig) result() error {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	err := Run(ctx, r.o)
 	if ctx.Err() != nil {
@@ -153,9 +156,9 @@ func (r *rig) look() spool.Facts {
 // await polls until done says so; what it waits for is in the message.
 func await(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for limit := time.Now().Add(30 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
+	for limit := time.Now().Add(patience); !done(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(limit) {
-			t.Fatalf("after 30 s still waiting until %s", what)
+			t.Fatalf("after %s still waiting until %s", patience, what)
 		}
 	}
 }

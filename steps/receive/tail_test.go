@@ -126,7 +126,7 @@ func TestASegmentThatOnlyLacksItsName(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.breakWith(nil)
-	held, err := r.drain(30 * time.Second)
+	held, err := r.drain(patience)
 	if err != nil || held > a.end().To || held <= last.Start(z) {
 		t.Errorf("drained up to %s, the archive ends at %s, the segment begins at %s: %v", held, a.end().To, last.Start(z), err)
 	}
