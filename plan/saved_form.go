@@ -3,6 +3,8 @@ package plan
 import (
 	"encoding/json"
 	"errors"
+	"slices"
+	"unicode/utf8"
 )
 
 // maxDepth is how deep the values of a saved plan may lie in each other.
@@ -25,8 +27,42 @@ func wellFormed(data []byte) error {
 // nameWalk walks over valid JSON and notes the names of the objects that are open.
 type nameWalk struct {
 	data []byte
-	open []map[string]bool // nil for an array
-	name bool              // the next string is a name
+	open []*openValue
+	free []*openValue // those that were closed, to be used again
+	name bool         // the next string is a name
+}
+
+// openValue is an object or array that is not closed yet. Most objects have few names: they are compared one by one, and
+// looked up only where there are many.
+type openValue struct {
+	object bool
+	names  []string
+	many   map[string]bool
+}
+
+// fewNames is up to how many names are compared one by one.
+const fewNames = 16
+
+// add notes a name; false: the object has it already.
+func (o *openValue) add(name string) bool {
+	if len(o.names) < fewNames {
+		if slices.Contains(o.names, name) {
+			return false
+		}
+		o.names = append(o.names, name)
+		return true
+	}
+	if o.many == nil {
+		o.many = make(map[string]bool, 4*fewNames)
+		for _, n := range o.names {
+			o.many[n] = true
+		}
+	}
+	if o.many[name] {
+		return false
+	}
+	o.many[name] = true
+	return true
 }
 
 func (w *nameWalk) check() error {
@@ -38,10 +74,9 @@ func (w *nameWalk) check() error {
 			}
 			w.enter(w.data[i] == '{')
 		case '}', ']':
-			w.open = w.open[:len(w.open)-1]
-			w.name = false
+			w.leave()
 		case ',':
-			w.name = len(w.open) > 0 && w.open[len(w.open)-1] != nil
+			w.name = len(w.open) > 0 && w.open[len(w.open)-1].object
 		case '"':
 			end := closingQuote(w.data, i)
 			if w.name {
@@ -57,26 +92,44 @@ func (w *nameWalk) check() error {
 
 func (w *nameWalk) enter(object bool) {
 	w.name = object
-	if object {
-		w.open = append(w.open, map[string]bool{})
-	} else {
-		w.open = append(w.open, nil)
+	o := &openValue{}
+	if n := len(w.free); n > 0 {
+		o, w.free = w.free[n-1], w.free[:n-1]
 	}
+	o.object = object
+	w.open = append(w.open, o)
+}
+
+func (w *nameWalk) leave() {
+	o := w.open[len(w.open)-1]
+	w.open, w.name = w.open[:len(w.open)-1], false
+	o.names, o.many = o.names[:0], nil
+	w.free = append(w.free, o)
 }
 
 // note takes the name of a member, and refuses one that the object has already.
 func (w *nameWalk) note(quoted []byte) error {
-	var name string
-	if err := json.Unmarshal(quoted, &name); err != nil {
-		return bad("%s", err)
+	name := string(quoted[1 : len(quoted)-1])
+	if !plainName(quoted[1 : len(quoted)-1]) {
+		if err := json.Unmarshal(quoted, &name); err != nil {
+			return bad("%s", err)
+		}
 	}
-	names := w.open[len(w.open)-1]
-	if names[name] {
+	if !w.open[len(w.open)-1].add(name) {
 		return bad("the field %.60q is in one object twice", name)
 	}
-	names[name] = true
 	w.name = false
 	return nil
+}
+
+// plainName tells whether a name stands for itself: ASCII without an escape.
+func plainName(text []byte) bool {
+	for _, c := range text {
+		if c == '\\' || c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 // closingQuote gives the end of the string that begins at i.

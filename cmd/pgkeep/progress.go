@@ -19,8 +19,16 @@ type progressView struct {
 	a        *app
 	bars     progress.Writer // nil: lines
 	trackers map[string]*progress.Tracker
+	moved    map[string]int64     // bytes of the steps that move any
 	said     map[string]time.Time // when the last progress line of a step was written
 }
+
+// amountWidth is how much room "1.2 GiB of 4.0 GiB, 210.0 MiB/s, 14 s left" has beside a step's name, and barWidth what the
+// bar and its percentage take.
+const (
+	amountWidth = 48
+	barWidth    = 38
+)
 
 // lineEvery is how often a running step is mentioned where there is no terminal.
 const lineEvery = 30 * time.Second
@@ -35,7 +43,7 @@ func (a *app) newProgress(p *plan.Plan) progressor {
 	if a.lines != nil {
 		return a.lines
 	}
-	v := &progressView{a: a, trackers: map[string]*progress.Tracker{}, said: map[string]time.Time{}}
+	v := &progressView{a: a, trackers: map[string]*progress.Tracker{}, moved: map[string]int64{}, said: map[string]time.Time{}}
 	fmt.Fprintln(a.out)
 	if !a.outTerminal {
 		return v
@@ -46,13 +54,13 @@ func (a *app) newProgress(p *plan.Plan) progressor {
 	}
 	v.bars = progress.NewWriter()
 	v.bars.SetOutputWriter(a.out)
-	v.bars.SetMessageLength(min(longest, max(20, a.width-60)))
+	v.bars.SetMessageLength(min(longest+amountWidth, max(20, a.width-barWidth)))
 	v.bars.SetTrackerLength(20)
 	v.bars.SetUpdateFrequency(200 * time.Millisecond)
 	v.bars.SetTrackerPosition(progress.PositionRight)
-	v.bars.Style().Visibility.Speed, v.bars.Style().Visibility.ETA = true, true
 	v.bars.Style().Visibility.Percentage = true
-	go v.bars.Render() // end stops it and waits
+	v.bars.Style().Visibility.Value, v.bars.Style().Visibility.Time = false, false // the message says them, of steps that move bytes
+	go v.bars.Render()                                                             // end stops it and waits
 	v.awaitRender(true)
 	return v
 }
@@ -129,7 +137,7 @@ func (v *progressView) move(e steps.Event) {
 	name := plan.Verb(e.Step.Action) + " " + e.Step.ID
 	t := v.trackers[e.Step.ID]
 	if t == nil && (e.Kind == steps.Started || e.Kind == steps.Progress) {
-		t = &progress.Tracker{Message: name, Units: progress.Units{Formatter: plan.Size}, Total: e.Total}
+		t = &progress.Tracker{Message: name, Total: e.Total}
 		v.trackers[e.Step.ID] = t
 		v.bars.AppendTracker(t)
 	}
@@ -141,9 +149,14 @@ func (v *progressView) move(e steps.Event) {
 		if e.Total > 0 {
 			t.UpdateTotal(e.Total)
 		}
+		if e.Done > 0 {
+			v.moved[e.Step.ID] = e.Done
+			t.UpdateMessage(name + ": " + amount(e))
+		}
 		t.SetValue(e.Done)
 	case steps.Done, steps.Already:
 		if t != nil {
+			t.UpdateMessage(name + v.took(e))
 			t.MarkAsDone()
 		}
 	default:
@@ -152,6 +165,17 @@ func (v *progressView) move(e steps.Event) {
 		}
 		v.bars.Log("%s: %s", name, ending(e))
 	}
+}
+
+// took says what a step that is done moved, and how long it took where that is worth a word.
+func (v *progressView) took(e steps.Event) string {
+	switch moved := v.moved[e.Step.ID]; {
+	case moved > 0:
+		return fmt.Sprintf(": %s in %s", plan.Size(moved), plan.Span(e.Elapsed))
+	case e.Elapsed >= time.Second:
+		return ": " + plan.Span(e.Elapsed)
+	}
+	return ""
 }
 
 // end draws the final table: every step and how it ended, failures and what was skipped too.

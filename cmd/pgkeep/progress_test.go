@@ -1,13 +1,49 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/steps"
 )
+
+// TestBarsOfSteps draws on a terminal a step that moves bytes and one that moves none: of that one neither bytes nor a rate
+// are told.
+func TestBarsOfSteps(t *testing.T) {
+	slot := &plan.Step{ID: "server.orders/slot", Action: plan.CreateSlot{Server: "orders"}}
+	backup := &plan.Step{ID: "server.orders/backup", Action: plan.TakeBackup{Server: "orders"}}
+	var out bytes.Buffer
+	a := &app{out: &out, err: io.Discard, outTerminal: true, width: 140}
+	v := a.newProgress(&plan.Plan{Steps: []plan.Step{*slot, *backup}})
+	for _, e := range []steps.Event{
+		{Kind: steps.Started, Step: slot},
+		{Kind: steps.Done, Step: slot, Outcome: steps.OutcomeDone, Elapsed: 48 * time.Millisecond},
+		{Kind: steps.Started, Step: backup},
+		{Kind: steps.Progress, Step: backup, Done: 1 << 20, Total: 4 << 20, Rate: 1 << 20, ETA: 3 * time.Second},
+		{Kind: steps.Done, Step: backup, Outcome: steps.OutcomeDone, Elapsed: 4 * time.Second},
+	} {
+		v.tell(e)
+	}
+	v.end(steps.Result{})
+	text := out.String()
+	for _, want := range []string{"create-slot server.orders/slot", "take-backup server.orders/backup: 1.0 MiB in 4 s", "done!"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not drawn:\n%s", want, text)
+		}
+	}
+	for _, bad := range []string{"0 B", "/s]", "48ms"} {
+		if strings.Contains(text, bad) {
+			t.Errorf("%q is drawn:\n%s", bad, text)
+		}
+	}
+}
 
 // TestOneCauseIsSaidOnce: a note that holds the error is not followed by it, and what was interrupted is not said to be
 // unreachable.
