@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -35,8 +36,17 @@ func hold(path string) {
 	input := make([]byte, 100)
 	n, _ := os.Stdin.Read(input)
 	sid, _ := unix.Getsid(0)
+	asked := make(chan os.Signal, 1)
+	if len(os.Args) > 3 {
+		signal.Notify(asked, unix.SIGTERM)
+	}
 	fmt.Printf("input %q leader %v env %v\n", input[:n], sid == os.Getpid(), os.Environ())
-	time.Sleep(time.Minute)
+	select {
+	case <-asked: // it gives its lock back, and has not ended
+		f.Close()
+		time.Sleep(300 * time.Millisecond)
+	case <-time.After(time.Minute):
+	}
 }
 
 func TestIsHere(t *testing.T) {
@@ -144,7 +154,7 @@ func TestLockNamesItsHolder(t *testing.T) {
 	}
 }
 
-func startHolder(t *testing.T, dir string) (pid int, lock, log string) {
+func startHolder(t *testing.T, dir string, more ...string) (pid int, lock, log string) {
 	t.Helper()
 	lock, log = filepath.Join(dir, "held.lock"), filepath.Join(dir, "logs", "receiver.log")
 	program, err := os.Executable()
@@ -152,7 +162,7 @@ func startHolder(t *testing.T, dir string) (pid int, lock, log string) {
 		t.Fatal(err)
 	}
 	pid, err = StartDetached(Detached{
-		Program: program, Args: []string{"hold", lock}, Env: []string{"LANG=C"}, Input: []byte("secret"), Log: log,
+		Program: program, Args: append([]string{"hold", lock}, more...), Env: []string{"LANG=C"}, Input: []byte("secret"), Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -219,6 +229,22 @@ func TestStopSignalsOnlyTheHolder(t *testing.T) {
 	}
 	if err := Stop(ctx, pid, lock); err != nil {
 		t.Errorf("stop again: %v", err)
+	}
+}
+
+// TestStopWaitsForTheProcess has one give its lock back long before it ends.
+func TestStopWaitsForTheProcess(t *testing.T) {
+	pid, lock, _ := startHolder(t, t.TempDir(), "linger")
+	process, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(process)
+	if err := Stop(t.Context(), pid, lock); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(process), Events: unix.POLLIN}}, 0); n != 1 || err != nil {
+		t.Errorf("it was said to have ended, and lives: %v", err)
 	}
 }
 

@@ -79,14 +79,36 @@ func inMemory(content []byte) (*os.File, error) {
 	return f, nil
 }
 
-// Stop asks the process pid to end, and waits until the lock at lockPath is free. Nobody holding the lock is success.
-// When ctx ends first the process goes on ending by itself.
+// Stop asks the process pid to end, and waits until the lock at lockPath is free and the process has ended: it gives its
+// lock back a moment before. Nobody holding the lock is success. When ctx ends first the process goes on ending by itself.
 func Stop(ctx context.Context, pid int, lockPath string) error {
-	held, err := Signal(pid, lockPath, unix.SIGTERM)
-	if err != nil || !held {
-		return err
+	process, err := unix.PidfdOpen(pid, 0) // before it is asked, so that the id is not another's yet
+	if err == nil {
+		defer unix.Close(process)
 	}
-	return awaitFree(ctx, lockPath)
+	held, signalErr := Signal(pid, lockPath, unix.SIGTERM)
+	if signalErr != nil || !held {
+		return signalErr
+	}
+	if signalErr = awaitFree(ctx, lockPath); signalErr != nil || err != nil {
+		return signalErr
+	}
+	return awaitEnd(ctx, process, pid)
+}
+
+// awaitEnd waits for the end of the process that a pidfd stands for. One that nobody has reaped yet has ended.
+func awaitEnd(ctx context.Context, process, pid int) error {
+	for {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(process), Events: unix.POLLIN}}, 20)
+		switch {
+		case n > 0:
+			return nil
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return fmt.Errorf("wait for process %d to end: %w", pid, err)
+		case ctx.Err() != nil:
+			return fmt.Errorf("wait for process %d to end: %w", pid, ctx.Err())
+		}
+	}
 }
 
 // Signal sends a signal to the process pid. It does so only while the lock at lockPath is held and that very process has
