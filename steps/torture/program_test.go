@@ -100,8 +100,12 @@ func newSite(t *testing.T, hcl string) *site {
 	return s
 }
 
-// stopLimit is how long a receiver that was told to stop may take; it gives the repositories five seconds.
-const stopLimit = 20 * time.Second
+// patience bounds what only a test that fails waits for.
+const patience = 10 * time.Minute
+
+// stopLimit is how long a receiver that was told to stop may take; it gives the repositories five seconds, and a slow
+// machine may take many more.
+const stopLimit = 3 * time.Minute
 
 // leaveNothing stops the site's receivers and fails the test unless every process of the site has ended by itself.
 func (s *site) leaveNothing(t *testing.T) {

@@ -87,7 +87,7 @@ func synchronousLosesNothing(t *testing.T, acknowledge receive.Acknowledge) {
 	x.server.Exec(t, "create table ledger (n bigint generated always as identity)")
 	id := x.systemID()
 	x.server.Exec(t, "alter system set synchronous_standby_names = '"+slotName+"'")
-	x.server.Exec(t, "select pg_reload_conf()")
+	x.server.Reload(t)
 	l := newLedger(t, x.o.Conninfo)
 	n := rounds(t, 2)
 	for i := range n {

@@ -78,7 +78,7 @@ func TestNetwork(t *testing.T) {
 			x.write(30_000)
 			if strings.HasPrefix(name, "silent") || name == "cut" {
 				await(t, "it is noticed", func() bool { return x.hasProblem(state.CodeUnreachable) })
-				if d := time.Since(began); d > 2*x.o.Timeout+2*time.Second {
+				if d := time.Since(began); d > 2*x.o.Timeout+2*time.Minute { // to the second in steps/receive; TCP alone takes a quarter of an hour
 					t.Errorf("noticed after %s", d)
 				}
 			} else {

@@ -43,7 +43,7 @@ func powerCuts(t *testing.T, acknowledge receive.Acknowledge) {
 		x.o.Spool, x.o.Repository = filepath.Join(mounted, "spool"), filepath.Join(mounted, "repository")
 		cmd := x.start()
 		x.server.Exec(t, "alter system set synchronous_standby_names = '"+slotName+"'")
-		x.server.Exec(t, "select pg_reload_conf()")
+		x.server.Reload(t)
 		await(t, "it streams", func() bool {
 			return x.server.SQL(t, "select count(*) from pg_stat_replication where sync_state = 'sync'") == "1"
 		})
@@ -77,7 +77,7 @@ func powerCuts(t *testing.T, acknowledge receive.Acknowledge) {
 		x.server.StartAgain(t)
 	}
 	x.server.Exec(t, "alter system reset synchronous_standby_names")
-	x.server.Exec(t, "select pg_reload_conf()")
+	x.server.Reload(t)
 	stop := x.run()
 	x.write(30_000)
 	x.awaitArchived(x.flushed())

@@ -47,10 +47,18 @@ type orders struct {
 	Timeout     time.Duration
 }
 
+// connectTimeout is short only where the network is at fault: a machine that is slow must come through.
+func (o orders) connectTimeout() time.Duration {
+	if o.Timeout > 0 {
+		return max(5*time.Second, o.Timeout)
+	}
+	return time.Minute
+}
+
 // options makes a receiver's options of the orders.
 func (o orders) options(log *slog.Logger) receive.Options {
 	info := func() (postgres.Conninfo, error) { return postgres.ParseConninfo(o.Conninfo, nil, nil) }
-	connect := postgres.ConnectOptions{ApplicationName: slotName, Timeout: 5 * time.Second}
+	connect := postgres.ConnectOptions{ApplicationName: slotName, Timeout: o.connectTimeout()}
 	if o.Limit == (spool.Limit{}) {
 		o.Limit.Bytes = 1 << 40
 	}
@@ -272,11 +280,14 @@ func (x *site) look() spool.Facts {
 	return f
 }
 
+// patience bounds what only a test that fails waits for.
+const patience = 10 * time.Minute
+
 func await(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for limit := time.Now().Add(60 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
+	for limit := time.Now().Add(patience); !done(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(limit) {
-			t.Fatalf("after 60 s still waiting until %s", what)
+			t.Fatalf("after %s still waiting until %s", patience, what)
 		}
 	}
 }

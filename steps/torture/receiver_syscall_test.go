@@ -212,7 +212,7 @@ func (x *site) liveUntil(call string, n int) bool {
 	end := x.flushed()
 	cmd := x.start()
 	defer kill(cmd)
-	for limit := time.Now().Add(20 * time.Second); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
+	for limit := time.Now().Add(patience); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
 		if acked, have := x.acknowledged(), x.spooled(); acked > max(have, x.reserved) {
 			x.t.Fatalf("killed at %s %d: acknowledged %s, the spool's files end at %s", call, n, acked, have)
 		}

@@ -53,7 +53,7 @@ func synchronousRecoversEverything(t *testing.T, version int) {
 	s := newSite(t, base)
 	s.run(t, "apply", "--auto-approve")
 	pg.Exec(t, "alter system set synchronous_standby_names = 'pgkeep_orders'")
-	pg.Exec(t, "select pg_reload_conf()")
+	pg.Reload(t)
 	j := journey{version: version, pg: pg, site: s}
 	eventually(t, "a synchronous standby", func() bool {
 		return pg.SQL(t, "select count(*) from pg_stat_replication where sync_state = 'sync'") == "1"
@@ -112,7 +112,7 @@ recovery "all" {
 // every number whose commit a client was told of.
 func acknowledgedUnderLoad(t *testing.T, pg *pgtest.Server, breakIt func()) []string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var (
 		mu     sync.Mutex
