@@ -80,12 +80,6 @@ func (l *loader) content(schema *block, body hcl.Body) *hcl.BodyContent {
 }
 
 func (l *loader) refuseLater(schema *block, c *hcl.BodyContent) {
-	for _, a := range schema.attributes {
-		if attr, ok := c.Attributes[a.name]; ok && a.later {
-			l.fail("Not built yet", fmt.Sprintf("The attribute %s of %s is not built yet in this pgkeep.", a.name, schema.name), "Take it out: it is refused, so that nobody believes it works.", attr.NameRange.Ptr())
-			delete(c.Attributes, a.name)
-		}
-	}
 	later := map[string]bool{}
 	single := map[string]bool{}
 	for _, b := range schema.blocks {

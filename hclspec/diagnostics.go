@@ -302,7 +302,7 @@ func lower(line string) string {
 }
 
 func announces(line string) int {
-	for _, word := range []string{"password=", "password =", "passwd=", "://", "pgpassword"} {
+	for _, word := range []string{"password=", "password =", "passwd=", "://", "pgpassword", "token=", "secret=", "_key=", "-key=", "sas="} {
 		if n := strings.Index(line, word); n >= 0 && (word != "://" || strings.Contains(line[n:], "@")) {
 			return n + len(word)
 		}

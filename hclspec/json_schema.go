@@ -39,9 +39,6 @@ func bodySchema(b block) node {
 	properties := node{"//": node{"description": "a comment"}}
 	var required []string
 	for _, a := range b.attributes {
-		if a.later {
-			continue
-		}
 		properties[a.name] = attributeSchema(a)
 		if a.required {
 			required = append(required, a.name)
@@ -55,6 +52,10 @@ func bodySchema(b block) node {
 	out := node{"type": "object", "properties": properties, "additionalProperties": false}
 	if len(required) > 0 {
 		out["required"] = required
+	}
+	for _, name := range b.either {
+		one, _ := out["oneOf"].([]any)
+		out["oneOf"] = append(one, node{"required": []string{name}, "properties": node{name: node{"type": "string"}}})
 	}
 	return out
 }

@@ -87,9 +87,6 @@ func rows(b *strings.Builder, prefix string, s block) {
 	for _, a := range s.attributes {
 		standard := a.otherwise
 		switch {
-		case a.later:
-			fmt.Fprintf(b, "| `%s%s` | | | not built yet |\n", prefix, a.name)
-			continue
 		case a.required:
 			standard = "required"
 		case a.standard != "":
@@ -123,7 +120,7 @@ func TestSchema(t *testing.T) {
 func trySchema(t *testing.T, at string, s block) {
 	for _, a := range s.attributes {
 		name := at + "." + a.name
-		if a.later || a.kind.read == nil {
+		if a.kind.read == nil {
 			continue
 		}
 		if !a.required && a.standard == "" && a.otherwise == "" {

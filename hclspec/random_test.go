@@ -55,10 +55,13 @@ func alone() []string {
 func (g generator) body(b *strings.Builder, s block, n int) {
 	t := g.T
 	for _, a := range s.attributes {
-		if a.later || g.benign && slices.Contains(alone(), a.name) {
+		if g.benign && slices.Contains(alone(), a.name) {
 			continue
 		}
-		if a.required || g.benign && (a.name == "latest" || a.name == "recovery_window") || rapid.IntRange(0, 3).Draw(t, a.name) == 0 {
+		if g.benign && a.name == "url" {
+			continue // the path says where
+		}
+		if a.required || s.name == "repository" && a.name == "path" || g.benign && (a.name == "latest" || a.name == "recovery_window") || rapid.IntRange(0, 3).Draw(t, a.name) == 0 {
 			fmt.Fprintf(b, "  %s = %s\n", a.name, g.value(s, a, n))
 		}
 	}
@@ -74,7 +77,8 @@ func (g generator) body(b *strings.Builder, s block, n int) {
 // right are values for the attributes that have no default to take.
 func right(a attribute, n int) string {
 	known := map[string]string{
-		"path": fmt.Sprintf(`"/srv/%d/${local.eu}"`, n), "conninfo": `"host=a user=${local.eu}"`, "repositories": "[repository.main]",
+		"path": fmt.Sprintf(`"/srv/%d/${local.eu}"`, n), "url": fmt.Sprintf(`"s3://bucket/%d/${local.eu}"`, n),
+		"conninfo": `"host=a user=${local.eu}"`, "repositories": "[repository.main]",
 		"servers": "[for s in [server.main] : s]", "server": "server.main", "cron": `"0 1 * * *"`, "system_identifiers": `["7335180256203400928"]`,
 		"from": "server.legacy", "to": `server.main["eu"]`, "value": "local.text", "recovery_window": `"7d"`, "redundancy": "2", "latest": "true",
 		"for_each": `{ eu = "a", us = "b" }`, "condition": "var.v != null", "error_message": `"no: ${var.v}"`, "tablespaces": `{ fast = "/mnt/fast" }`,

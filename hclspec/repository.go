@@ -1,10 +1,13 @@
 package hclspec
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/pgkeep/pgkeep/state/repository/store/location"
 )
 
 func (l *loader) buildRepositories() []Repository {
@@ -31,21 +34,54 @@ func (l *loader) repository(b *declared, i *instance) (Repository, bool) {
 	d := l.decode(&schema, b.block.Body, b.block.DefRange, i)
 	c := d.blocks["compression"]
 	r := Repository{
-		Address: i.address, Name: i.name, Path: text0(d, "path"), Host: text0(d, "host"), Where: d.where(),
+		Address: i.address, Name: i.name, Path: text0(d, "path"), URL: text0(d, "url"), Host: text0(d, "host"), Where: d.where(),
 		Compression: Compression{Algorithm: text0(c, "algorithm"), Level: int(get[int64](c, "level"))},
 	}
 	if r.Compression.Algorithm != "zstd" && r.Compression.Level > 9 {
 		l.refuse("Invalid compression.level", mistake{fmt.Sprintf("%s has levels 1 to 9.", r.Compression.Algorithm), ""}, c.ranges["level"])
 	}
+	l.checkPlace(&r, d)
 	return r, !d.broken
 }
 
-// checkApart refuses two repositories in one directory, or one inside the other.
+// checkPlace refuses a repository that is in no place, or in two.
+func (l *loader) checkPlace(r *Repository, d *decoded) {
+	switch {
+	case d.broken: // what is wrong with one of the two is said already
+	case r.Path == "" && r.URL == "":
+		l.refuse("Missing place", mistake{r.Address + " does not say where it is.", "Add path = \"/srv/pgkeep\", or url = \"s3://bucket/prefix\"."}, d.where().Block)
+		d.broken = true
+	case r.Path != "" && r.URL != "":
+		l.refuse("Two places", mistake{r.Address + " has a path and a url.", "Keep one; a second place is a second repository block."}, r.Where.Of("url"))
+		d.broken = true
+	case r.URL != "" && r.Host != "":
+		l.refuse("Invalid host", mistake{"A url is reached from every machine, so it belongs to none.", "Remove host."}, r.Where.Of("host"))
+		d.broken = true
+	}
+}
+
+// ground is a place that paths are below: a machine, or a bucket of a service.
+type ground struct{ host, path string }
+
+func (l *loader) groundOf(r Repository) ground {
+	if r.URL == "" {
+		return ground{l.onHost(r.Host), r.Path}
+	}
+	at, err := location.ParseURL(r.URL)
+	if err != nil {
+		return ground{r.URL, "/"} // refused already
+	}
+	if at.Scheme == location.SFTP {
+		return ground{fmt.Sprintf("sftp://%s:%d", at.Host, at.Port), at.Path}
+	}
+	return ground{at.Scheme + " " + at.Endpoint + " " + at.Account + " " + at.Bucket, path.Join("/", at.Prefix)}
+}
+
+// checkApart refuses two repositories in one place, or one inside the other.
 func (l *loader) checkApart(all []Repository) {
-	type spot struct{ host, path string }
-	at := map[spot]int{}
+	at := map[ground]int{}
 	for n, r := range all {
-		here := spot{l.onHost(r.Host), r.Path}
+		here := l.groundOf(r)
 		if before, ok := at[here]; ok {
 			l.together(all[before], r)
 			continue
@@ -53,9 +89,13 @@ func (l *loader) checkApart(all []Repository) {
 		at[here] = n
 	}
 	for n, r := range all {
-		for dir := path.Dir(r.Path); dir != "/" && dir != "."; dir = path.Dir(dir) {
-			if outer, ok := at[spot{l.onHost(r.Host), dir}]; ok {
+		here := l.groundOf(r)
+		for dir := path.Dir(here.path); dir != here.path && dir != "."; dir = path.Dir(dir) {
+			if outer, ok := at[ground{here.host, dir}]; ok && outer != n {
 				l.together(all[min(n, outer)], all[max(n, outer)])
+				break
+			}
+			if dir == "/" {
 				break
 			}
 		}
@@ -63,13 +103,17 @@ func (l *loader) checkApart(all []Repository) {
 }
 
 func (l *loader) together(o, r Repository) {
-	hint := "Give each a directory of its own."
-	if o.Where.Of("path") == r.Where.Of("path") {
-		hint = "Put ${each.key} into path, so that each has a directory of its own."
+	attr, what, where := "path", "directory", ", on the same machine"
+	if r.URL != "" {
+		attr, what, where = "url", "prefix", ""
+	}
+	hint := "Give each a " + what + " of its own."
+	if o.At() == r.At() {
+		hint = "Put ${each.key} into " + attr + ", so that each has a " + what + " of its own."
 	}
 	l.refuse("Two repositories in one place", mistake{
-		fmt.Sprintf("%s lies in %s, and %s in %s, on the same machine.", r.Address, r.Path, o.Address, o.Path), hint,
-	}, r.Where.Of("path"))
+		fmt.Sprintf("%s lies in %s, and %s in %s%s.", r.Address, r.Location(), o.Address, o.Location(), where), hint,
+	}, r.At())
 }
 
 func (l *loader) onHost(name string) string {
@@ -82,4 +126,28 @@ func (l *loader) onHost(name string) string {
 // overlap says whether two clean paths are one, or one lies in the other.
 func overlap(a, b string) bool {
 	return a == b || strings.HasPrefix(a, b+"/") || strings.HasPrefix(b, a+"/")
+}
+
+// repositoryURL is where a store of a provider is.
+func repositoryURL() kind {
+	return kind{name: "URL", pattern: "^s3://", read: readText(passing(checkURL)), refused: []refusal{
+		{"no driver of that scheme", `"s4://bucket"`}, {"holds credentials", `"s3://bucket?secret_key=x"`},
+		{"an option that the scheme does not have", `"s3://bucket?regoin=eu"`}, {"no name of a bucket", `"s3:///x"`},
+	}}
+}
+
+func checkURL(s string) error {
+	if !location.IsURL(s) {
+		return mistake{quote(s) + " is no URL.", `Write it as in "s3://bucket/prefix"; a directory of this machine goes into path.`}
+	}
+	_, err := location.ParseURL(s)
+	var e *location.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	hint := e.Hint
+	if near := nearest(e.Word, e.Known); near != "" && e.Word != "" {
+		hint = fmt.Sprintf("Did you mean %q?", near)
+	}
+	return mistake{e.Text, hint}
 }

@@ -11,6 +11,7 @@ type block struct {
 	open       bool   // any attributes, and no blocks
 	attributes []attribute
 	blocks     []block
+	either     []string // attributes of which exactly one says something
 	refused    []string // reasons that no single attribute shows, for the documentation
 }
 
@@ -21,7 +22,6 @@ type attribute struct {
 	required  bool
 	standard  string // the default, as HCL; empty: none
 	otherwise string // what holds without the attribute, where there is no constant default
-	later     bool   // known, and not built yet
 }
 
 // language is every block, in the order of the documentation.
@@ -51,9 +51,9 @@ func pgkeepBlock() block {
 func repositoryBlock() block {
 	return block{name: "repository", label: "name", attributes: []attribute{
 		{name: "for_each", kind: kind{name: "map or set of strings"}, otherwise: "one repository"},
-		{name: "path", kind: directory(), required: true},
+		{name: "path", kind: directory(), otherwise: "`url` says where"},
+		{name: "url", kind: repositoryURL(), otherwise: "`path` says where"},
 		{name: "host", kind: machine(), otherwise: "this machine"},
-		{name: "url", kind: text(1024), later: true},
 	}, blocks: []block{
 		{name: "compression", single: true, attributes: []attribute{
 			{name: "algorithm", kind: oneOf("zstd", "gzip", "lz4"), standard: `"zstd"`},
@@ -61,8 +61,9 @@ func repositoryBlock() block {
 		}, refused: []string{"`level` above 9 with gzip or lz4"}},
 		{name: "encryption", later: true},
 		{name: "object_lock", later: true},
-	}, refused: []string{
-		"two repositories in one path, or one inside the other, on one machine", "a key of `for_each` that cannot be a name",
+	}, either: []string{"path", "url"}, refused: []string{
+		"not exactly one of `path` and `url`", "`host` beside `url`",
+		"two repositories in one path, or one inside the other, on one machine, or in one place of a store", "a key of `for_each` that cannot be a name",
 		"a sensitive `for_each`", "more than 16,384 instances",
 	}}
 }

@@ -88,7 +88,7 @@ func (l *loader) has(s Server, attr string) bool { _, ok := s.Where.Attr[attr]; 
 func (l *loader) buildPaths(s Server) []string {
 	var out []string
 	for _, name := range s.Repositories {
-		if r, ok := l.built[name]; ok && l.onHost(r.Host) == l.onHost(s.Receiver.Host) {
+		if r, ok := l.built[name]; ok && r.Path != "" && l.onHost(r.Host) == l.onHost(s.Receiver.Host) {
 			out = append(out, r.Path)
 		}
 	}

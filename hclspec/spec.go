@@ -47,10 +47,21 @@ type Repository struct {
 	Address     string // repository.main, repository.main["eu"]
 	Name        string // main, main.eu: the stored name
 	Path        string // absolute directory; empty when URL is set
-	URL         string // drivers other than the file system come with later work: refused until then
+	URL         string // s3://..., without credentials; empty when Path is set
 	Host        string // where Path lives; empty: this machine
 	Compression Compression
 	Where       Where
+}
+
+// Location gives where the repository is: Path or URL.
+func (r *Repository) Location() string { return r.Path + r.URL }
+
+// At gives the attribute that says where the repository is.
+func (r *Repository) At() hcl.Range {
+	if r.URL != "" {
+		return r.Where.Of("url")
+	}
+	return r.Where.Of("path")
 }
 
 // Compression is how objects are compressed.

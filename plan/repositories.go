@@ -40,18 +40,18 @@ func (b *builder) createRepository(p *place, what string) {
 	r := p.spec
 	if p.seen.FstabMount != "" {
 		b.refuseRepository(p, what, state.CodeNotMounted,
-			fmt.Sprintf("%s is on %s, which /etc/fstab names and which is not mounted", r.Path, p.seen.FstabMount), "mount "+p.seen.FstabMount)
+			fmt.Sprintf("%s is on %s, which /etc/fstab names and which is not mounted", r.Location(), p.seen.FstabMount), "mount "+p.seen.FstabMount)
 		return
 	}
 	if proof := b.earlier(r); proof != "" {
 		b.refuseRepository(p, what, state.CodeNotMounted,
-			fmt.Sprintf("%s holds no repository, but %s: one existed before", r.Path, proof),
-			"mount or bring back what was at "+r.Path+"; if it is gone for good, "+b.forgetting(r)+" first")
+			fmt.Sprintf("%s holds no repository, but %s: one existed before", r.Location(), proof),
+			"mount or bring back what was at "+r.Location()+"; if it is gone for good, "+b.forgetting(r)+" first")
 		return
 	}
 	if name := b.allUnseen(r); name != "" {
 		b.notDone(NotDone{
-			What: what, Why: because("server-unknown", fmt.Sprintf("%s holds no repository, and whether one existed before is not known: no server that uses it answers, %s among them", r.Path, name), r.Where.Of("path")),
+			What: what, Why: because("server-unknown", fmt.Sprintf("%s holds no repository, and whether one existed before is not known: no server that uses it answers, %s among them", r.Location(), name), r.At()),
 			Hint: "pgkeep check",
 		})
 		return
@@ -59,9 +59,9 @@ func (b *builder) createRepository(p *place, what string) {
 	p.known = true
 	p.create = b.step(Step{
 		ID: r.Address + "/create", Action: CreateRepository{Repository: r.Name}, Change: Add, Impact: Safe, Host: r.Host,
-		Because:  []Reason{because("no-repository", r.Path+" is absent or empty, and nothing shows that a repository was there before", r.Where.Of("path"))},
+		Because:  []Reason{because("no-repository", r.Location()+" is absent or empty, and nothing shows that a repository was there before", r.At())},
 		Effect:   "writes REPOSITORY.json and README.txt; backups and WAL can be stored from then on",
-		Requires: []Condition{{Code: NeedNoRepository, Text: r.Path + " is absent or empty"}},
+		Requires: []Condition{{Code: NeedNoRepository, Text: r.Location() + " is absent or empty"}},
 	})
 }
 
@@ -84,7 +84,7 @@ func (b *builder) forgetting(r *hclspec.Repository) string {
 }
 
 func (b *builder) refuseRepository(p *place, what string, code state.Code, why, hint string) {
-	at := p.spec.Where.Of("path")
+	at := p.spec.At()
 	b.notDone(NotDone{What: what, Why: because("repository-unknown", why, at), Hint: hint})
 	b.finding(Finding{Severity: Error, Code: code, Subject: p.spec.Address, Text: why, Hint: hint, Range: rangeOf(at)})
 }
@@ -147,7 +147,7 @@ func (b *builder) repositorySpace(p *place) {
 		severity = Error
 	}
 	b.finding(Finding{
-		Severity: severity, Code: state.CodeDiskFull, Subject: p.spec.Address, Range: rangeOf(p.spec.Where.Of("path")),
+		Severity: severity, Code: state.CodeDiskFull, Subject: p.spec.Address, Range: rangeOf(p.spec.At()),
 		Text: fmt.Sprintf("%s has %s free of %s (%d %%)", p.seen.Location, Size(p.seen.Free), Size(p.seen.Total), percent),
 		Hint: "add space, or shorten the retention",
 	})

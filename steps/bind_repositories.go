@@ -11,7 +11,7 @@ import (
 	"github.com/pgkeep/pgkeep/state/repository"
 	"github.com/pgkeep/pgkeep/state/repository/seal"
 	"github.com/pgkeep/pgkeep/state/repository/store"
-	"github.com/pgkeep/pgkeep/state/repository/store/file"
+	"github.com/pgkeep/pgkeep/state/repository/store/open"
 )
 
 type realRepositories struct{ real }
@@ -25,10 +25,7 @@ func (r real) store(x *hclspec.Repository) (store.Store, error) {
 			Hint: "run pgkeep on " + x.Host,
 		}
 	}
-	if x.Path == "" {
-		return nil, fmt.Errorf("open repository %q: this pgkeep knows only repositories with a path", x.Name)
-	}
-	return file.Open(x.Path, file.Options{})
+	return open.Open(x.Location())
 }
 
 func (r real) openRepository(ctx context.Context, label string) (*repository.Repository, error) {

@@ -19,7 +19,8 @@ func checkCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "check [SERVER...]", Short: "Is everything in order? Exit code 8 when not", ValidArgsFunction: a.servers(),
 		Long: `Looks at connection, a replication connection of its own, privileges, settings, slot, receiver, system identifier, spool,
-repositories, backups, their ages, sizes and number, and the WAL between them. One line for each: what is in order, then
+repositories, backups, their ages, sizes and number, and the WAL between them. A repository with a url is written to once: the
+object .pgkeep-probe shows whether its store takes an object only if the name is free. One line for each: what is in order, then
 warnings, then errors, with what to run next. Warnings alone end with 0, errors with 8.`,
 		Example: "  pgkeep check\n  pgkeep check orders.eu\n  pgkeep check --repository main",
 		RunE: func(c *cobra.Command, names []string) error {
@@ -38,6 +39,7 @@ warnings, then errors, with what to run next. Warnings alone end with 0, errors 
 			if repository != "" {
 				names = []string{"repository." + repository}
 			}
+			p.Findings = append(p.Findings, tried(c.Context(), spec, seen, names)...)
 			all := verdicts(spec, seen, p, names)
 			err = out.show(a, list(all), func() { a.showVerdicts(spec, all, names) })
 			if err == nil && slices.ContainsFunc(all, func(f plan.Finding) bool { return f.Severity == plan.Error }) {

@@ -10,7 +10,7 @@ import (
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository"
-	"github.com/pgkeep/pgkeep/state/repository/store/file"
+	"github.com/pgkeep/pgkeep/state/repository/store/open"
 )
 
 // holdTarget names the backup that a hold is put on.
@@ -113,7 +113,7 @@ func openRepository(ctx context.Context, spec *hclspec.Spec, label string) (*rep
 		if r.Name != label {
 			continue
 		}
-		st, err := file.Open(r.Path, file.Options{})
+		st, err := open.Open(r.Location())
 		if err != nil {
 			return nil, nil, fmt.Errorf("open repository %s: %w", label, err)
 		}

@@ -43,7 +43,7 @@ func rooms() map[string]room {
 	return map[string]room{
 		"cmd/pgkeep": {may: []string{
 			"cmd/pgkeep/agent", "cmd/pgkeep/demo", "hclspec", "state", "state/wal", "state/postgres", "state/spool", "state/host", "state/observe",
-			"state/repository", "state/repository/store", "state/repository/store/file", "state/repository/seal", "plan", "plan/render",
+			"state/repository", "state/repository/store", "state/repository/store/open", "state/repository/store/location", "state/repository/seal", "plan", "plan/render",
 			"steps", "steps/receive", "steps/basebackup", "steps/recovery",
 			hcl, "github.com/spf13", "github.com/jedib0t/go-pretty/v6", "golang.org/x/term",
 		}},
@@ -52,7 +52,7 @@ func rooms() map[string]room {
 			"plan", "plan/render", "steps", "steps/receive", hcl, "github.com/coreos/go-systemd/v22", backoff, errgroup,
 		}},
 		"cmd/pgkeep/demo": {may: []string{"examples/demo", "state", "state/host", pgx}}, // it plays an application: see its doc.go
-		"hclspec":         {may: []string{"state/wal", hcl, cty, cron, "github.com/agext/levenshtein"}, pure: true},
+		"hclspec":         {may: []string{"state/wal", "state/repository/store/location", hcl, cty, cron, "github.com/agext/levenshtein"}, pure: true},
 		"state":           {may: []string{"state/wal"}, pure: true},
 		"state/wal":       {pure: true},
 		"state/postgres":  {may: []string{"state", "state/wal", pgx, pglogrepl}},
@@ -61,22 +61,27 @@ func rooms() map[string]room {
 		"state/repository": {may: []string{
 			"state", "state/wal", "state/repository/store", "state/repository/seal", xxh3, errgroup, flock,
 		}},
-		"state/repository/store":           {},
-		"state/repository/store/file":      {may: []string{"state/repository/store", sys}},
-		"state/repository/store/storetest": {may: []string{"state/repository/store", "github.com/google/go-cmp"}},
+		"state/repository/store":                   {},
+		"state/repository/store/location":          {may: []string{"state/repository/store"}, pure: true},
+		"state/repository/store/file":              {may: []string{"state/repository/store", sys}},
+		"state/repository/store/remote":            {may: []string{"state/repository/store", backoff, "golang.org/x/time"}},
+		"state/repository/store/s3":                {may: append(driver(), "github.com/minio/minio-go/v7")},
+		"state/repository/store/open":              {may: append(driver(), "state/repository/store/file", "state/repository/store/s3")},
+		"state/repository/store/storetest":         {may: []string{"state/repository/store", "state/repository/store/remote", "github.com/google/go-cmp"}},
+		"state/repository/store/storetest/servers": {},
 		"state/repository/seal": {may: []string{
 			"state", "state/wal", "github.com/klauspost", "github.com/pierrec/lz4/v4",
 		}},
 		"state/host/hosttest": {may: []string{sys}},
 		"state/observe": {may: []string{
 			"hclspec", "state", "state/wal", "state/postgres", "state/spool", "state/host", "state/repository", "state/repository/store",
-			"state/repository/store/file", hcl, errgroup,
+			"state/repository/store/open", hcl, errgroup,
 		}},
 		"plan":        {may: []string{"hclspec", "state", "state/wal", hcl, cron}, pure: true},
 		"plan/render": {may: []string{"plan", "hclspec", "state", "state/wal", hcl, "github.com/jedib0t/go-pretty/v6"}, pure: true},
 		"steps": {may: []string{
 			"plan", "hclspec", "state", "state/wal", "state/postgres", "state/spool", "state/host", "state/observe", "state/repository",
-			"state/repository/store", "state/repository/store/file", "state/repository/seal", "steps/receive", "steps/basebackup",
+			"state/repository/store", "state/repository/store/open", "state/repository/seal", "steps/receive", "steps/basebackup",
 			"steps/recovery", hcl, errgroup, flock,
 		}},
 		"steps/receive": {may: []string{
@@ -87,13 +92,18 @@ func rooms() map[string]room {
 		}},
 		"steps/recovery": {may: []string{
 			"plan", "hclspec", "state", "state/wal", "state/postgres", "state/spool", "state/host", "state/repository",
-			"state/repository/store", "state/repository/store/file", errgroup, sys, backoff,
+			"state/repository/store", "state/repository/store/open", errgroup, sys, backoff,
 		}},
 		"state/postgres/pgtest": {may: []string{"state/wal", pgx, sys}},
 		"steps/torture":         {},
 		"examples/demo":         {pure: true},
 		"examples":              {may: []string{"hclspec", "plan", "plan/render", "state"}},
 	}
+}
+
+// driver is what every driver of a provider's store imports.
+func driver() []string {
+	return []string{"state/repository/store", "state/repository/store/location", "state/repository/store/remote"}
 }
 
 // impure are the standard packages that no pure room imports.

@@ -12,6 +12,7 @@ import (
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/observe"
+	"github.com/pgkeep/pgkeep/state/repository/store/location"
 )
 
 // recoverFlags are what the command line says of a recovery.
@@ -153,12 +154,21 @@ func (a *app) recoverySpec(repository string) (*hclspec.Spec, error) {
 	if repository == "" {
 		return a.load()
 	}
-	full, err := filepath.Abs(repository)
-	if err != nil {
-		return nil, fmt.Errorf("find repository: %w", err)
+	given := hclspec.Repository{Address: "repository.given", Name: "given"}
+	if location.IsURL(repository) {
+		if _, err := location.ParseURL(repository); err != nil {
+			return nil, usage("--repository: %s", err)
+		}
+		given.URL = repository
+	} else {
+		full, err := filepath.Abs(repository)
+		if err != nil {
+			return nil, fmt.Errorf("find repository: %w", err)
+		}
+		given.Path = full
 	}
 	return &hclspec.Spec{
-		Repositories: []hclspec.Repository{{Address: "repository.given", Name: "given", Path: full}},
+		Repositories: []hclspec.Repository{given},
 		Approval:     hclspec.Approval{Auto: []string{"safe", "declared"}},
 	}, nil
 }
@@ -169,13 +179,13 @@ func (o *recoverFlags) given(spec *hclspec.Spec, seen state.Observation, server 
 	if o.repository == "" {
 		return nil
 	}
-	path := spec.Repositories[0].Path
+	place := spec.Repositories[0].Location()
 	r := seen.Repositories[spec.Repositories[0].Name]
 	if u := r.Unknown; u != nil {
 		return &state.Error{Code: u.Code, Text: "nothing was restored: " + u.Because, Hint: "name the directory that holds REPOSITORY.json"}
 	}
 	if _, ok := r.Clusters[server]; !ok {
-		return &state.Error{Code: state.CodeAbsent, Text: fmt.Sprintf("nothing was restored: %s holds no backup of %s", path, server), Hint: "it has " + orNone(sorted(r.Clusters))}
+		return &state.Error{Code: state.CodeAbsent, Text: fmt.Sprintf("nothing was restored: %s holds no backup of %s", place, server), Hint: "it has " + orNone(sorted(r.Clusters))}
 	}
 	return nil
 }

@@ -8,16 +8,15 @@ import (
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/state/repository"
-	"github.com/pgkeep/pgkeep/state/repository/store/file"
+	"github.com/pgkeep/pgkeep/state/repository/store/open"
 )
 
 func (l *look) repositories(ctx context.Context) {
 	l.seen.Repositories = map[string]state.Repository{}
 	for _, x := range l.spec.Repositories {
-		location := x.Path + x.URL // exactly one is set
 		if !host.IsHere(x.Host, l.o.Host) {
 			what := fmt.Sprintf("repository %q", x.Name)
-			l.seen.Repositories[x.Name] = state.Repository{Location: location, Unknown: otherHost(what, x.Host, l.o.Host)}
+			l.seen.Repositories[x.Name] = state.Repository{Location: x.Location(), Unknown: otherHost(what, x.Host, l.o.Host)}
 		}
 	}
 	for _, x := range l.spec.Repositories {
@@ -40,10 +39,10 @@ func (l *look) absentAgain(ctx context.Context) {
 
 func (l *look) repository(ctx context.Context, x hclspec.Repository) {
 	late := func(err error) state.Repository {
-		return state.Repository{Location: x.Path, Unknown: &state.Unknown{
+		return state.Repository{Location: x.Location(), Unknown: &state.Unknown{
 			Code:    state.CodeIO,
 			Because: fmt.Sprintf("repository %q did not answer within %s: %v", x.Name, l.o.RepositoryTimeout, err),
-			Hint:    "look whether its file system hangs: ls " + x.Path,
+			Hint:    hanging(x),
 		}}
 	}
 	ask(ctx, l, question[state.Repository]{
@@ -54,15 +53,23 @@ func (l *look) repository(ctx context.Context, x hclspec.Repository) {
 }
 
 func (l *look) askRepository(ctx context.Context, x hclspec.Repository) state.Repository {
-	st, err := file.Open(x.Path, file.Options{})
+	st, err := open.Open(x.Location())
 	if err != nil {
-		return state.Repository{Location: x.Path, Unknown: unknown(err)}
+		return state.Repository{Location: x.Location(), Unknown: unknown(err)}
 	}
 	defer st.Close()
 	if l.o.Journal {
 		l.remember(ctx, st)
 	}
 	return repository.Look(ctx, st, repository.ObserveOptions{
-		Location: x.Path, Now: l.o.Now, WriterAlive: repository.LockedWriters(l.o.LockDir, l.o.Host, host.Machine()),
+		Location: x.Location(), Now: l.o.Now, WriterAlive: repository.LockedWriters(l.o.LockDir, l.o.Host, host.Machine()),
 	})
+}
+
+// hanging says where to look when a repository does not answer.
+func hanging(x hclspec.Repository) string {
+	if x.Path == "" {
+		return "look whether its service can be reached from here, and whether a proxy stands between"
+	}
+	return "look whether its file system hangs: ls " + x.Path
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/state/repository"
 	"github.com/pgkeep/pgkeep/state/repository/store"
-	"github.com/pgkeep/pgkeep/state/repository/store/file"
+	"github.com/pgkeep/pgkeep/state/repository/store/open"
 )
 
 // unreadable gives the repositories that the owner of restored files may not read, judged by what a recovery to the
@@ -38,6 +38,9 @@ func unreadable(ctx context.Context, name string, sources []source) []string {
 // committed backup, its first segment and the last that is archived. Those that are not there are left out: whole ones
 // may be elsewhere.
 func (s source) wantedObjects() []string {
+	if s.path == "" {
+		return nil // who may read there is decided by credentials and not by this machine's users
+	}
 	key, c := repository.ClusterKey{Name: s.cluster.Name, SystemID: s.cluster.SystemID}, s.cluster
 	keys := []string{key.ClusterObject()}
 	for _, b := range slices.Backward(c.Backups) {
@@ -63,7 +66,7 @@ func (s source) wantedObjects() []string {
 // tablespaces reads which tablespaces the committed backups of one repository have, the newest backup first: when time
 // runs out, or one cannot be read, the rest stays unknown, and the restore finds out.
 func (s source) tablespaces(ctx context.Context, into map[string][]state.BackupTablespace) {
-	st, err := file.Open(s.path, file.Options{})
+	st, err := open.Open(s.location)
 	if err != nil {
 		return
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/state/repository"
-	"github.com/pgkeep/pgkeep/state/repository/store/file"
+	"github.com/pgkeep/pgkeep/state/repository/store/open"
 )
 
 // target asks the repositories of a recovery's server, one after the other, until one proves that the target can be
@@ -44,9 +44,10 @@ func (l *look) target(ctx context.Context, r hclspec.Recovery) {
 
 // source is one repository's cluster in which a target is looked for.
 type source struct {
-	label   string
-	path    string
-	cluster state.Cluster
+	label    string
+	path     string // of a directory; empty: the location is a URL
+	location string
+	cluster  state.Cluster
 }
 
 // sources gives what was seen of a server: in its own repositories, or in all of them when the configuration no longer
@@ -60,7 +61,7 @@ func (l *look) sources(server string) []source {
 		}
 		seen := l.seen.Repositories[x.Name]
 		if c, ok := l.clusterOf(seen, server); ok && seen.Unknown == nil {
-			out = append(out, source{label: x.Name, path: x.Path, cluster: c})
+			out = append(out, source{label: x.Name, path: x.Path, location: x.Location(), cluster: c})
 		}
 	}
 	return out
@@ -100,7 +101,7 @@ func (l *look) receiverOf(server string) *state.Receiver {
 }
 
 func (s source) ask(ctx context.Context, r hclspec.Recovery, receiver *state.Receiver) state.TargetFact {
-	st, err := file.Open(s.path, file.Options{})
+	st, err := open.Open(s.location)
 	if err != nil {
 		return state.TargetFact{Unknown: unknown(err)}
 	}

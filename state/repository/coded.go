@@ -77,12 +77,18 @@ func (s *coded) Delete(ctx context.Context, keys ...string) error {
 	return code(s.Store.Delete(ctx, keys...))
 }
 
+// Explain gives an error of a store the code and the hint that operators know.
+func Explain(err error) error { return code(err) }
+
 // code wraps an error that an operator has to act on.
 func code(err error) error {
+	var trouble *store.Trouble
 	switch {
 	case err == nil, errors.Is(err, store.ErrExists), errors.Is(err, store.ErrNotExist), errors.Is(err, context.Canceled),
 		errors.Is(err, context.DeadlineExceeded):
 		return err
+	case errors.As(err, &trouble):
+		return &state.Error{Code: troubleCode(trouble.Kind), Text: trouble.Text, Hint: trouble.Hint, Err: trouble.Err}
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return &state.Error{
 			Code: state.CodeDiskFull, Text: "the repository's disk is full",
@@ -104,6 +110,22 @@ func code(err error) error {
 		}
 	}
 	return &state.Error{Code: state.CodeIO, Text: "the repository's store failed", Err: err}
+}
+
+// troubleCode gives the code of a failure of which the driver has said what to do.
+func troubleCode(k store.Kind) state.Code {
+	switch k {
+	case store.Denied:
+		return state.CodePermission
+	case store.Unreachable:
+		return state.CodeUnreachable
+	case store.Unconditional:
+		return state.CodeUnconditionalStore
+	case store.Insecure:
+		return state.CodeTLS
+	case store.Missing, store.Clock:
+	}
+	return state.CodeIO
 }
 
 // forked is the error for other bytes under a name that is archived.

@@ -12,7 +12,7 @@ import (
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository"
 	"github.com/pgkeep/pgkeep/state/repository/store"
-	"github.com/pgkeep/pgkeep/state/repository/store/file"
+	"github.com/pgkeep/pgkeep/state/repository/store/open"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
 
@@ -27,10 +27,7 @@ type source interface {
 // openPlace opens the repository of a place and gives its identity. Another repository at the same path is refused: its
 // "absent" would end a recovery early.
 func openPlace(ctx context.Context, p Place, server, systemID string) (source, string, error) {
-	if p.Path == "" {
-		return nil, "", &state.Error{Code: state.CodeIO, Text: fmt.Sprintf("repository %q has no path, and this pgkeep reads no other kind", p.Label)}
-	}
-	st, err := file.Open(p.Path, file.Options{})
+	st, err := open.Open(p.Path + p.URL) // exactly one is set
 	if err != nil {
 		return nil, "", fmt.Errorf("open repository %q: %w", p.Label, err)
 	}
@@ -40,7 +37,7 @@ func openPlace(ctx context.Context, p Place, server, systemID string) (source, s
 	}
 	if p.ID != "" && r.ID() != p.ID {
 		return nil, "", &state.Error{
-			Code: state.CodeIdentity, Text: fmt.Sprintf("%s holds repository %s, and the route was made from %s", p.Path, r.ID(), p.ID),
+			Code: state.CodeIdentity, Text: fmt.Sprintf("%s holds repository %s, and the route was made from %s", p.Path+p.URL, r.ID(), p.ID),
 			Hint: "mount the right one",
 		}
 	}

@@ -19,6 +19,11 @@ import (
 
 // Run checks that a driver keeps the contract of store.Store. empty gives a new store without objects each time.
 func Run(t *testing.T, empty func(t *testing.T) store.Store) {
+	RunSome(t, empty)
+}
+
+// RunSome checks the named parts of the contract; all of them when none is named.
+func RunSome(t *testing.T, empty func(t *testing.T) store.Store, names ...string) {
 	tests := []struct {
 		name string
 		run  func(*testing.T, store.Store)
@@ -37,6 +42,9 @@ func Run(t *testing.T, empty func(t *testing.T) store.Store) {
 		{"cancelled", cancelled},
 	}
 	for _, test := range tests {
+		if len(names) > 0 && !slices.Contains(names, test.name) {
+			continue
+		}
 		t.Run(test.name, func(t *testing.T) { test.run(t, empty(t)) })
 	}
 }

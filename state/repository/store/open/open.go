@@ -1,0 +1,59 @@
+// Package open is the list of drivers: it gives the store that a path or a URL names.
+package open
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/pgkeep/pgkeep/state/repository/store"
+	"github.com/pgkeep/pgkeep/state/repository/store/file"
+	"github.com/pgkeep/pgkeep/state/repository/store/location"
+	"github.com/pgkeep/pgkeep/state/repository/store/remote"
+	"github.com/pgkeep/pgkeep/state/repository/store/s3"
+)
+
+// Store is a store that holds a directory or connections until it is closed. One that is never closed lets go of its
+// connections when they were idle for a while.
+type Store interface {
+	store.Store
+	io.Closer
+}
+
+// Open gives the store at a path or URL. Nothing is written, and a provider is not asked anything yet. Credentials come
+// from where the provider's own programs take them, when the first question is asked.
+func Open(place string) (Store, error) {
+	at, err := location.Parse(place)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	switch at.Scheme {
+	case location.File:
+		return closer(file.Open(at.Path, file.Options{}))
+	case location.S3:
+		return closer(s3.Open(at, remote.Patience{}))
+	}
+	return nil, fmt.Errorf("open store: no driver for %s", at.Scheme)
+}
+
+// Check tries whether a repository at a URL can be reached, read and written to, whether its store puts conditionally, and
+// whether clocks agree; it leaves the object .pgkeep-probe. Of a path nothing is tried.
+func Check(ctx context.Context, place string) error {
+	st, err := Open(place)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	if s, ok := st.(*remote.Store); ok {
+		return s.Check(ctx)
+	}
+	return nil
+}
+
+// closer keeps a nil pointer from becoming a store.
+func closer[S Store](st S, err error) (Store, error) {
+	if err != nil {
+		return nil, err
+	}
+	return st, nil
+}
