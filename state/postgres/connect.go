@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -200,7 +201,7 @@ func (o opener) dial(ctx context.Context, h host, config *tls.Config) (*session,
 	if err != nil {
 		return nil, err
 	}
-	gate.open = true
+	gate.open.Store(true)
 	version, err := parseServerVersion(pg.ParameterStatus("server_version"))
 	if err != nil {
 		_ = pg.Close(ctx)
@@ -327,12 +328,12 @@ const startupBytes = 1 << 20
 type startupGate struct {
 	net.Conn
 	left int
-	open bool
+	open atomic.Bool // pgconn may still be reading in the background
 }
 
 // Read gives what the server sent, up to the bound while the gate is shut.
 func (g *startupGate) Read(p []byte) (int, error) {
-	if g.open {
+	if g.open.Load() {
 		return g.Conn.Read(p)
 	}
 	if g.left <= 0 {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Passwords gives what each host of a conninfo would be sent.
@@ -18,6 +20,21 @@ func Passwords(c Conninfo) []string {
 // OnConn makes a walsender session of a connection that is past authentication.
 func OnConn(conn net.Conn, version int) *Replication {
 	return newReplication(conn, &session{server: "fake:1", user: "pgkeep", version: version}, 1)
+}
+
+// OverConn opens a walsender session over a connection that was made already.
+func OverConn(ctx context.Context, conn net.Conn) (*Replication, error) {
+	c, err := neutralConfig()
+	if err != nil {
+		return nil, err
+	}
+	c.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"as.written"}, nil }
+	c.DialFunc = func(context.Context, string, string) (net.Conn, error) { return conn, nil }
+	pg, err := pgconn.ConnectConfig(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return (&session{pg: pg, server: "fake:1", user: "pgkeep", version: 150018}).walsender()
 }
 
 // BufferSize gives how much a session has set aside for what it reads.

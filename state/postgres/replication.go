@@ -35,22 +35,7 @@ func ConnectReplication(ctx context.Context, c Conninfo, o ConnectOptions) (*Rep
 	if err != nil {
 		return nil, err
 	}
-	h, err := s.pg.Hijack()
-	if err != nil {
-		return nil, classifier{action: "take over the connection to " + s.server}.problem(err)
-	}
-	if h.Frontend.ReadBufferLen() != 0 {
-		_ = h.Conn.Close()
-		return nil, classifier{action: "connect to " + s.server}.problem(protocolError("it speaks unasked"))
-	}
-	conn := h.Conn
-	if g, ok := conn.(*startupGate); ok {
-		conn = g.Conn
-	}
-	if err := conn.SetDeadline(time.Time{}); err != nil {
-		return nil, classifier{action: "connect to " + s.server}.problem(err)
-	}
-	return newReplication(conn, s, h.PID), nil
+	return s.walsender()
 }
 
 func newReplication(conn net.Conn, s *session, pid uint32) *Replication {
