@@ -116,6 +116,7 @@ func (l *loader) build() *Spec {
 	s.Servers = l.buildServers()
 	s.Schedules = l.buildSchedules()
 	s.Retentions = l.buildRetentions(s.Servers)
+	s.Verifies = l.buildVerifies(s.Servers)
 	s.Recoveries = l.buildRecoveries()
 	s.Removed = l.buildRemoved()
 	l.checkMoves(s.Removed)

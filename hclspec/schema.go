@@ -30,12 +30,12 @@ func language() []block {
 		pgkeepBlock(), variableBlock(),
 		{name: "locals", open: true},
 		repositoryBlock(), serverBlock(), scheduleBlock(), retentionBlock(),
+		verifyBlock(),
 		recoveryBlock(),
 		{name: "approval", single: true, attributes: []attribute{
 			{name: "auto", kind: listOf(oneOf("safe", "declared", "destructive", "disruptive"), "list of impacts", refusal{"any other word", `["sure"]`}, refusal{"the same impact twice", `["safe", "safe"]`}), standard: `["safe", "declared"]`},
 		}},
 		removedBlock(), movedBlock(), outputBlock(),
-		{name: "verify", label: "name", later: true},
 		{name: "drill", label: "name", later: true},
 		{name: "notify", label: "name", later: true},
 		{name: "hook", label: "name", later: true},

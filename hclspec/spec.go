@@ -16,6 +16,7 @@ type Spec struct {
 	Servers      []Server
 	Schedules    []Schedule
 	Retentions   []Retention
+	Verifies     []Verify `json:",omitempty"`
 	Recoveries   []Recovery
 	Removed      []Removed
 	Approval     Approval

@@ -156,5 +156,6 @@ func actions() map[string]func([]byte) (Action, error) {
 		"prune-wal":         readAs[PruneWAL],
 		"recover-to":        readAs[RecoverTo],
 		"switch-wal":        readAs[SwitchWAL],
+		"verify":            readAs[Verify],
 	}
 }

@@ -79,6 +79,18 @@ type archive struct {
 	current line // the line that the server writes now, as far as it is known
 }
 
+// readable gives what of the WAL can be read, for all that the newest verification knows.
+func readable(have []wal.Range, v *state.Verification) []wal.Range {
+	if v == nil || len(v.BadWAL) == 0 {
+		return have
+	}
+	var out []wal.Range
+	for _, r := range have {
+		out = append(out, wal.Missing(r, v.BadWAL)...)
+	}
+	return out
+}
+
 // newArchive reads the cluster's histories. live is the timeline that the server is on; zero: not known.
 func newArchive(c *state.Cluster, live wal.Timeline) *archive {
 	a := &archive{Cluster: c, size: c.SegmentSize}
@@ -101,7 +113,7 @@ func newArchive(c *state.Cluster, live wal.Timeline) *archive {
 	for _, h := range c.Histories {
 		see(h.Timeline)
 	}
-	a.have = wal.Merge(a.have)
+	a.have = readable(wal.Merge(a.have), c.Verified)
 	slices.Sort(seen)
 	for _, t := range seen {
 		x, ok := a.lineOf(t)

@@ -55,9 +55,21 @@ func after(seen state.Observation, spec *hclspec.Spec, p *plan.Plan) state.Obser
 			eachCluster(out, a.Repository, a.Server, a.SystemID, func(c *state.Cluster) { prune(c, a, p.Now) })
 		case plan.PruneWAL:
 			eachCluster(out, a.Repository, a.Server, a.SystemID, func(c *state.Cluster) { *c = withoutWAL(*c, a.Ranges) })
+		case plan.Verify:
+			eachCluster(out, a.Repository, a.Server, a.SystemID, func(c *state.Cluster) { c.Verified = looked(a, p.Now) })
 		}
 	}
 	return out
+}
+
+// looked is the evidence of a verification that found nothing.
+func looked(a plan.Verify, at time.Time) *state.Verification {
+	look := state.Look{Began: at, Ended: at, Sample: a.Sample}
+	v := &state.Verification{Kind: state.VerificationKind, Level: state.VerifyLevel(a.Level), Began: at, Ended: at, Quick: look}
+	if v.Level == state.VerifyFull {
+		v.Full = look
+	}
+	return v
 }
 
 func clone(seen state.Observation) state.Observation {

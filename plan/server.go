@@ -51,6 +51,7 @@ func (b *builder) server(spec *hclspec.Server) {
 	}
 	b.spool(s)
 	b.clean(s)
+	b.verify(s)
 	b.windows(s)
 	b.nextTicks(s)
 }

@@ -81,22 +81,23 @@ const (
 	NeedNoRepository  = "repository-absent" // create-repository: absent or empty, and nothing to mount there
 	NeedSystem        = "identity"          // steps on a server: Value is its system identifier
 	NeedSlotAbsent    = "slot-absent"
-	NeedSlotLost      = "slot-lost"        // or gone
-	NeedSlotPresent   = "slot-present"     // start-receiver: there, and not lost
-	NeedSlotInactive  = "slot-inactive"    // nobody streams from it
-	NeedNoReceiver    = "receiver-absent"  // start-receiver: none runs, or the one that runs is ours
-	NeedReceiver      = "receiver-present" // stop-receiver
-	NeedDescent       = "descends"         // follow-timeline: the new history comes from what is archived; Value is "TIMELINE@SWITCH" where it was seen
-	NeedLoss          = "wal-gone"         // record-gap: no repository or spool got it meanwhile, and the server does not serve it
-	NeedNoBackupSince = "no-backup-since"  // take-backup: none began at or after the tick, or none that the plan did not know
-	NeedUndecided     = "undecided"        // remove-incomplete: its writer is dead and did not commit
-	NeedStillNeedless = "still-needless"   // prune, prune-wal: what is held or needed now is spared
-	NeedTombed        = "tombed"           // prune by sweep: each has its TOMB for a day and no unexpired hold
-	NeedUsableLeft    = "usable-left"      // prune: Value is how many usable backups stay at least
-	NeedDestination   = "destination-free" // recover-to: empty or this recovery's own, and no server runs in it
-	NeedBackup        = "backup-committed" // recover-to: the backup is still there, or held
-	NeedWAL           = "wal-present"      // recover-to: every segment of the route
-	NeedStartable     = "startable"        // recover-to with Start: an owner, programs and a port that PostgreSQL can start with
+	NeedSlotLost      = "slot-lost"          // or gone
+	NeedSlotPresent   = "slot-present"       // start-receiver: there, and not lost
+	NeedSlotInactive  = "slot-inactive"      // nobody streams from it
+	NeedNoReceiver    = "receiver-absent"    // start-receiver: none runs, or the one that runs is ours
+	NeedReceiver      = "receiver-present"   // stop-receiver
+	NeedDescent       = "descends"           // follow-timeline: the new history comes from what is archived; Value is "TIMELINE@SWITCH" where it was seen
+	NeedLoss          = "wal-gone"           // record-gap: no repository or spool got it meanwhile, and the server does not serve it
+	NeedNoBackupSince = "no-backup-since"    // take-backup: none began at or after the tick, or none that the plan did not know
+	NeedUndecided     = "undecided"          // remove-incomplete: its writer is dead and did not commit
+	NeedStillNeedless = "still-needless"     // prune, prune-wal: what is held or needed now is spared
+	NeedTombed        = "tombed"             // prune by sweep: each has its TOMB for a day and no unexpired hold
+	NeedUsableLeft    = "usable-left"        // prune: Value is how many usable backups stay at least
+	NeedUnverified    = "not-verified-since" // verify: nobody else looked as closely since it became due
+	NeedDestination   = "destination-free"   // recover-to: empty or this recovery's own, and no server runs in it
+	NeedBackup        = "backup-committed"   // recover-to: the backup is still there, or held
+	NeedWAL           = "wal-present"        // recover-to: every segment of the route
+	NeedStartable     = "startable"          // recover-to with Start: an owner, programs and a port that PostgreSQL can start with
 )
 
 // Action is a closed set of plain structs, all in this file.
@@ -201,6 +202,18 @@ type (
 		// Major is the version of the cluster, and so of the programs that start it; 0: not known.
 		Major int `json:"major,omitempty"`
 	}
+	// Verify proves what one repository holds of one cluster, and keeps what it found as evidence.
+	Verify struct {
+		Server     string `json:"server"`
+		SystemID   string `json:"system_id"`
+		Repository string `json:"repository"`
+		Level      string `json:"level"`              // quick | full
+		Sample     int    `json:"sample,omitempty"`   // percent of volumes and segments; 0: all
+		MaxRate    int64  `json:"max_rate,omitempty"` // bytes a second; 0: as fast as it goes
+		// Since is when it became due: a look that began then or later is the one.
+		Since        time.Time `json:"since,omitzero"`
+		RepositoryID string    `json:"repository_id,omitempty"` // as RemoveIncomplete's
+	}
 	// SwitchWAL asks the server to finish its current segment.
 	SwitchWAL struct {
 		Server string `json:"server"`
@@ -296,6 +309,7 @@ func (Prune) action() string            { return "prune" }
 func (PruneWAL) action() string         { return "prune-wal" }
 func (RecoverTo) action() string        { return "recover-to" }
 func (SwitchWAL) action() string        { return "switch-wal" }
+func (Verify) action() string           { return "verify" }
 
 // Verb gives the action's name as it is printed: "create-slot".
 func Verb(a Action) string { return a.action() }

@@ -26,16 +26,17 @@ type Verification struct {
 	Sample  int         `json:"sample,omitempty"` // percent of volumes and segments that a full look reads; 0: all
 	Only    []string    `json:"only,omitempty"`   // the backups that were asked for; empty: everything
 	Began   time.Time   `json:"began"`
-	Ended   time.Time   `json:"ended"` // zero: it was not finished yet when this was written
+	Ended   time.Time   `json:"ended,omitzero"` // zero: it was not finished yet when this was written
 	Objects int64       `json:"objects"`
 	Bytes   int64       `json:"bytes"` // read and proved
 	// Quick and Full are the newest finished looks at everything, this one included; a full one counts as quick too.
-	Quick   Look             `json:"quick"`
-	Full    Look             `json:"full"`
+	Quick   Look             `json:"quick,omitzero"`
+	Full    Look             `json:"full,omitzero"`
 	Backups []VerifiedBackup `json:"backups,omitempty"` // oldest first
 	Damage  []Damage         `json:"damage,omitempty"`  // what is known to be wrong: the first hundred
 	Wrong   int              `json:"wrong"`             // how many there are
 	Chains  []Chain          `json:"chains,omitempty"`  // by backup, oldest first
+	BadWAL  []wal.Range      `json:"bad_wal,omitempty"` // whole segments that are there and damaged
 	Cursor  *VerifyCursor    `json:"cursor,omitempty"`  // of an unfinished look: where it goes on
 }
 
@@ -49,10 +50,12 @@ type Look struct {
 // VerifiedBackup is what was found of one backup.
 type VerifiedBackup struct {
 	ID         string    `json:"id"`
-	Quick      time.Time `json:"quick"` // when it was last looked at; zero: never
-	Full       time.Time `json:"full"`  // when all of it was last read
+	Quick      time.Time `json:"quick,omitzero"` // when it was last looked at; zero: never
+	Full       time.Time `json:"full,omitzero"`  // when all of it was last read
 	Restorable bool      `json:"restorable"`
 	Why        string    `json:"why,omitempty"` // it is not
+	// Damaged says that what is stored of it, or of the WAL that makes it consistent, is damaged: it is not only waiting for WAL.
+	Damaged bool `json:"damaged,omitempty"`
 }
 
 // Damage is one thing wrong with what is stored.
@@ -68,8 +71,8 @@ type Damage struct {
 
 // Lost is a stretch of moments that cannot be recovered.
 type Lost struct {
-	From     time.Time    `json:"from"` // zero: the time is not known
-	To       time.Time    `json:"to"`   // zero: for ever, or not known; then ToLSN is zero too
+	From     time.Time    `json:"from,omitzero"` // zero: the time is not known
+	To       time.Time    `json:"to,omitzero"`   // zero: for ever, or not known; then ToLSN is zero too
 	Timeline wal.Timeline `json:"timeline"`
 	FromLSN  wal.LSN      `json:"from_lsn"`
 	ToLSN    wal.LSN      `json:"to_lsn,omitempty"`

@@ -47,6 +47,8 @@ func (a *applier) bind(action plan.Action) (binding, error) {
 		return local("archive "+act.Server+" "+act.Repository, &prune{repositories: w.Repositories, action: act, now: now}), nil
 	case plan.PruneWAL:
 		return local("archive "+act.Server+" "+act.Repository, &pruneWAL{repositories: w.Repositories, action: act, now: now}), nil
+	case plan.Verify:
+		return local("verify "+act.Server+" "+act.Repository, &verify{world: w.Verifications, action: act}), nil
 	case plan.RecoverTo:
 		return local("recover "+act.Route.Destination.Path, &recoverTo{recoveries: w.Recoveries, repositories: w.Repositories, spools: w.Spools, action: act, now: now}), nil
 	}
@@ -98,6 +100,8 @@ func serverOf(action plan.Action) string {
 		return act.Route.Server
 	case plan.SwitchWAL:
 		return act.Server
+	case plan.Verify:
+		return act.Server
 	}
 	return ""
 }
@@ -117,6 +121,8 @@ func repositoriesOf(action plan.Action) []string {
 		return []string{act.Repository}
 	case plan.RecoverTo:
 		return []string{act.Route.Repository}
+	case plan.Verify:
+		return []string{act.Repository}
 	}
 	return nil
 }

@@ -52,14 +52,15 @@ func Bind(spec *hclspec.Spec, o BindOptions) World {
 	o = o.withDefaults()
 	r := real{spec: spec, o: o, budget: repository.NewBudget(transferBudget)}
 	w := World{
-		Servers:      realServers{r},
-		Repositories: realRepositories{r},
-		Receivers:    o.Receivers,
-		Backups:      realBackups{r},
-		Recoveries:   realRecoveries{r},
-		Spools:       realSpools{r},
-		Locks:        realLocks{r},
-		Journal:      realJournal{r},
+		Servers:       realServers{r},
+		Repositories:  realRepositories{r},
+		Receivers:     o.Receivers,
+		Backups:       realBackups{r},
+		Recoveries:    realRecoveries{r},
+		Spools:        realSpools{r},
+		Verifications: realVerifications{r},
+		Locks:         realLocks{r},
+		Journal:       realJournal{r},
 	}
 	if w.Receivers == nil {
 		w.Receivers = detachedReceivers{r}

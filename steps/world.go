@@ -11,14 +11,15 @@ import (
 
 // World is everything that steps can touch. Bind gives the real one.
 type World struct {
-	Servers      Servers
-	Repositories Repositories
-	Receivers    Receivers
-	Backups      Backups
-	Recoveries   Recoveries
-	Spools       Spools
-	Locks        Locks
-	Journal      Journal
+	Servers       Servers
+	Repositories  Repositories
+	Receivers     Receivers
+	Backups       Backups
+	Recoveries    Recoveries
+	Spools        Spools
+	Verifications Verifications
+	Locks         Locks
+	Journal       Journal
 }
 
 // Servers connects to PostgreSQL by stored name, the names of `removed` blocks included.

@@ -80,6 +80,13 @@ retention "standard" {
   enforce            = "auto"
 }
 
+verify "monthly" {
+  servers = [server.orders]
+  level   = "full" # quick | full
+  cron    = "0 4 1 * *"
+  max_age = "35d"
+}
+
 recovery "before_drop" { # inert until asked for: pgkeep recover before_drop, plan --recover=before_drop
   server = server.orders["eu"]
 

@@ -67,6 +67,8 @@ func details(a plan.Action) []detail {
 			return []detail{{"deletes", "unfinished parts of whole segments"}}
 		}
 		return []detail{{"deletes", ranges(a.Ranges)}}
+	case plan.Verify:
+		return []detail{{"verifies", verified(a)}}
 	case plan.RecoverTo:
 		return []detail{
 			{"backup", a.Route.Backup + " in repository " + a.Route.Repository},
@@ -75,6 +77,17 @@ func details(a plan.Action) []detail {
 		}
 	}
 	return nil
+}
+
+func verified(a plan.Verify) string {
+	text := a.Level + ", of what " + a.Repository + " holds of " + a.Server
+	if a.Sample > 0 {
+		text = fmt.Sprintf("%s, a sample of %d %%, of what %s holds of %s", a.Level, a.Sample, a.Repository, a.Server)
+	}
+	if a.MaxRate > 0 {
+		text += ", at most " + plan.Size(a.MaxRate) + " a second"
+	}
+	return text
 }
 
 func ranges(list []wal.Range) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -138,8 +139,22 @@ func (c *Cluster) observe(ctx context.Context, o ObserveOptions) (state.Cluster,
 	if seen.Verified, err = c.Verified(ctx); err != nil {
 		return seen, err
 	}
+	distrust(seen)
 	seen.RestorePoints, err = c.restorePoints(ctx, archived.views, seen.Backups)
 	return seen, err
+}
+
+// distrust makes backups corrupt that verification has found damaged: they are told and kept, and counted on by nobody.
+func distrust(c state.Cluster) {
+	if c.Verified == nil {
+		return
+	}
+	for _, v := range c.Verified.Backups {
+		i := slices.IndexFunc(c.Backups, func(b state.Backup) bool { return b.ID == v.ID })
+		if v.Damaged && i >= 0 && c.Backups[i].State == state.BackupCommitted {
+			c.Backups[i].State, c.Backups[i].Failure = state.BackupCorrupt, "verification found it damaged: "+v.Why
+		}
+	}
 }
 
 func historyFact(h wal.History) state.History {

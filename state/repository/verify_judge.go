@@ -100,6 +100,18 @@ func (j *judgement) gather(ctx context.Context) error {
 	return nil
 }
 
+// bad gives the segments that are there and cannot be read.
+func (j *judgement) bad() []wal.Range {
+	var out []wal.Range
+	for t, w := range j.v.seenWAL {
+		for _, n := range w.bad {
+			seg := wal.Segment{Timeline: t, Number: n}
+			out = append(out, wal.Range{Timeline: t, From: seg.Start(j.v.z), To: seg.End(j.v.z)})
+		}
+	}
+	return wal.Merge(out)
+}
+
 // without gives a run without its bad segments, which are in order.
 func without(t wal.Timeline, r run, bad []uint64, z wal.SegmentSize) []wal.Range {
 	var out []wal.Range
@@ -164,7 +176,7 @@ func (j *judgement) wants(b *state.Backup) {
 	if need.Empty() {
 		return
 	}
-	for _, m := range wal.Missing(need, j.have[b.Timeline]) {
+	for _, m := range j.lacks(b, need) {
 		switch {
 		case j.v.cannot[b.ID] != nil:
 			return
@@ -176,6 +188,25 @@ func (j *judgement) wants(b *state.Backup) {
 			j.v.cannot[b.ID] = fmt.Errorf("the WAL that makes it consistent, %s, is not archived yet", m)
 		}
 	}
+}
+
+// lacks gives what is missing of the WAL that a backup needs: on its own timeline, or on the newest line through it. The
+// segment in which a timeline was left is often archived on the next one only.
+func (j *judgement) lacks(b *state.Backup, need wal.Range) []wal.Range {
+	own := wal.Missing(need, j.have[b.Timeline])
+	if len(own) == 0 {
+		return nil
+	}
+	for _, r := range j.path(b) {
+		r.To = min(r.To, b.Stop)
+		if !r.Empty() && len(wal.Missing(r, j.have[r.Timeline])) > 0 {
+			return own
+		}
+	}
+	if path := j.path(b); len(path) == 0 || path[len(path)-1].To < b.Stop || path[len(path)-1].Timeline == b.Timeline {
+		return own
+	}
+	return nil
 }
 
 // path gives what a recovery reads from a position on, to the end of the newest line of history through it.

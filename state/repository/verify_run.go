@@ -111,7 +111,7 @@ func (x *examination) run(ctx context.Context) error {
 		return err
 	}
 	x.wrong += len(j.findings) - len(x.found)
-	x.found, x.result.Chains = j.findings, j.chains
+	x.found, x.result.Chains, x.result.BadWAL = j.findings, j.chains, j.bad()
 	x.result.Ended = x.o.Now().UTC()
 	return x.keep(ctx, nil)
 }
@@ -220,6 +220,9 @@ func (x *examination) evidence(at *state.VerifyCursor) state.Verification {
 		}
 	}
 	e.Damage = e.Damage[:min(len(e.Damage), 100)]
+	if at != nil {
+		e.BadWAL, e.Chains = x.before.BadWAL, x.before.Chains
+	}
 	if at == nil && len(x.o.Backups) == 0 {
 		e.Quick = state.Look{Began: e.Began, Ended: e.Ended}
 		if e.Level == state.VerifyFull {
@@ -267,6 +270,7 @@ func (x *examination) verified(at *state.VerifyCursor) []state.VerifiedBackup {
 		}
 		if why := x.check.cannot[k.ID]; why != nil {
 			b.Restorable, b.Why = false, reasonOf(why)
+			b.Damaged = slices.ContainsFunc(x.found, func(f Finding) bool { return slices.Contains(f.Hurts, k.ID) })
 		}
 		all[k.ID] = b
 	}

@@ -16,13 +16,13 @@ import (
 // isQuick tells whether a step belongs to the first part.
 func isQuick(s *plan.Step) bool {
 	switch s.Action.(type) {
-	case plan.TakeBackup, plan.Prune, plan.PruneWAL, plan.RemoveIncomplete, plan.RecoverTo:
+	case plan.TakeBackup, plan.Prune, plan.PruneWAL, plan.RemoveIncomplete, plan.RecoverTo, plan.Verify:
 		return false
 	}
 	return true
 }
 
-// slowServer gives the server that a slow step works for.
+// slowServer gives the piece of work that a slow step belongs to: its server's, or the reading of what is kept of it.
 func slowServer(s *plan.Step) string {
 	switch act := s.Action.(type) {
 	case plan.TakeBackup:
@@ -35,6 +35,8 @@ func slowServer(s *plan.Step) string {
 		return act.Server
 	case plan.RecoverTo:
 		return act.Route.Server
+	case plan.Verify:
+		return "verify " + act.Server // beside its other work: a backup that is due does not wait for hours
 	}
 	return ""
 }
