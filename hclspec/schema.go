@@ -128,7 +128,7 @@ func backupBlock() block {
 func scheduleBlock() block {
 	return block{name: "schedule", label: "name", attributes: []attribute{
 		{name: "servers", kind: references("server"), required: true},
-		{name: "backup", kind: choice([]string{"auto", "full"}, []string{"incremental"}), standard: `"auto"`},
+		{name: "backup", kind: oneOf("auto", "full", "incremental"), standard: `"auto"`},
 		{name: "cron", kind: matching("five cron fields, `H` spreads", checkCron, refusal{"not five fields", `"@daily"`}, refusal{"never comes", `"0 0 30 2 *"`}, refusal{"holds `TZ=`", `"TZ=UTC 0 1 * * *"`}), required: true},
 		{name: "timezone", kind: matching("IANA time zone", func(s string) error { _, err := loadZone(s); return err }, refusal{"not known", `"Europe/Berln"`}, refusal{"`Local`", `"Local"`}), standard: `"UTC"`},
 		{name: "if_missed", kind: oneOf("run_once", "skip"), standard: `"run_once"`},

@@ -110,11 +110,7 @@ func (b *builder) backupNow(name string, now BackupNow) {
 			Text: "no receiver streams from " + s.Name + ": the backup is usable only once its WAL is archived", Hint: "pgkeep apply",
 		})
 	}
-	kind := now.Kind
-	if kind == "" {
-		kind = "full"
-	}
-	b.takeBackup(s, TakeBackup{Server: name, Kind: kind, Fast: now.Fast, Label: now.Label},
+	b.takeBackup(s, TakeBackup{Server: name, Fast: now.Fast, Label: now.Label}, now.Kind,
 		[]Reason{{Code: "asked", Text: "asked for by hand"}})
 }
 

@@ -36,13 +36,17 @@ func (b *builder) backup(s *server) {
 		})
 		return
 	}
-	action := TakeBackup{Server: s.Name, Kind: "full", Fast: s.Backup.Checkpoint == "fast"}
+	kind := "full" // what is asked for anew, or because what there was is broken, stands on nothing
+	if schedule != nil && !needed && !asked {
+		kind = schedule.spec.Backup
+	}
+	action := TakeBackup{Server: s.Name, Fast: s.Backup.Checkpoint == "fast"}
 	if schedule != nil {
 		action.Schedule, action.Due = schedule.spec.Name, schedule.last
 	} else if needed && !asked {
 		action.Needed, action.Known = true, s.knownBackups()
 	}
-	b.takeBackup(s, action, why)
+	b.takeBackup(s, action, kind, why)
 }
 
 func orUnknown(host string) string {
@@ -52,8 +56,8 @@ func orUnknown(host string) string {
 	return host
 }
 
-// takeBackup adds the step, unless the server is of the wrong role.
-func (b *builder) takeBackup(s *server, action TakeBackup, why []Reason) {
+// takeBackup adds the step, unless the server is of the wrong role. kind is auto, full or incremental.
+func (b *builder) takeBackup(s *server, action TakeBackup, kind string, why []Reason) {
 	at := s.Where.Of("backup.from")
 	refuse := func(text, hint string) {
 		b.notDone(NotDone{What: "take-backup of " + s.Name, Why: because("wrong-role", text, at), Hint: hint})
@@ -65,6 +69,10 @@ func (b *builder) takeBackup(s *server, action TakeBackup, why []Reason) {
 	case !s.seen.InRecovery && from == "standby":
 		refuse(s.Name+" answers as the primary, and backup.from = \"standby\"", "point conninfo at a standby, or set backup.from = \"any\"")
 		return
+	}
+	var chosen *Reason
+	if action.Kind, action.Parent, chosen = b.kindOf(s, kind); chosen != nil {
+		why = append(why, *chosen)
 	}
 	host := ""
 	for _, h := range s.homes {

@@ -45,7 +45,7 @@ type Options struct {
 // BackupNow asks for base backups outside of any schedule.
 type BackupNow struct {
 	Servers []string // stored names
-	Kind    string   // full | incremental; empty: full
+	Kind    string   // auto | full | incremental, which is full where there is nothing to build on; empty: full
 	Fast    bool     // ask for an immediate checkpoint
 	Label   string
 }

@@ -151,6 +151,7 @@ type (
 		Server       string    `json:"server"`
 		Repositories []string  `json:"repositories"`
 		Kind         string    `json:"kind"`               // full | incremental
+		Parent       string    `json:"parent,omitempty"`   // of an incremental: the backup that it builds on
 		Schedule     string    `json:"schedule,omitempty"` // empty: first backup, broken chain or by hand
 		Due          time.Time `json:"due,omitzero"`       // the tick of the schedule; zero without one
 		Fast         bool      `json:"fast,omitempty"`

@@ -18,32 +18,46 @@ import (
 
 type realBackups struct{ real }
 
-// Take needs two sessions: SQL for facts and settings, then the walsender for the data.
-func (r realBackups) Take(ctx context.Context, order plan.TakeBackup, report func(done, total int64)) (string, error) {
+// Take needs two sessions: SQL for facts and settings, then the walsender for the data. When the parent of an incremental goes
+// away as the backup begins, a full one is taken.
+func (r realBackups) Take(ctx context.Context, order plan.TakeBackup, report func(done, total int64)) (Taken, error) {
+	taken, err := r.take(ctx, order, report)
+	if order.Kind != repository.KindIncremental || state.CodeOf(err) != state.CodeStale || ctx.Err() != nil {
+		return taken, err
+	}
+	why := err.Error()
+	order.Kind, order.Parent = repository.KindFull, ""
+	taken, err = r.take(ctx, order, report)
+	taken.WhyFull = why
+	return taken, err
+}
+
+func (r realBackups) take(ctx context.Context, order plan.TakeBackup, report func(done, total int64)) (Taken, error) {
 	s, err := r.server(order.Server)
 	if err != nil {
-		return "", err
+		return Taken{}, err
 	}
 	facts, captured, err := r.facts(ctx, order.Server)
 	if err != nil {
-		return "", err
+		return Taken{}, err
 	}
 	clusters, err := r.clusters(ctx, order, facts)
 	if err != nil {
-		return "", err
+		return Taken{}, err
 	}
 	conn, err := realServers{r.real}.replication(ctx, order.Server, "pgkeep backup "+r.o.Who)
 	if err != nil {
-		return "", err
+		return Taken{}, err
 	}
 	result, err := basebackup.Take(ctx, conn, clusters, r.options(s, order, facts, captured, report))
 	if closed := conn.Close(); err == nil && closed != nil {
 		err = closed
 	}
+	taken := Taken{ID: result.ID, WhyFull: result.WhyFull}
 	if err != nil {
-		return result.ID, err
+		return taken, err
 	}
-	return result.ID, verdictOn(result)
+	return taken, verdictOn(result)
 }
 
 func (r realBackups) facts(ctx context.Context, server string) (facts state.Server, captured []byte, err error) {
@@ -94,6 +108,7 @@ func (r realBackups) options(s *hclspec.Server, order plan.TakeBackup, facts sta
 		Server:      order.Server,
 		Label:       order.Label,
 		Kind:        order.Kind,
+		Parent:      order.Parent,
 		Schedule:    order.Schedule,
 		Checkpoint:  checkpoint,
 		MaxRate:     s.Backup.MaxRate,

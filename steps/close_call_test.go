@@ -27,8 +27,8 @@ func (fastWriter) AbortBackup(context.Context, string, string, time.Time) (state
 // lostTakers take a backup that nobody lists afterwards, while another one is committed.
 type lostTakers struct{ *fakeWorld }
 
-func (x lostTakers) Take(context.Context, plan.TakeBackup, func(done, total int64)) (string, error) {
-	return "mine", x.do("take", func() error {
+func (x lostTakers) Take(context.Context, plan.TakeBackup, func(done, total int64)) (Taken, error) {
+	return Taken{ID: "mine"}, x.do("take", func() error {
 		other := *x.backup("new")
 		other.ID, other.Schedule, other.Began = "other", "nightly", epoch
 		x.cluster.Backups = append(x.cluster.Backups, other)

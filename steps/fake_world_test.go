@@ -349,7 +349,7 @@ func (f fakeReceivers) Push(_ context.Context, _ string, upTo wal.LSN) (wal.LSN,
 type fakeBackups struct{ *fakeWorld }
 
 // Take is killed between START and COMMIT too, as its two calls show.
-func (f fakeBackups) Take(_ context.Context, order plan.TakeBackup, report func(done, total int64)) (string, error) {
+func (f fakeBackups) Take(_ context.Context, order plan.TakeBackup, report func(done, total int64)) (Taken, error) {
 	id := fmt.Sprintf("taken-%d", len(f.cluster.Backups))
 	err := f.do("start backup", func() error {
 		f.cluster.Backups = append(slices.Clone(f.cluster.Backups), state.Backup{
@@ -358,10 +358,10 @@ func (f fakeBackups) Take(_ context.Context, order plan.TakeBackup, report func(
 		return nil
 	})
 	if err != nil {
-		return id, err
+		return Taken{ID: id}, err
 	}
 	report(50, 100)
-	return id, f.do("commit backup", func() error {
+	return Taken{ID: id}, f.do("commit backup", func() error {
 		b := f.backup(id)
 		b.State, b.Stop = state.BackupCommitted, 0x6000000
 		return nil

@@ -206,12 +206,12 @@ type fragileBackups struct {
 	Backups
 }
 
-func (x fragileBackups) Take(ctx context.Context, order plan.TakeBackup, report func(done, total int64)) (id string, err error) {
+func (x fragileBackups) Take(ctx context.Context, order plan.TakeBackup, report func(done, total int64)) (taken Taken, err error) {
 	err = amidst(ctx, x.f, "take", func(ctx context.Context, cut func()) (err error) {
-		id, err = x.Backups.Take(ctx, order, func(done, total int64) { cut(); report(done, total) })
+		taken, err = x.Backups.Take(ctx, order, func(done, total int64) { cut(); report(done, total) })
 		return err
 	})
-	return id, err
+	return taken, err
 }
 
 type fragileRecoveries struct {

@@ -21,8 +21,15 @@ type takeBackup struct {
 	receivers    Receivers
 	action       plan.TakeBackup
 	taken        string
+	whyFull      string // why it is full although an incremental was ordered
 	waits        string // why it cannot be restored yet; empty: it can
 	systemID     string
+}
+
+// Taken is a backup that was taken.
+type Taken struct {
+	ID      string
+	WhyFull string // why it is full although an incremental was ordered; empty: it is what was ordered
 }
 
 // backupPatience bounds how long a backup that is complete waits for the WAL that makes it consistent.
@@ -104,11 +111,11 @@ func (s *takeBackup) Holds(ctx context.Context, c plan.Condition) (verdict, erro
 }
 
 func (s *takeBackup) Run(ctx context.Context, report func(done, total int64)) error {
-	id, err := s.backups.Take(ctx, s.action, report)
+	taken, err := s.backups.Take(ctx, s.action, report)
 	if err != nil {
 		return fmt.Errorf("take a %s backup of %s: %w", s.action.Kind, s.action.Server, err)
 	}
-	s.taken = id
+	s.taken, s.whyFull = taken.ID, taken.WhyFull
 	if err := s.awaitWAL(ctx); err != nil {
 		s.waits = err.Error()
 	}
@@ -184,11 +191,15 @@ func (s *takeBackup) complete(ctx context.Context, label string, b state.Backup)
 
 // Note names the backup and says whether it can be restored already.
 func (s *takeBackup) Note() string {
+	note := "backup " + s.taken + " can be restored"
 	switch {
 	case s.taken == "":
 		return ""
 	case s.waits != "":
-		return "backup " + s.taken + ": " + s.waits
+		note = "backup " + s.taken + ": " + s.waits
 	}
-	return "backup " + s.taken + " can be restored"
+	if s.whyFull != "" {
+		note += "; it is a full one: " + s.whyFull
+	}
+	return note
 }

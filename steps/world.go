@@ -113,8 +113,8 @@ type Receivers interface {
 
 // Backups takes base backups.
 type Backups interface {
-	// Take takes one backup into every repository of the order and gives its id.
-	Take(ctx context.Context, order plan.TakeBackup, report func(done, total int64)) (id string, err error)
+	// Take takes one backup into every repository of the order.
+	Take(ctx context.Context, order plan.TakeBackup, report func(done, total int64)) (Taken, error)
 }
 
 // Recoveries restores.

@@ -112,11 +112,8 @@ func (d *draft) decide() error {
 	if !d.seen.PageChecksums {
 		d.because("check_page_checksums = false: the cluster has no data checksums (pg_checksums --enable, while it is stopped, adds them)")
 	}
-	if d.seen.Major() < 17 {
-		d.because("full backups only: PostgreSQL %d has no incremental ones", d.seen.Major())
-	}
 	if n := d.seen.SizeBytes; n > 0 {
-		d.because("a week's window and a full backup every night: room for some 8 backups of %s, before compression, and the WAL between", hclspec.FormatSize(roundSize(n)))
+		d.because("a week's window, a full backup a week and what changed every night: room for some 3 backups of %s, before compression, and the WAL between", hclspec.FormatSize(roundSize(n)))
 	}
 	return nil
 }

@@ -48,6 +48,9 @@ func details(a plan.Action) []detail {
 		return []detail{{"gap", a.Range.String() + ", " + plan.Size(a.Range.Bytes())}}
 	case plan.TakeBackup:
 		kind := a.Kind
+		if a.Parent != "" {
+			kind += " on " + a.Parent
+		}
 		if a.Schedule != "" {
 			kind += ", schedule " + a.Schedule
 		}

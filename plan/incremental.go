@@ -1,0 +1,107 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/pgkeep/pgkeep/state"
+)
+
+// maxChain bounds a chain: an incremental backup never stands on more than so many others.
+const maxChain = 14
+
+// kindOf decides of what kind the next backup is: what was asked for (auto, full or incremental), and what the backups that
+// there are allow. The reason is empty where there was nothing to decide.
+func (b *builder) kindOf(s *server, asked string) (kind, parent string, why *Reason) {
+	if asked != "auto" && asked != "incremental" {
+		return "full", "", nil
+	}
+	at := s.Where.Of("backup.full_every")
+	full := func(code, text string, args ...any) (string, string, *Reason) {
+		r := because(code, "a full backup, because "+fmt.Sprintf(text, args...), at)
+		return "full", "", &r
+	}
+	p, missed := b.parent(s)
+	if p == nil {
+		if missed == "" {
+			return "full", "", nil // there is none at all, and that is told
+		}
+		return full("no-parent", "%s", missed)
+	}
+	depth, began := 1, p.Began
+	if c := p.Chain; c != nil {
+		depth, began = c.Depth+1, c.Began
+	}
+	every := s.Backup.FullEvery
+	switch {
+	case asked == "auto" && every > 0 && !b.now.Before(began.Add(every-every/24)): // ticks fall a little early and late
+		return full("full-due", "full_every is %s and the chain of %s began at %s", Span(every), p.ID, Moment(began))
+	case depth > maxChain:
+		return full("chain-long", "%s stands on %d others, and a chain is no longer", p.ID, depth-1)
+	case p.Chain != nil && p.Chain.LiveBytes*2 < p.Chain.ReferredBytes:
+		return full("chain-thin", "of the %s of volumes that %s keeps it reads less than half", Size(p.Chain.ReferredBytes), p.ID)
+	}
+	text := fmt.Sprintf("an incremental backup on %s, number %d of its chain: pages that it has are not stored again", p.ID, depth)
+	if c := p.Chain; c != nil && p.StoredBytes > 0 {
+		text += fmt.Sprintf("; %s stored %s", p.ID, Size(p.StoredBytes))
+	}
+	r := because("incremental", text, at)
+	return "incremental", p.ID, &r
+}
+
+// parent gives the newest backup on which another can build: committed in every repository that gets the new one, of the
+// server's major version, on its line of history, and sure of its own chain. Else it says why not; empty: there is no
+// committed one at all.
+func (b *builder) parent(s *server) (p *state.Backup, missed string) {
+	for _, h := range s.homes {
+		if h.archive == nil {
+			missed = h.spec.Address + " holds no backup of " + s.Name
+		}
+	}
+	if missed != "" || len(s.homes) == 0 {
+		return nil, missed
+	}
+	a := s.homes[0].archive
+	for i := len(a.Backups) - 1; i >= 0; i-- {
+		k := &a.Backups[i]
+		if k.State != state.BackupCommitted {
+			continue
+		}
+		why := ""
+		lacks := s.lacking(k)
+		switch {
+		case len(lacks) > 0:
+			why = strings.Join(lacks, " and ") + " lacks " + k.ID
+		case k.Version/10000 != s.seen.Major():
+			why = fmt.Sprintf("%s is of PostgreSQL %d", k.ID, k.Version/10000)
+		case k.Timeline > s.seen.Timeline || !a.current.holds(k.Timeline, max(k.Redo, k.Stop)):
+			why = fmt.Sprintf("%s is not on the line of history of timeline %d", k.ID, s.seen.Timeline)
+		case k.Kind == "incremental" && k.Chain == nil:
+			why = k.ID + " does not say what it stands on"
+		case k.Began.After(b.now.Add(time.Hour)):
+			why = k.ID + " says that it began in the future"
+		default:
+			return k, ""
+		}
+		if missed == "" {
+			missed = why
+		}
+	}
+	return nil, missed
+}
+
+// lacking names the repositories that do not have a backup as committed.
+func (s *server) lacking(k *state.Backup) []string {
+	var out []string
+next:
+	for _, h := range s.homes {
+		for i := range h.archive.Backups {
+			if o := &h.archive.Backups[i]; o.ID == k.ID && o.State == state.BackupCommitted {
+				continue next
+			}
+		}
+		out = append(out, h.spec.Address)
+	}
+	return out
+}
