@@ -93,7 +93,11 @@ func (v *verification) run(ctx context.Context, d decision) error {
 	if err := v.start(ctx); err != nil {
 		return err
 	}
-	parts := partsOf(d, tableLines)
+	lines := v.depth.lines
+	if lines == 0 {
+		lines = tableLines
+	}
+	parts := partsOf(d, lines)
 	for part := range parts {
 		v.table = sumTable{part: part, parts: parts, lines: map[string]*tableLine{}}
 		if err := v.lists(ctx); err != nil {

@@ -109,8 +109,8 @@ func byVolume(jobs []readJob) [][]wantedFrame {
 
 // shard reads the volumes of one list of files.
 func (v *verification) shard(ctx context.Context, b *BackupReader, n int, volumes [][]wantedFrame) error {
-	for first := 0; first < len(volumes); first += verifyStep {
-		last := min(first+verifyStep, len(volumes))
+	for first := 0; first < len(volumes); first += v.depth.stride() {
+		last := min(first+v.depth.stride(), len(volumes))
 		group, inner := errgroup.WithContext(ctx)
 		group.SetLimit(verifyWorkers)
 		read := false

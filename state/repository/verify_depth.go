@@ -12,6 +12,8 @@ type depth struct {
 	full   bool
 	sample uint64          // percent of volumes and segments that are read; 0: all
 	seed   uint64          // chooses the sample
+	step   int             // how many volumes or segments are read between two notes of how far it is; 0: verifyStep
+	lines  int64           // how many lines of sums are held at a time; 0: tableLines
 	doubt  map[string]bool // keys of objects that were damaged: they are read at every level
 
 	mu     sync.Mutex
@@ -21,6 +23,14 @@ type depth struct {
 // maxProven bounds what a run remembers of volumes, so that one that several backups read is read once: for eight
 // terabytes as stored. What is beyond is read for each of them.
 const maxProven = 1 << 20
+
+// stride gives how much is read between two notes of how far it is.
+func (d *depth) stride() int {
+	if d.step > 0 {
+		return d.step
+	}
+	return verifyStep
+}
 
 // reads tells whether every byte of an object is read.
 func (d *depth) reads(key string) bool {

@@ -24,6 +24,8 @@ type VerifyOptions struct {
 	Every   time.Duration // between two notes of how far it is; 0: five minutes
 	Now     func() time.Time
 	Report  func(done, total int64) // bytes; nil: nobody is told
+
+	step int // as depth's
 }
 
 func (o VerifyOptions) check() error {
@@ -120,7 +122,7 @@ func (x *examination) run(ctx context.Context) error {
 func (x *examination) begin() {
 	x.result = state.Verification{Kind: state.VerificationKind, Level: x.o.Level, Sample: x.o.Sample, Only: x.o.Backups, Began: x.o.Now().UTC()}
 	x.written = x.result.Began
-	d := &depth{full: x.o.Level == state.VerifyFull, sample: uint64(x.o.Sample), doubt: map[string]bool{}}
+	d := &depth{full: x.o.Level == state.VerifyFull, sample: uint64(x.o.Sample), doubt: map[string]bool{}, step: x.o.step}
 	x.check = newClusterCheck(x.c, d)
 	b := x.before
 	if b.Cursor != nil && b.Ended.IsZero() && !x.o.Restart && b.Level == x.o.Level && b.Sample == x.o.Sample && slices.Equal(b.Only, x.o.Backups) &&

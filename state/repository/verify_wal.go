@@ -163,7 +163,7 @@ func (w *timelineCheck) objects(ctx context.Context, l log) ([]listed, error) {
 
 // read looks at the objects of a log, some at a time.
 func (w *timelineCheck) read(ctx context.Context, there []listed, known map[uint64]indexEntry) error {
-	for some := range slices.Chunk(there, verifyStep) {
+	for some := range slices.Chunk(there, w.depth.stride()) {
 		group, inner := errgroup.WithContext(ctx)
 		group.SetLimit(verifyWorkers)
 		for _, o := range some {
