@@ -47,7 +47,7 @@ func TestAPushWaitsForAnother(t *testing.T) {
 	bind := s.bind
 	bind.Receivers = nil
 	bind.Now = func() time.Time { take(); return s.now() } // asked for just before the spool is taken
-	ctx, done := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, done := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer done()
 	p, err := PushWAL(ctx, s.spec, "orders", bind)
 	close(pushed)

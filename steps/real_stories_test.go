@@ -153,7 +153,7 @@ func (s *site) loseSlot() {
 	s.pg.Exec(s.t, "select pg_create_physical_replication_slot('pgkeep_orders', true) where not exists (select from pg_replication_slots)")
 	keep := func(much string) {
 		s.pg.Exec(s.t, "alter system set max_slot_wal_keep_size = '"+much+"'")
-		s.pg.Exec(s.t, "select pg_reload_conf()")
+		s.pg.Reload(s.t)
 	}
 	keep("1MB")
 	for range 6 {

@@ -115,7 +115,7 @@ func (s *site) dropSlots() {
 // look observes everything, at the hour that it is for this site.
 func (s *site) look() state.Observation {
 	s.t.Helper()
-	o := observe.Options{Host: "here", LockDir: s.bind.LockDir, Now: s.now()}
+	o := observe.Options{Host: "here", LockDir: s.bind.LockDir, Now: s.now(), Timeout: 10 * time.Minute, RepositoryTimeout: 10 * time.Minute}
 	if s.ask.RecoverTo != nil {
 		o.Recoveries = []hclspec.Recovery{*s.ask.RecoverTo}
 	}

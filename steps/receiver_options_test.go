@@ -60,7 +60,7 @@ func (s *site) firstProblem() state.Problem {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Minute)
 	defer cancel()
 	said := make(chan state.Problem, 1)
 	o.Holder = spool.Holder{PID: os.Getpid(), Who: "tester@here", Since: time.Now()}

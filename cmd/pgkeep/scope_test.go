@@ -121,7 +121,7 @@ func holdLock(ts *testscript.TestScript, s *pgtest.Server, args []string) {
 	conninfo, err := postgres.ParseConninfo(s.Conninfo(), nil, nil)
 	ts.Check(err)
 	ctx := context.Background()
-	conn, err := postgres.Connect(ctx, conninfo, postgres.ConnectOptions{ApplicationName: "another pgkeep", Timeout: 10 * time.Second})
+	conn, err := postgres.Connect(ctx, conninfo, postgres.ConnectOptions{ApplicationName: "another pgkeep", Timeout: 5 * time.Minute})
 	ts.Check(err)
 	_, err = conn.TryLock(ctx, strings.Join(args, " "))
 	ts.Check(err)
@@ -136,7 +136,7 @@ func runSQL(ts *testscript.TestScript, s *pgtest.Server, sql string) string {
 
 // dropSlot drops the server's slot once nobody streams from it any more.
 func dropSlot(ts *testscript.TestScript, s *pgtest.Server) {
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(10 * time.Minute); time.Now().Before(deadline); {
 		if runSQL(ts, s, "select count(*) from pg_replication_slots where active") == "0" {
 			runSQL(ts, s, "select pg_drop_replication_slot('pgkeep_shop')")
 			return

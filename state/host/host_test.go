@@ -100,7 +100,7 @@ func TestLookAt(t *testing.T) {
 
 func TestPostmasterIsTheProcessThatWorksThere(t *testing.T) {
 	dir := t.TempDir()
-	sleep := exec.Command("sleep", "60")
+	sleep := exec.Command("sleep", "3600")
 	sleep.Dir = dir
 	if err := sleep.Start(); err != nil {
 		t.Fatal(err)
@@ -202,9 +202,9 @@ func TestDetachedProcessIsAloneAndKeepsSecretsToItself(t *testing.T) {
 
 func TestStopSignalsOnlyTheHolder(t *testing.T) {
 	pid, lock, _ := startHolder(t, t.TempDir())
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	bystander := exec.Command("sleep", "60")
+	bystander := exec.Command("sleep", "3600")
 	if err := bystander.Start(); err != nil {
 		t.Fatal(err)
 	}

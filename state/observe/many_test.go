@@ -40,7 +40,7 @@ func TestManyServers(t *testing.T) {
 		}
 	}()
 	began := time.Now()
-	seen := observe.World(t.Context(), spec, observe.Options{Parallel: bound, Only: func(k observe.Kind) bool { return k == observe.Servers }})
+	seen := observe.World(t.Context(), spec, observe.Options{Parallel: bound, Timeout: 10 * time.Minute, Only: func(k observe.Kind) bool { return k == observe.Servers }})
 	took := time.Since(began)
 	stop()
 	<-watched

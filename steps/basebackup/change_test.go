@@ -24,7 +24,7 @@ func TestClusterChangesUnderABackup(t *testing.T) {
 func changeUnderBackup(t *testing.T, version int) {
 	s, tablespace, oid := ordersServer(t, version)
 	s.Exec(t, "alter system set wal_keep_size = '2GB'") // the copy is replayed from pg_wal
-	s.SQL(t, "select pg_reload_conf()")
+	s.Reload(t)
 	gone := s.Dir(t, "gone")
 	s.Exec(t, fmt.Sprintf("create tablespace gone location '%s'", gone))
 	goneOID := s.SQL(t, "select oid from pg_tablespace where spcname = 'gone'")

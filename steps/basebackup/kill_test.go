@@ -51,7 +51,7 @@ func takeAsChild(args []string) error {
 	if err != nil {
 		return err
 	}
-	conn, err := postgres.ConnectReplication(ctx, info, postgres.ConnectOptions{ApplicationName: "pgkeep test", Timeout: 10 * time.Second})
+	conn, err := postgres.ConnectReplication(ctx, info, postgres.ConnectOptions{ApplicationName: "pgkeep test", Timeout: 5 * time.Minute})
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func walsender(t testing.TB, s *pgtest.Server) *postgres.Replication {
 	t.Helper()
 	info, err := postgres.ParseConninfo(s.Conninfo(), nil, nil)
 	check(t, err)
-	r, err := postgres.ConnectReplication(t.Context(), info, postgres.ConnectOptions{ApplicationName: "pgkeep test", Timeout: 10 * time.Second})
+	r, err := postgres.ConnectReplication(t.Context(), info, postgres.ConnectOptions{ApplicationName: "pgkeep test", Timeout: 5 * time.Minute})
 	check(t, err)
 	t.Cleanup(func() { _ = r.Close() })
 	return r

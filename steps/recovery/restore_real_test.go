@@ -95,7 +95,7 @@ func sameCommit(t *testing.T, what string, want, got *state.Commit) {
 // await polls until the server's answer is the wanted one.
 func await(t *testing.T, s *pgtest.Server, q, want string) {
 	t.Helper()
-	for limit := time.Now().Add(time.Minute); s.SQL(t, q) != want; time.Sleep(10 * time.Millisecond) {
+	for limit := time.Now().Add(10 * time.Minute); s.SQL(t, q) != want; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(limit) {
 			t.Fatalf("%s is not %s:\n%s", q, want, s.Log())
 		}

@@ -132,7 +132,7 @@ func (w *world) take() string {
 	w.t.Helper()
 	info, err := postgres.ParseConninfo(w.Conninfo(), nil, nil)
 	check(w.t, err)
-	conn, err := postgres.ConnectReplication(w.t.Context(), info, postgres.ConnectOptions{ApplicationName: "test", Timeout: 10 * time.Second})
+	conn, err := postgres.ConnectReplication(w.t.Context(), info, postgres.ConnectOptions{ApplicationName: "test", Timeout: 5 * time.Minute})
 	check(w.t, err)
 	defer conn.Close()
 	w.backups++
