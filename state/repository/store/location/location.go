@@ -61,7 +61,7 @@ type Error struct {
 func (e *Error) Error() string { return e.Text }
 
 // Schemes lists what a URL may begin with.
-func Schemes() []string { return []string{S3} }
+func Schemes() []string { return []string{S3, SFTP} }
 
 // IsURL tells a URL from a path.
 func IsURL(s string) bool { return strings.Contains(s, "://") }
@@ -89,7 +89,7 @@ func ParseURL(s string) (Location, error) {
 	l := Location{Text: s, Scheme: u.Scheme}
 	if !slices.Contains(Schemes(), u.Scheme) {
 		return Location{}, &Error{
-			Text: fmt.Sprintf("No driver is called %q; there is %s.", u.Scheme, strings.Join(Schemes(), ", ")), Word: u.Scheme, Known: Schemes(),
+			Text: fmt.Sprintf("No driver is called %q; there are %s.", u.Scheme, strings.Join(Schemes(), ", ")), Word: u.Scheme, Known: Schemes(),
 		}
 	}
 	if u.Scheme == SFTP {

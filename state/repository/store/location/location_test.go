@@ -19,6 +19,9 @@ func TestParse(t *testing.T) {
 		"s3://bucket/a/b/?region=eu&max_rate=2MiB/s": {
 			Scheme: location.S3, Bucket: "bucket", Prefix: "a/b", Options: location.Options{Region: "eu", MaxRate: 2 << 20},
 		},
+		"sftp://me@backup:2222/srv/x?known_hosts=/etc/hosts.ssh": {
+			Scheme: location.SFTP, User: "me", Host: "backup", Port: 2222, Path: "/srv/x", Options: location.Options{KnownHosts: "/etc/hosts.ssh"},
+		},
 	} {
 		want.Text = text
 		got, err := location.Parse(text)

@@ -11,6 +11,7 @@ import (
 	"github.com/pgkeep/pgkeep/state/repository/store/location"
 	"github.com/pgkeep/pgkeep/state/repository/store/remote"
 	"github.com/pgkeep/pgkeep/state/repository/store/s3"
+	"github.com/pgkeep/pgkeep/state/repository/store/sftp"
 )
 
 // Store is a store that holds a directory or connections until it is closed. One that is never closed lets go of its
@@ -30,6 +31,8 @@ func Open(place string) (Store, error) {
 	switch at.Scheme {
 	case location.File:
 		return closer(file.Open(at.Path, file.Options{}))
+	case location.SFTP:
+		return sftp.Open(at, remote.Patience{}), nil
 	case location.S3:
 		return closer(s3.Open(at, remote.Patience{}))
 	}
