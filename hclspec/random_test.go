@@ -61,7 +61,7 @@ func (g generator) body(b *strings.Builder, s block, n int) {
 		if g.benign && a.name == "url" {
 			continue // the path says where
 		}
-		if a.required || s.name == "repository" && a.name == "path" || g.benign && (a.name == "latest" || a.name == "recovery_window") || rapid.IntRange(0, 3).Draw(t, a.name) == 0 {
+		if a.required || s.name == "repository" && a.name == "path" || g.benign && (a.name == "latest" || a.name == "recovery_window" || a.name == "weekly") || rapid.IntRange(0, 3).Draw(t, a.name) == 0 {
 			fmt.Fprintf(b, "  %s = %s\n", a.name, g.value(s, a, n))
 		}
 	}

@@ -21,6 +21,20 @@ func (l *loader) buildRetentions(servers []Server) []Retention {
 		if d.broken {
 			continue
 		}
+		keep := d.blocks["keep"]
+		if keep.present {
+			r.Keep = keepOf(keep)
+		}
+		if keep.present && !r.Keep.Any() {
+			l.refuse("A keep block without a number", mistake{fmt.Sprintf("keep of %s counts nothing: it has none of daily, weekly, monthly and yearly.", r.Address), "Write for example weekly = 4."}, keep.at)
+			continue
+		}
+		if !d.set("recovery_window") && !d.set("redundancy") && r.Keep.Any() {
+			l.refuse("A retention that keeps single backups only", mistake{
+				fmt.Sprintf("%s has a keep block, and neither recovery_window nor redundancy: with single backups alone, no moment between them could be recovered.", r.Address),
+				`Say how far back every moment must be recoverable, for example recovery_window = "7d".`}, b.DefRange)
+			continue
+		}
 		if !d.set("recovery_window") && !d.set("redundancy") {
 			l.refuse("A retention without a rule", mistake{fmt.Sprintf("%s keeps nothing: it has neither recovery_window nor redundancy.", r.Address), `Write for example recovery_window = "7d".`}, b.DefRange)
 			continue
@@ -29,6 +43,11 @@ func (l *loader) buildRetentions(servers []Server) []Retention {
 	}
 	l.checkRetentions(out, servers)
 	return out
+}
+
+func keepOf(d *decoded) Keep {
+	number := func(name string) int { return int(get[int64](d, name)) }
+	return Keep{Daily: number("daily"), Weekly: number("weekly"), Monthly: number("monthly"), Yearly: number("yearly"), Timezone: text0(d, "timezone")}
 }
 
 // checkRetentions refuses two rules for one server in one repository, and a rule for a repository that nobody uses.

@@ -130,7 +130,7 @@ func scheduleBlock() block {
 		{name: "servers", kind: references("server"), required: true},
 		{name: "backup", kind: oneOf("auto", "full", "incremental"), standard: `"auto"`},
 		{name: "cron", kind: matching("five cron fields, `H` spreads", checkCron, refusal{"not five fields", `"@daily"`}, refusal{"never comes", `"0 0 30 2 *"`}, refusal{"holds `TZ=`", `"TZ=UTC 0 1 * * *"`}), required: true},
-		{name: "timezone", kind: matching("IANA time zone", func(s string) error { _, err := loadZone(s); return err }, refusal{"not known", `"Europe/Berln"`}, refusal{"`Local`", `"Local"`}), standard: `"UTC"`},
+		{name: "timezone", kind: zone(), standard: `"UTC"`},
 		{name: "if_missed", kind: oneOf("run_once", "skip"), standard: `"run_once"`},
 		{name: "start_within", kind: duration(time.Minute, 31*24*time.Hour), standard: `"4h"`},
 	}}
@@ -145,10 +145,26 @@ func retentionBlock() block {
 		{name: "minimum_redundancy", kind: whole(1, 10000), standard: "1"},
 		{name: "max_delete", kind: whole(1, 100000), standard: "5"},
 		{name: "enforce", kind: oneOf("auto", "approve"), standard: `"auto"`},
-	}, blocks: []block{{name: "keep", single: true, later: true}}, refused: []string{
-		"neither `recovery_window` nor `redundancy`", "a server and repository that another retention has",
+	}, blocks: []block{keepBlock()}, refused: []string{
+		"neither `recovery_window` nor `redundancy`, also with `keep`", "a server and repository that another retention has",
 		"a repository that none of its servers writes to",
 	}}
+}
+
+// keepBlock counts days, weeks, months and years that have a backup.
+func keepBlock() block {
+	return block{name: "keep", single: true, attributes: []attribute{
+		{name: "daily", kind: whole(1, 10000), otherwise: "none for being the newest of a day"},
+		{name: "weekly", kind: whole(1, 10000), otherwise: "none for being the newest of an ISO week"},
+		{name: "monthly", kind: whole(1, 10000), otherwise: "none for being the newest of a month"},
+		{name: "yearly", kind: whole(1, 10000), otherwise: "none for being the newest of a year"},
+		{name: "timezone", kind: zone(), standard: `"UTC"`},
+	}, refused: []string{"none of `daily`, `weekly`, `monthly` and `yearly`"}}
+}
+
+// zone is a time zone by its name.
+func zone() kind {
+	return matching("IANA time zone", func(s string) error { _, err := loadZone(s); return err }, refusal{"not known", `"Europe/Berln"`}, refusal{"`Local`", `"Local"`})
 }
 
 func recoveryBlock() block {

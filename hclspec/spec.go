@@ -145,8 +145,19 @@ type Retention struct {
 	MinimumRedundancy int    // default 1
 	MaxDelete         int    // 0: no limit set; default 5
 	Enforce           string // auto | approve
+	Keep              Keep
 	Where             Where
 }
+
+// Keep says how many of the newest days, weeks, months and years that have a backup keep their newest one, each with the
+// WAL that makes it consistent and no more. 0: none for that reason.
+type Keep struct {
+	Daily, Weekly, Monthly, Yearly int
+	Timezone                       string // IANA name, in which days begin; default UTC; empty without a keep block
+}
+
+// Any tells whether anything is kept by it.
+func (k Keep) Any() bool { return k.Daily > 0 || k.Weekly > 0 || k.Monthly > 0 || k.Yearly > 0 }
 
 // Recovery is one `recovery` block: inert until it is asked for by name.
 type Recovery struct {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -131,9 +132,11 @@ func (b *builder) retain(s *server, h *home, after []string) {
 	r := Retain(h.archive.Cluster, rules, clock, s.seen.Timeline)
 	b.redundancy(s, h, r, rules)
 	b.health(s, h, r)
+	free := r.NeedlessWAL()
+	r.withWAL, r.withBackups = r.losses(free)
 	b.prune(s, h, r, rules)
 	b.sweep(s, h, r)
-	if free := r.NeedlessWAL(); len(free) > 0 {
+	if len(free) > 0 {
 		b.pruneWAL(s, h, r, free, after)
 	} else if r.Stopped == "" && r.Usable > 0 && h.archive.StalePartialBytes >= staleSegments*int64(h.archive.size) {
 		b.pruneParts(s, h, r, after)
@@ -216,7 +219,8 @@ func (b *builder) prune(s *server, h *home, r Retained, rules Rules) {
 		step.Because = append(step.Because, because("enforce", "enforce = \"approve\", so this waits for a name", at.Of("enforce")))
 	}
 	step.Effect = b.pruneEffect(s, r, bytes)
-	step.Loses = h.archive.lossOfBackups(r.goes())
+	step.Loses = r.withBackups
+	step.Keeps, step.KeepsMore = r.kept()
 	b.step(step)
 }
 
@@ -228,6 +232,9 @@ func unkeptBy(r Retained, rules Rules) string {
 	}
 	if n := max(rules.Redundancy, rules.Minimum); n > 0 {
 		not = append(not, fmt.Sprintf("it is not among the newest %d", n))
+	}
+	if k := rules.keepRule(); k != "" {
+		not = append(not, "newer ones take the places of keep ("+k+")")
 	}
 	return strings.Join(not, ", ")
 }
@@ -325,16 +332,18 @@ func (b *builder) pruneWAL(s *server, h *home, r Retained, free []wal.Range, aft
 	for _, f := range free {
 		total += f.Bytes()
 	}
-	loses := h.archive.lossOfWAL(free, r.goes())
-	effect := "no restore point is lost"
-	if loses != nil {
+	effect, why := "no restore point is lost", "no backup that counts stands before it on a line of history that stays"
+	if slices.ContainsFunc(r.Fates, func(f Fate) bool { return f.Alone }) {
+		why = "no moment in it is asked for, and the backups before it are kept alone, each with the WAL that makes it consistent"
+	}
+	if r.withWAL != nil {
 		effect = "the moments that nothing asks for any more can no longer be recovered"
 	}
 	b.step(Step{
 		ID: b.cleanID(s, "wal", h, h.archive.Cluster), Change: Destroy, Impact: Safe, Host: h.spec.Host, After: after,
 		Action:  PruneWAL{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, RepositoryID: h.seen.ID, Ranges: free, Clock: r.clock},
-		Because: []Reason{because("needless-wal", "no backup that counts stands before it on a line of history that stays", r.rules.Blocks[0].Where.Block)},
-		Effect:  fmt.Sprintf("%s; frees %s of WAL (before compression)", effect, Size(total)), Loses: loses,
+		Because: []Reason{because("needless-wal", why, r.rules.Blocks[0].Where.Block)},
+		Effect:  fmt.Sprintf("%s; frees %s of WAL (before compression)", effect, Size(total)), Loses: r.withWAL,
 		Requires: []Condition{{Code: NeedStillNeedless, Text: "no backup that counts begins at or before it meanwhile"}},
 	})
 }

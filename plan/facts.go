@@ -46,6 +46,9 @@ func explains(s *Step) []fact {
 	if s.Loses != nil {
 		out = append(out, fact{"loses", strings.Join(s.Loses.Sentences(), "; ")})
 	}
+	if len(s.Keeps) > 0 {
+		out = append(out, fact{"keeps", strings.Join(s.KeptSentences(), "; ")})
+	}
 	return out
 }
 

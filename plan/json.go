@@ -21,6 +21,8 @@ type stepJSON struct {
 	Because  []Reason        `json:"because"`
 	Effect   string          `json:"effect"`
 	Loses    *Loss           `json:"loses,omitempty"`
+	Keeps    []Kept          `json:"keeps,omitempty"`
+	More     int             `json:"more_kept,omitempty"`
 	After    []string        `json:"after,omitempty"`
 	Requires []Condition     `json:"requires,omitempty"`
 }
@@ -31,7 +33,7 @@ func (s Step) MarshalJSON() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write action of %s: %w", s.ID, err)
 	}
-	return json.Marshal(stepJSON{s.ID, Verb(s.Action), action, s.Change, s.Impact, s.Host, s.Because, s.Effect, s.Loses, s.After, s.Requires})
+	return json.Marshal(stepJSON{s.ID, Verb(s.Action), action, s.Change, s.Impact, s.Host, s.Because, s.Effect, s.Loses, s.Keeps, s.KeepsMore, s.After, s.Requires})
 }
 
 // UnmarshalJSON reads a step; an action that this pgkeep does not know, or one with unknown fields, is an error.
@@ -48,7 +50,7 @@ func (s *Step) UnmarshalJSON(data []byte) error {
 	if err != nil {
 		return fmt.Errorf("read step %s: %w", in.ID, err)
 	}
-	*s = Step{in.ID, action, in.Change, in.Impact, in.Host, in.Because, in.Effect, in.Loses, in.After, in.Requires}
+	*s = Step{in.ID, action, in.Change, in.Impact, in.Host, in.Because, in.Effect, in.Loses, in.Keeps, in.More, in.After, in.Requires}
 	return nil
 }
 

@@ -123,17 +123,32 @@ func (a *archive) without(gone []wal.Range) *archive {
 	return &out
 }
 
-// lossOfBackups tells what is lost with backups; nil: nothing.
-func (a *archive) lossOfBackups(going func(*state.Backup) bool) *Loss {
-	before := a.reachable(func(*state.Backup) bool { return true })
-	after := a.reachable(func(k *state.Backup) bool { return !going(k) })
-	return a.loss(before, after)
+// losses tells what is lost with the WAL that nobody needs now, and then with the backups that go: at once with them, and a
+// day later with the WAL that only they needed. nil: nothing.
+func (r Retained) losses(free []wal.Range) (ofWAL, ofBackups *Loss) {
+	a := r.archive
+	everything := func(*state.Backup) bool { return true }
+	before := a.reachable(everything)
+	between := before
+	if len(free) > 0 {
+		between = a.without(free).reachable(everything)
+		ofWAL = a.loss(before, between)
+	}
+	going := map[*state.Backup]bool{}
+	for _, k := range r.Going() {
+		going[k] = true
+	}
+	if len(going) > 0 {
+		r.later = true
+		ofBackups = a.loss(between, a.without(append(r.NeedlessWAL(), free...)).reachable(func(k *state.Backup) bool { return !going[k] }))
+	}
+	return ofWAL, ofBackups
 }
 
-// lossOfWAL tells what is lost with WAL once the backups that go are gone; nil: nothing.
-func (a *archive) lossOfWAL(free []wal.Range, going func(*state.Backup) bool) *Loss {
-	stays := func(k *state.Backup) bool { return !going(k) }
-	return a.loss(a.reachable(stays), a.without(free).reachable(stays))
+// lossOfBackups tells what is lost at once when backups go that somebody names; nil: nothing.
+func (a *archive) lossOfBackups(going func(*state.Backup) bool) *Loss {
+	before := a.reachable(func(*state.Backup) bool { return true })
+	return a.loss(before, a.reachable(func(k *state.Backup) bool { return !going(k) }))
 }
 
 func (a *archive) loss(before, after []wal.Range) *Loss {
@@ -151,6 +166,9 @@ func (a *archive) loss(before, after []wal.Range) *Loss {
 			continue
 		}
 		m := LostMoments{Timeline: r.Timeline, FromLSN: r.From, ToLSN: r.To - 1, From: a.timeAt(r.Timeline, r.From)}
+		if a.endsAt(r.Timeline, r.From) == nil {
+			m.FromLSN-- // the last position that stays
+		}
 		if k := a.endsAt(r.Timeline, r.To); k != nil {
 			m.ToLSN = k.Stop
 		}

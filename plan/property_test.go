@@ -223,6 +223,10 @@ func randomWorld(seed uint64, n int) (*hclspec.Spec, state.Observation) {
 	o.Repositories["main"], o.Repositories["two"] = main, two
 	spec.Schedules = []hclspec.Schedule{{Address: "schedule.nightly", Name: "nightly", Servers: names, Backup: "full", Cron: "0 1 * * *", Timezone: "Europe/Berlin", IfMissed: "run_once", StartWithin: 4 * time.Hour}}
 	spec.Retentions = []hclspec.Retention{{Address: "retention.r", Name: "r", Servers: names, RecoveryWindow: time.Duration(1+rng.IntN(10)) * 24 * time.Hour, Redundancy: rng.IntN(3), MinimumRedundancy: 1, MaxDelete: rng.IntN(6), Enforce: "auto"}}
+	if rng.IntN(2) == 0 {
+		spec.Retentions[0].RecoveryWindow = time.Duration(1+rng.IntN(5)) * 24 * time.Hour
+		spec.Retentions[0].Keep = hclspec.Keep{Daily: rng.IntN(12), Weekly: rng.IntN(5), Monthly: rng.IntN(3), Timezone: "Europe/Berlin"}
+	}
 	return spec, o
 }
 

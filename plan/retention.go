@@ -12,11 +12,12 @@ import (
 // Rules are what all retention blocks that cover one server and one repository ask for together: a backup goes only
 // when every block lets it go.
 type Rules struct {
-	Window     time.Duration // every moment of the last Window stays reachable; 0: no such rule
-	Redundancy int           // the newest so many usable backups stay
-	Minimum    int           // never fewer usable backups than this; at least 1
-	MaxDelete  int           // more than this at once waits for a name; 0: no bound
-	Approve    bool          // every deletion waits for a name
+	Window     time.Duration  // every moment of the last Window stays reachable; 0: no such rule
+	Redundancy int            // the newest so many usable backups stay
+	Minimum    int            // never fewer usable backups than this; at least 1
+	MaxDelete  int            // more than this at once waits for a name; 0: no bound
+	Approve    bool           // every deletion waits for a name
+	Keep       []hclspec.Keep // days, weeks, months and years that keep a backup each; every one counts for itself
 	Blocks     []*hclspec.Retention
 }
 
@@ -31,6 +32,9 @@ func Join(blocks []*hclspec.Retention) Rules {
 			r.MaxDelete = b.MaxDelete
 		}
 		r.Approve = r.Approve || b.Enforce == "approve"
+		if b.Keep.Any() {
+			r.Keep = append(r.Keep, b.Keep)
+		}
 	}
 	return r
 }
@@ -51,6 +55,7 @@ const (
 	StaysInWindow    Cause = "in-window"    // moments of the window are recovered from it
 	StaysWindowStart Cause = "window-start" // the newest one from which the window's first moment is recovered
 	StaysRedundancy  Cause = "redundancy"
+	StaysCounted     Cause = "counted" // the newest of a day, week, month or year that keep counts: Fate.Counts
 	StaysMinimum     Cause = "minimum"
 	StaysReferred    Cause = "referred" // a backup that stays reads its volumes
 	GoesByNoRule     Cause = "no-rule"
@@ -64,6 +69,10 @@ type Fate struct {
 	Goes      bool
 	Cause     Cause
 	By        string // of StaysReferred: the backup that needs it
+	// Counts says which places of a keep block it takes, "weekly 3 of 4", whatever else keeps it.
+	Counts []string
+	// Alone says that only the WAL which makes it consistent stays for its sake, and not what was written after it.
+	Alone bool
 }
 
 // Retained is the answer of Retain, one Fate for each backup in the cluster's order.
@@ -76,6 +85,9 @@ type Retained struct {
 	archive *archive
 	rules   Rules
 	clock   time.Time
+	later   bool // a day later, as it were: what goes no longer counts
+	// what is lost with the backups that go and with the WAL that nobody needs; set where both are planned
+	withBackups, withWAL *Loss
 }
 
 // Going gives the backups that go, oldest first.
@@ -87,15 +99,6 @@ func (r Retained) Going() []*state.Backup {
 		}
 	}
 	return out
-}
-
-// goes gives what tells whether a backup of the cluster goes.
-func (r Retained) goes() func(*state.Backup) bool {
-	going := map[*state.Backup]bool{}
-	for _, k := range r.Going() {
-		going[k] = true
-	}
-	return func(k *state.Backup) bool { return going[k] }
 }
 
 // DeletionClock gives the only clock by which things are deleted: the earliest of this machine's time, the newest time
@@ -125,6 +128,11 @@ func Retain(c *state.Cluster, rules Rules, clock time.Time, live wal.Timeline) R
 	case len(a.orphans) > 0:
 		r.Stopped = "the history file of timeline " + a.orphans[0].HistoryName()[:8] + " is not archived, so that what belongs to which line of history is not known"
 	}
+	for _, k := range rules.Keep {
+		if _, err := calendars(k); err != nil && r.Stopped == "" {
+			r.Stopped = err.Error()
+		}
+	}
 	if r.Stopped != "" {
 		for i := range r.Fates {
 			r.Fates[i].Cause = StaysUnjudged
@@ -137,6 +145,7 @@ func Retain(c *state.Cluster, rules Rules, clock time.Time, live wal.Timeline) R
 	for _, i := range newest[:min(max(rules.Redundancy, 0), len(newest))] {
 		r.keep(i, StaysRedundancy)
 	}
+	r.keepCalendars()
 	r.keepReferred()
 	r.keepMinimum(newest)
 	for i := range r.Fates {
@@ -287,26 +296,39 @@ func (r *Retained) newestFirst() []int {
 	return out
 }
 
-// keepReferred keeps what the backups that stay read volumes of, through any number of steps.
+// keepReferred keeps what the backups that stay read volumes of, through any number of steps. What only backups refer to
+// that are kept alone is kept alone too.
 func (r *Retained) keepReferred() {
 	byID := make(map[string]int, len(r.Fates))
-	var queue []int
 	for i, f := range r.Fates {
 		byID[f.Backup.ID] = i
-		if f.Cause != "" && f.Cause != StaysUnfinished && (f.Cause != StaysDeleted || liveAfterTomb(f.Backup, r.clock)) {
-			queue = append(queue, i)
-		}
 	}
-	for len(queue) > 0 {
-		b := r.Fates[queue[0]].Backup
-		queue = queue[1:]
-		for _, id := range append(slices.Clone(b.Refs), b.Parent) {
-			if i, ok := byID[id]; ok && r.Fates[i].Cause == "" {
-				r.Fates[i].Cause, r.Fates[i].By = StaysReferred, b.ID
+	for _, alone := range []bool{false, true} {
+		var queue []int
+		for i, f := range r.Fates {
+			if f.Cause != "" && f.Alone == alone && f.Cause != StaysUnfinished && (f.Cause != StaysDeleted || liveAfterTomb(f.Backup, r.clock)) {
 				queue = append(queue, i)
 			}
 		}
+		for len(queue) > 0 {
+			b := r.Fates[queue[0]].Backup
+			queue = queue[1:]
+			for _, id := range append(slices.Clone(b.Refs), b.Parent) {
+				if i, ok := byID[id]; ok && r.Fates[i].refer(b.ID, alone) {
+					queue = append(queue, i)
+				}
+			}
+		}
 	}
+}
+
+// refer notes that another backup reads this one's volumes, and tells whether that changed its fate.
+func (f *Fate) refer(by string, alone bool) bool {
+	if f.Cause == "" || f.Cause == StaysReferred && f.Alone && !alone {
+		f.Cause, f.By, f.Alone = StaysReferred, by, alone
+		return true
+	}
+	return false
 }
 
 // liveAfterTomb tells whether a deleted backup still counts for volumes and WAL.

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/wal"
@@ -44,12 +45,42 @@ type history struct {
 	clock    time.Time // as DeletionClock gives it from three clocks of which one at least did not run ahead
 	ends     map[string]time.Time
 	jumps    bool
+	stride   time.Duration // how many times slower than hours the history goes on
+	calm     bool          // nothing goes wrong
 }
 
 // randomHistory lives through 10 to 60 hours or days of a cluster.
 func randomHistory(seed uint64, jumps bool) *history {
-	h := &history{rng: rand.New(rand.NewPCG(seed, 7)), ends: map[string]time.Time{}, jumps: jumps}
+	h := &history{rng: rand.New(rand.NewPCG(seed, 7)), ends: map[string]time.Time{}, jumps: jumps, stride: 1}
 	h.now = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	return h.lived()
+}
+
+// keptHistory is a random history under rules with a keep block: days to years, in a time zone with its own habits.
+func keptHistory(seed uint64, jumps bool) *history {
+	return kept(&history{rng: rand.New(rand.NewPCG(seed, 11)), ends: map[string]time.Time{}, jumps: jumps})
+}
+
+// calmHistory is one in which every backup succeeds, nobody holds any, and no WAL is lost.
+func calmHistory(seed uint64) *history {
+	return kept(&history{rng: rand.New(rand.NewPCG(seed, 13)), ends: map[string]time.Time{}, calm: true})
+}
+
+func kept(h *history) *history {
+	h.stride = []time.Duration{1, 1, 4, 20, 60}[h.rng.IntN(5)]
+	h.now = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC).Add(time.Duration(h.rng.IntN(400*24*60)) * time.Minute)
+	h.lived()
+	few := func() int { return max(0, h.rng.IntN(8)-2) }
+	zones := []string{"", "UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Apia", "America/St_Johns", "America/Havana", "Australia/Lord_Howe"}
+	k := hclspec.Keep{Daily: few(), Weekly: few(), Monthly: few(), Yearly: few(), Timezone: zones[h.rng.IntN(len(zones))]}
+	if k.Any() {
+		h.rules.Keep = []hclspec.Keep{k}
+	}
+	return h
+}
+
+// lived fills an empty history with life.
+func (h *history) lived() *history {
 	first := segment.Ceil(wal.LSN(1+h.rng.IntN(4)) * wal.LSN(segment))
 	h.current = &branch{timeline: 1, from: first, to: first}
 	h.branches = []*branch{h.current}
@@ -62,15 +93,17 @@ func randomHistory(seed uint64, jumps bool) *history {
 		h.live()
 	}
 	h.archive()
-	h.gaps()
-	h.states()
+	if !h.calm {
+		h.gaps()
+		h.states()
+	}
 	h.clocks()
 	return h
 }
 
 // live lets a few hours pass: WAL on the current line, sometimes on an old one, a backup, a promotion.
 func (h *history) live() {
-	h.now = h.now.Add(time.Duration(20+h.rng.IntN(1200)) * time.Minute)
+	h.now = h.now.Add(h.stride * time.Duration(20+h.rng.IntN(1200)) * time.Minute)
 	said, jumped := h.now, h.jumps && h.rng.IntN(12) == 0
 	if jumped {
 		said = said.Add([]time.Duration{-time.Hour, time.Hour, -365 * 24 * time.Hour, 365 * 24 * time.Hour, -48 * time.Hour, 48 * time.Hour}[h.rng.IntN(6)])
@@ -82,7 +115,7 @@ func (h *history) live() {
 	if h.rng.IntN(3) == 0 {
 		h.backup(said, jumped)
 	}
-	if len(h.branches) < 5 && h.rng.IntN(12) == 0 {
+	if !h.calm && len(h.branches) < 5 && h.rng.IntN(12) == 0 {
 		from := h.branches[h.rng.IntN(len(h.branches))]
 		if h.rng.IntN(2) == 0 {
 			from = h.current

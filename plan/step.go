@@ -50,16 +50,20 @@ const (
 
 // Step is one idempotent act.
 type Step struct {
-	ID       string // stable: "server.orders.eu/slot"; two plans can be compared
-	Action   Action
-	Change   Change
-	Impact   Impact
-	Host     string // the machine it must run on; empty: any
-	Because  []Reason
-	Effect   string // what it does to the recovery window, bytes, time
-	Loses    *Loss  // what can no longer be recovered afterwards; nil: nothing
-	After    []string
-	Requires []Condition
+	ID      string // stable: "server.orders.eu/slot"; two plans can be compared
+	Action  Action
+	Change  Change
+	Impact  Impact
+	Host    string // the machine it must run on; empty: any
+	Because []Reason
+	Effect  string // what it does to the recovery window, bytes, time
+	Loses   *Loss  // what can no longer be recovered afterwards; nil: nothing
+	// Keeps are usable backups that stay, newest first, and KeepsMore is how many more there are. Only a prune by rules with a
+	// keep block tells of them.
+	Keeps     []Kept
+	KeepsMore int
+	After     []string
+	Requires  []Condition
 }
 
 // Reason is one link of the argument for a step.

@@ -11,7 +11,8 @@ import (
 // A segment is needed when a backup that counts stands at or before it on a line of history that stays. Backups count
 // until a day after their TOMB, while held, and while they are being written. The line that the server writes stays; a
 // branch that was left stays while it has moments inside the window (without a window: as long as a backup reaches it),
-// and from any backup on, that lies on the branch itself. History files are never among the answer.
+// and from any backup on, that lies on the branch itself. A backup that is kept alone needs no more than the segments from
+// its redo position to its end. History files are never among the answer.
 //
 // WAL before a line's oldest backup goes a day after that backup ended: what a first backup makes needless is not worth
 // a second plan right after the first, and a day is what deleted backups have too.
@@ -29,6 +30,7 @@ func (r Retained) NeedlessWAL() []wal.Range {
 	for _, x := range a.lines {
 		needed = append(needed, r.neededOn(x)...)
 	}
+	needed = append(needed, r.aloneNeeds()...)
 	needed = wal.Merge(append(needed, r.copiesNeeded()...))
 	var out []wal.Range
 	for _, w := range a.WAL {
@@ -86,7 +88,7 @@ func (r Retained) neededOn(x line) []wal.Range {
 	floor, found, young := ^wal.LSN(0), false, false
 	for _, f := range r.Fates {
 		b := f.Backup
-		if !counts(f, r) || !x.holds(b.Timeline, b.Redo) {
+		if f.Alone || !counts(f, r) || !x.holds(b.Timeline, b.Redo) {
 			continue
 		}
 		own := b.Timeline == x.timeline && !a.current.holds(b.Timeline, max(b.Redo, b.Stop))
@@ -122,6 +124,9 @@ func (r Retained) neededOn(x line) []wal.Range {
 
 // counts tells whether a backup's WAL is needed.
 func counts(f Fate, r Retained) bool {
+	if r.later && f.Goes {
+		return false
+	}
 	switch f.Backup.State {
 	case state.BackupAbandoned, state.BackupAborted:
 		return false

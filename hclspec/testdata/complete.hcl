@@ -78,6 +78,14 @@ retention "standard" {
   minimum_redundancy = 2    # never fewer usable backups than this, whatever else says
   max_delete         = 5    # a prune of more waits for a name
   enforce            = "auto"
+
+  keep { # single backups, each with the WAL that makes it consistent
+    daily    = 7
+    weekly   = 4
+    monthly  = 12
+    yearly   = 3
+    timezone = "Europe/Berlin"
+  }
 }
 
 verify "monthly" {

@@ -171,6 +171,9 @@ func folded(s *plan.Step) string {
 	for _, text := range s.Loses.Sentences() {
 		fmt.Fprintf(&out, "- loses: %s\n", prose(text))
 	}
+	for _, text := range s.KeptSentences() {
+		fmt.Fprintf(&out, "- keeps: %s\n", prose(text))
+	}
 	for _, c := range s.Requires {
 		fmt.Fprintf(&out, "- requires: %s\n", prose(c.Text))
 	}

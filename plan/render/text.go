@@ -194,13 +194,8 @@ func (t *text) step(s *plan.Step) {
 	if s.Effect != "" {
 		t.wrap(4, pad("effect", 10), s.Effect)
 	}
-	for i, text := range s.Loses.Sentences() {
-		label := ""
-		if i == 0 {
-			label = "loses"
-		}
-		t.wrap(4, pad(label, 10), text)
-	}
+	t.lines("loses", s.Loses.Sentences())
+	t.lines("keeps", s.KeptSentences())
 	for i, c := range s.Requires {
 		label := ""
 		if i == 0 {
@@ -210,6 +205,14 @@ func (t *text) step(s *plan.Step) {
 	}
 	if len(s.After) > 0 {
 		t.wrap(4, pad("after", 10), strings.Join(s.After, ", "))
+	}
+}
+
+// lines writes sentences below each other, the first beside the label.
+func (t *text) lines(label string, sentences []string) {
+	for _, s := range sentences {
+		t.wrap(4, pad(label, 10), s)
+		label = ""
 	}
 }
 
@@ -339,6 +342,9 @@ func (t *text) windows(list []plan.Window) {
 	}
 }
 
+// mostIntervals is how many stretches a sentence names. More are single backups that a retention keeps, which lists show.
+const mostIntervals = 3
+
 // WindowSentences says what can be recovered of a server, and what would be lost now: "You can restore orders.eu to any
 // moment from X to Y; now you would lose Z." With named, the repository is said too.
 func WindowSentences(w plan.Window, named bool) []string {
@@ -358,17 +364,23 @@ func WindowSentences(w plan.Window, named bool) []string {
 	if len(w.Intervals) == 0 {
 		return []string{fmt.Sprintf("You cannot restore %s%s yet; now you would lose everything.", w.Server, from)}
 	}
+	shown, singles := w.Intervals, ""
+	if n := len(shown); n > mostIntervals {
+		singles = fmt.Sprintf(", and to %d stretches or single backups before that, back to %s", n-1, plan.Moment(shown[0].From))
+		shown = shown[n-1:]
+	}
 	var spans []string
-	for _, i := range w.Intervals {
+	for _, i := range shown {
 		spans = append(spans, "from "+plan.Moment(i.From)+" to "+plan.Moment(i.To))
 	}
 	if w.SystemID != "" {
-		return []string{fmt.Sprintf("You can restore %s%s, as it was before, to any moment %s.", w.Server, from, strings.Join(spans, " and "))}
+		return []string{fmt.Sprintf("You can restore %s%s, as it was before, to any moment %s%s.", w.Server, from, strings.Join(spans, " and "), singles)}
 	}
 	reach := "to any moment " + strings.Join(spans, " and ")
-	if i := w.Intervals[0]; len(w.Intervals) == 1 && plan.Moment(i.From) == plan.Moment(i.To) {
+	if i := shown[0]; len(shown) == 1 && plan.Moment(i.From) == plan.Moment(i.To) {
 		reach = "as it was at " + plan.Moment(i.To)
 	}
+	reach += singles
 	return []string{fmt.Sprintf("You can restore %s%s %s; now you would lose %s.", w.Server, from, reach, w.Loss)}
 }
 
