@@ -11,8 +11,8 @@ import (
 )
 
 func walCommand(a *app) *cobra.Command {
-	c := &cobra.Command{Use: "wal", Short: "Look at archived WAL, switch to the next segment", Args: cobra.NoArgs}
-	c.AddCommand(walSwitchCommand(a), walListCommand(a), walGapsCommand(a))
+	c := &cobra.Command{Use: "wal", Short: "Look at archived WAL, find what did the harm, switch to the next segment", Args: cobra.NoArgs}
+	c.AddCommand(walFindCommand(a), walCommitsCommand(a), walShowCommand(a), walListCommand(a), walGapsCommand(a), walSwitchCommand(a))
 	return c
 }
 
