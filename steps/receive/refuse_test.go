@@ -72,7 +72,12 @@ func TestSlots(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, pgtest.Options{SegmentMB: 1, Settings: map[string]string{"wal_keep_size": "0", "max_slot_wal_keep_size": "2MB", "max_wal_size": "4MB", "min_wal_size": "2MB"}})
 	r := newRig(t, s, mib, 1)
-	drop := func() { s.Exec(t, "select pg_drop_replication_slot('"+slotName+"')") }
+	drop := func() { // a walsender outlives its connection by a moment
+		s.Exec(t, `do $$ begin
+			while exists (select from pg_replication_slots where active) loop perform pg_sleep(0.01); end loop;
+			perform pg_drop_replication_slot('`+slotName+`');
+		end $$`)
+	}
 	create := func() { s.Exec(t, "select pg_create_physical_replication_slot('"+slotName+"', true)") }
 
 	t.Run("absent", func(t *testing.T) {
