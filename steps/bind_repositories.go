@@ -82,15 +82,18 @@ func (r realRepositories) Cluster(ctx context.Context, label, server, systemID s
 	if err != nil {
 		return nil, err
 	}
-	return liveCluster{Cluster: repo.Cluster(server, systemID), local: repository.LockedWriters(r.o.LockDir, r.o.Host, host.Machine()), now: r.o.Now}, nil
+	return liveCluster{Cluster: repo.Cluster(server, systemID), repository: repo.ID(), local: repository.LockedWriters(r.o.LockDir, r.o.Host, host.Machine()), now: r.o.Now}, nil
 }
 
 // liveCluster tells backups of dead writers from running ones.
 type liveCluster struct {
 	*repository.Cluster
-	local repository.Witness
-	now   func() time.Time
+	repository string // its id
+	local      repository.Witness
+	now        func() time.Time
 }
+
+func (c liveCluster) RepositoryID() string { return c.repository }
 
 func (c liveCluster) Backups(ctx context.Context) ([]state.Backup, error) {
 	return c.Cluster.Writers(ctx, c.local, c.now())

@@ -224,6 +224,8 @@ func (f fakeRepositories) Cluster(context.Context, string, string, string) (Clus
 
 type fakeCluster struct{ *fakeWorld }
 
+func (f fakeCluster) RepositoryID() string { return "r1" }
+
 func (f fakeCluster) Backups(context.Context) (out []state.Backup, err error) {
 	err = f.do("backups", func() error { out = slices.Clone(f.cluster.Backups); return nil })
 	return out, err

@@ -36,6 +36,9 @@ func earlierOf(a, b time.Time) time.Time {
 func (s *prune) present(ctx context.Context) (map[string]state.Backup, error) {
 	if s.cluster == nil {
 		cluster, err := s.repositories.Cluster(ctx, s.action.Repository, s.action.Server, s.action.SystemID)
+		if err == nil {
+			err = sameRepository(cluster, s.action.Repository, s.action.RepositoryID)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("open repository %q: %w", s.action.Repository, err)
 		}
@@ -133,7 +136,11 @@ func (s *prune) usableLeft(ctx context.Context, c plan.Condition) (verdict, erro
 }
 
 // lookAtCluster reads what decides whether backups are usable and WAL is needed.
-func lookAtCluster(ctx context.Context, c Cluster) (state.Cluster, error) {
+func lookAtCluster(ctx context.Context, c interface {
+	Catalogue
+	Archive
+},
+) (state.Cluster, error) {
 	var seen state.Cluster
 	var err error
 	if seen.Backups, err = c.Backups(ctx); err != nil {

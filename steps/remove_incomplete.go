@@ -25,6 +25,9 @@ func (s *removeIncomplete) open(ctx context.Context) error {
 		return nil
 	}
 	cluster, err := s.repositories.Cluster(ctx, s.action.Repository, s.action.Server, s.action.SystemID)
+	if err == nil {
+		err = sameRepository(cluster, s.action.Repository, s.action.RepositoryID)
+	}
 	if err != nil {
 		return fmt.Errorf("open repository %q: %w", s.action.Repository, err)
 	}

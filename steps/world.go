@@ -66,6 +66,8 @@ type Repositories interface {
 
 // Cluster is what one repository holds of one PostgreSQL cluster.
 type Cluster interface {
+	// RepositoryID gives the id of the repository that was opened.
+	RepositoryID() string
 	Catalogue
 	Archive
 }
