@@ -137,6 +137,7 @@ func (a *app) showBackup(f foundBackup) {
 		{"schedule", b.Schedule},
 		{"failure", b.Failure},
 		{"hold", holdOf(b)},
+		{"verified", verifiedText(f.Verified)},
 	}
 	for _, l := range lines {
 		if l[1] != "" {

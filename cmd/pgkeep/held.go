@@ -64,6 +64,8 @@ type foundBackup struct {
 	SystemID   string          `json:"system_id"`
 	Usability  state.Usability `json:"usability"`
 	Backup     state.Backup    `json:"backup"`
+	// Verified is what the newest verification found of it; nil: it was never looked at.
+	Verified *state.VerifiedBackup `json:"verified,omitempty"`
 }
 
 // find gives a backup in every repository that has it; empty server and repository mean any.
@@ -80,7 +82,7 @@ func (a *app) find(ctx context.Context, id, serverName, repository string) ([]fo
 	for _, h := range held {
 		for _, b := range h.Cluster.Backups {
 			if b.ID == id && (repository == "" || repository == h.Repository) {
-				out = append(out, foundBackup{h.Repository, h.Cluster.Name, h.Cluster.SystemID, h.Cluster.Usability(b), b})
+				out = append(out, foundBackup{h.Repository, h.Cluster.Name, h.Cluster.SystemID, h.Cluster.Usability(b), b, verifiedBackup(h.Cluster, b.ID)})
 			}
 		}
 	}

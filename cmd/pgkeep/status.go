@@ -41,6 +41,7 @@ its receiver, its slot and its repositories. What could not be seen is "unknown"
 				a.showWindows(p, names)
 				a.showReceivers(seen, names)
 				a.showRepositories(seen)
+				a.showVerifications(seen, names)
 				a.showFindings(p.Findings, names)
 				if len(p.Steps) > 0 {
 					fmt.Fprintf(a.out, "\n%s\n→ pgkeep plan\n", p.Summary())

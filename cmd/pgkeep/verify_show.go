@@ -128,3 +128,81 @@ func lostMoments(l state.Lost) string {
 	}
 	return fmt.Sprintf("every moment after %s and before %s on timeline %d", at(l.From, l.FromLSN.String()), at(l.To, l.ToLSN.String()), l.Timeline)
 }
+
+// verifiedBackup gives what the newest verification of a cluster found of one backup; nil: nothing.
+func verifiedBackup(c state.Cluster, id string) *state.VerifiedBackup {
+	if c.Verified == nil {
+		return nil
+	}
+	for i := range c.Verified.Backups {
+		if c.Verified.Backups[i].ID == id {
+			return &c.Verified.Backups[i]
+		}
+	}
+	return nil
+}
+
+// verifiedText says when a backup was last looked at, and what came of it; empty: never.
+func verifiedText(v *state.VerifiedBackup) string {
+	if v == nil {
+		return ""
+	}
+	text := "quickly on " + plan.Moment(v.Quick) + ", never in full"
+	if !v.Full.IsZero() {
+		text = "in full on " + plan.Moment(v.Full)
+		if v.Quick.After(v.Full) {
+			text += ", quickly on " + plan.Moment(v.Quick)
+		}
+	}
+	if v.Restorable {
+		return text + ": it can be restored"
+	}
+	return text + ": it cannot be restored: " + oneLine(v.Why)
+}
+
+// showVerifications says when what each repository holds was last proved, and what was found.
+func (a *app) showVerifications(seen state.Observation, names []string) {
+	first := true
+	for _, label := range sorted(seen.Repositories) {
+		clusters := seen.Repositories[label].Clusters
+		for _, name := range sorted(clusters) {
+			if len(names) > 0 && !slices.Contains(names, name) {
+				continue
+			}
+			for _, c := range clusters[name] {
+				if c.Verified == nil {
+					continue
+				}
+				if first {
+					fmt.Fprintln(a.out)
+				}
+				first = false
+				fmt.Fprintf(a.out, "%s in %s was verified %s\n", name, label, verificationText(c.Verified))
+			}
+		}
+	}
+}
+
+func verificationText(v *state.Verification) string {
+	var looks []string
+	if !v.Full.Began.IsZero() {
+		text := "in full on " + plan.Moment(v.Full.Began)
+		if v.Full.Sample > 0 {
+			text = fmt.Sprintf("by a sample of %d %% on %s", v.Full.Sample, plan.Moment(v.Full.Began))
+		}
+		looks = append(looks, text)
+	}
+	if v.Quick.Began.After(v.Full.Began) {
+		looks = append(looks, "quickly on "+plan.Moment(v.Quick.Began))
+	}
+	if v.Ended.IsZero() {
+		looks = append(looks, "and is not through with a look that began "+plan.Moment(v.Began))
+	} else if len(v.Only) > 0 {
+		looks = append(looks, "in part on "+plan.Moment(v.Began))
+	}
+	found := "no damage"
+	if v.Wrong > 0 {
+		found = counted(v.Wrong, "damaged object")
+	}
+	return strings.Join(looks, ", ") + ": " + found
+}
