@@ -73,7 +73,7 @@ func (c *Cluster) restorePoints(ctx context.Context, views map[wal.Timeline][]lo
 			newest = b
 		}
 	}
-	budget := maxPointReads
+	look := pointLook{Cluster: c, z: z, budget: maxPointReads}
 	for _, t := range slices.Sorted(maps.Keys(views)) {
 		if t > newest.Timeline {
 			break
@@ -82,21 +82,27 @@ func (c *Cluster) restorePoints(ctx context.Context, views map[wal.Timeline][]lo
 		if t == newest.Timeline {
 			end = newest.Stop
 		}
-		runs, err := c.pointRuns(ctx, t, z, views[t], end, &budget)
+		runs, err := look.runs(ctx, views[t], end)
 		if err != nil {
 			return nil, err
 		}
 		slices.Sort(borders[t])
 		out.Stretches = append(out.Stretches, stretches(t, runs, borders[t], end)...)
 	}
-	out.Unread = max(0, -budget)
+	out.Unread = max(0, -look.budget)
 	out.Stretches = bounded(out.Stretches)
 	return out, nil
 }
 
-// pointRuns gives the restore points of a timeline up to end. budget is lessened by the notes that were wanted; what goes
-// below zero was not read.
-func (c *Cluster) pointRuns(ctx context.Context, t wal.Timeline, z wal.SegmentSize, views []logView, end wal.LSN, budget *int) ([]pointRun, error) {
+// pointLook is one look for the restore points of a cluster.
+type pointLook struct {
+	*Cluster
+	z      wal.SegmentSize
+	budget int // how many notes may still be read; what goes below zero was not
+}
+
+// runs gives the restore points of a timeline, of which the views are, up to end.
+func (c *pointLook) runs(ctx context.Context, views []logView, end wal.LSN) ([]pointRun, error) {
 	var runs []pointRun
 	for _, v := range views {
 		if v.index != nil {
@@ -111,11 +117,11 @@ func (c *Cluster) pointRuns(ctx context.Context, t wal.Timeline, z wal.SegmentSi
 			}
 		}
 		wanted = append(wanted, longestParts(v, whole)...)
-		wanted = slices.DeleteFunc(wanted, func(o listed) bool { return o.Segment.Start(z) >= end })
+		wanted = slices.DeleteFunc(wanted, func(o listed) bool { return o.Segment.Start(c.z) >= end })
 		slices.SortFunc(wanted, func(a, b listed) int { return cmp.Compare(a.Segment.Number, b.Segment.Number) })
-		cut := max(0, min(len(wanted), len(wanted)-max(*budget, 0)))
-		*budget -= len(wanted)
-		more, err := c.notedPoints(ctx, t, z, wanted[cut:])
+		cut := max(0, min(len(wanted), len(wanted)-max(c.budget, 0)))
+		c.budget -= len(wanted)
+		more, err := c.notedPoints(ctx, wanted[cut:])
 		if err != nil {
 			return nil, err
 		}
@@ -138,13 +144,13 @@ func longestParts(v logView, whole map[uint64]bool) []listed {
 }
 
 // notedPoints reads the notes of objects, which are in order. One that is gone or damaged has nothing to tell.
-func (c *Cluster) notedPoints(ctx context.Context, t wal.Timeline, z wal.SegmentSize, objects []listed) ([]pointRun, error) {
+func (c *pointLook) notedPoints(ctx context.Context, objects []listed) ([]pointRun, error) {
 	heads := make([]walHead, len(objects))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(8)
 	for i, o := range objects {
 		g.Go(func() error {
-			h, err := c.head(ctx, o.walName, z)
+			h, err := c.head(ctx, o.walName, c.z)
 			if isAbsent(err) || isCorrupt(err) {
 				return nil
 			}
