@@ -24,9 +24,17 @@ type Faults struct {
 	Lose   float64 // a call does its work and says that it failed
 	Cut    float64 // a body or a list breaks off
 	Slow   float64 // a call takes a millisecond
+	Lie    float64 // a body has a wrong bit
 }
 
-// EveryFault fails a third of all calls, in every way.
+// Misbehave changes how often the provider fails.
+func (p *Provider) Misbehave(f Faults) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.faults = f
+}
+
+// EveryFault fails a third of all calls, in every way that a client can notice.
 func EveryFault() Faults { return Faults{Refuse: 0.15, Lose: 0.15, Cut: 0.2, Slow: 0.02} }
 
 // Provider is a provider in memory that fails by chance. It is what remote.New makes a store of.
@@ -50,7 +58,7 @@ var _ remote.Backend = (*Provider)(nil)
 
 // NewProvider gives an empty provider; the seed decides when it fails.
 func NewProvider(seed uint64, f Faults) *Provider {
-	return &Provider{memory: NewMemory(time.Now), faults: f, random: rand.New(rand.NewPCG(seed, 5)), tokens: map[string]string{}}
+	return &Provider{memory: NewMemory(nil), faults: f, random: rand.New(rand.NewPCG(seed, 5)), tokens: map[string]string{}}
 }
 
 // Plant puts an object where nobody put it.
@@ -70,7 +78,13 @@ func (p *Provider) chance(of float64) bool {
 	return p.random.Float64() < of
 }
 
-// failures are what a client sees of a provider in trouble.
+func (p *Provider) now() Faults {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.faults
+}
+
+// failure is what a client sees of a provider in trouble.
 func (p *Provider) failure() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -84,14 +98,15 @@ func (p *Provider) call(call, key string, do func() error) error {
 	if p.Hook != nil {
 		return p.Hook(call, key, do)
 	}
-	if p.chance(p.faults.Slow) {
+	f := p.now()
+	if p.chance(f.Slow) {
 		time.Sleep(time.Millisecond)
 	}
-	if p.chance(p.faults.Refuse) {
+	if p.chance(f.Refuse) {
 		return p.failure()
 	}
 	err := do()
-	if err == nil && p.chance(p.faults.Lose) {
+	if err == nil && p.chance(f.Lose) {
 		return p.failure()
 	}
 	return err
@@ -126,8 +141,13 @@ func (p *Provider) Get(ctx context.Context, key string, off, n int64) (r io.Read
 		if n >= 0 {
 			b = b[:min(n, int64(len(b)))]
 		}
+		if len(b) > 0 && p.chance(p.now().Lie) {
+			p.mu.Lock()
+			b[p.random.IntN(len(b))] ^= 1 << p.random.IntN(8)
+			p.mu.Unlock()
+		}
 		r = io.NopCloser(bytes.NewReader(b))
-		if len(b) > 1 && p.chance(p.faults.Cut) {
+		if len(b) > 1 && p.chance(p.now().Cut) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			r = io.NopCloser(io.MultiReader(bytes.NewReader(b[:1+p.random.IntN(len(b)-1)]), cutOff{}))
@@ -188,7 +208,7 @@ func (p *Provider) List(ctx context.Context, q remote.Query) iter.Seq2[store.Inf
 			slices.Reverse(all)
 		}
 		for _, info := range all {
-			if p.chance(p.faults.Cut / 10) {
+			if p.chance(p.now().Cut / 10) {
 				err = p.failure()
 				break
 			}
