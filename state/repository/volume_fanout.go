@@ -48,10 +48,10 @@ const (
 	putsPerLane     = 2
 )
 
-func newFanout(ctx context.Context, stall time.Duration, writers []*BackupWriter) *fanout {
-	f := &fanout{slots: make(chan struct{}, objectsInFlight), spare: make(chan []byte, objectsInFlight), stall: stall}
+func newFanout(ctx context.Context, stall time.Duration, inFlight int, writers []*BackupWriter) *fanout {
+	f := &fanout{slots: make(chan struct{}, inFlight), spare: make(chan []byte, inFlight), stall: stall}
 	for _, w := range writers {
-		l := &lane{w: w, queue: make(chan *object, objectsInFlight), pending: map[*object]bool{}}
+		l := &lane{w: w, queue: make(chan *object, inFlight), pending: map[*object]bool{}}
 		l.ctx, l.cancel = context.WithCancelCause(ctx)
 		f.lanes = append(f.lanes, l)
 		for range putsPerLane {
@@ -177,7 +177,7 @@ func (f *fanout) wait(ctx context.Context) error {
 
 // drain waits until every object is done with.
 func (f *fanout) drain(ctx context.Context) error {
-	for n := range objectsInFlight {
+	for n := range cap(f.slots) {
 		if err := f.wait(ctx); err != nil {
 			for range n {
 				<-f.slots
@@ -185,7 +185,7 @@ func (f *fanout) drain(ctx context.Context) error {
 			return err
 		}
 	}
-	for range objectsInFlight {
+	for range cap(f.slots) {
 		<-f.slots
 	}
 	if len(f.live()) == 0 {

@@ -17,11 +17,15 @@ import (
 // StreamOptions say how a BackupStream works.
 type StreamOptions struct {
 	Codec        seal.Codec                               // zero: the first writer's repository decides
-	Workers      int                                      // compressors; 0: one for each CPU
+	Workers      int                                      // compressors; 0: one for each CPU, at most maxWorkers for all streams
+	Streams      int                                      // that run at once, and share what one may hold; 0: this one alone
 	StallTimeout time.Duration                            // a repository that finishes nothing for so long is given up; 0: 5 minutes
 	Inspect      func(f *File, block uint32, page []byte) // called by several goroutines, for members that ask for it
 	Parent       *Parent                                  // of an incremental: its pages are referred to where they are the same; nil: a full backup
 }
+
+// maxWorkers bounds what a machine with many CPUs holds: each worker has an encoder and two frames.
+const maxWorkers = 6
 
 // BackupStream turns the tar streams of one backup into objects, once, and puts them into every writer's repository:
 // compressors work in parallel, the assembler lays frames into volumes in order, and each repository has its own
@@ -63,7 +67,7 @@ func NewBackupStream(ctx context.Context, writers []*BackupWriter, o StreamOptio
 		o.Codec = writers[0].Codec()
 	}
 	if o.Workers <= 0 {
-		o.Workers = runtime.GOMAXPROCS(0)
+		o.Workers = max(1, min(runtime.GOMAXPROCS(0), maxWorkers)/max(1, o.Streams))
 	}
 	if o.StallTimeout <= 0 {
 		o.StallTimeout = 5 * time.Minute
@@ -85,7 +89,11 @@ func NewBackupStream(ctx context.Context, writers []*BackupWriter, o StreamOptio
 	if err := s.start(ctx); err != nil {
 		return nil, err
 	}
-	s.fan = newFanout(s.ctx, o.StallTimeout, writers)
+	inFlight := objectsInFlight
+	if o.Streams > 1 {
+		inFlight = 1
+	}
+	s.fan = newFanout(s.ctx, o.StallTimeout, inFlight, writers)
 	return s, nil
 }
 

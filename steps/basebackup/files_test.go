@@ -101,6 +101,7 @@ func manyFiles(args []string) error {
 		return err
 	}
 	c, id := k.dst[0], k.id
+	k.members.known.close()
 	*k = taking{}
 	debug.FreeOSMemory()
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil { // the peak begins anew: others read in other processes

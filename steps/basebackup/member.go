@@ -93,18 +93,17 @@ func newMembers() *members { return &members{} }
 // link, and no file takes the place of a directory.
 func (s *members) place(path string, m repository.Member, folder uint32) error {
 	key := xxh3.HashString128(path)
-	if s.known.find(key) != nil {
+	if _, twice := s.known.find(key); twice {
 		return fmt.Errorf("%q comes twice", path)
 	}
 	parent, _, nested := cutLast(m.Path)
 	if nested {
 		parentPath := path[:len(path)-len(m.Path)+len(parent)]
-		if p := s.known.find(xxh3.HashString128(parentPath)); p == nil || p.kind != repository.Directory {
+		if p, _ := s.known.find(xxh3.HashString128(parentPath)); p.kind != repository.Directory {
 			return fmt.Errorf("%q comes without a directory %q before it", path, parentPath)
 		}
 	}
-	s.known.add(came{path: key, size: m.Size, kind: m.Type})
-	return nil
+	return s.known.put(came{path: key, size: m.Size, kind: m.Type})
 }
 
 func cutLast(path string) (parent, name string, nested bool) {
@@ -122,20 +121,20 @@ func (s *members) came(path string, m repository.Member, crc uint32) error {
 	}
 	s.files++
 	s.bytes += m.Size
-	c := s.known.find(xxh3.HashString128(path))
-	if c == nil {
+	c, ok := s.known.find(xxh3.HashString128(path))
+	if !ok {
 		return fmt.Errorf("%q has content and never came", path)
 	}
 	c.crc = crc
-	return nil
+	return s.known.put(c)
 }
 
 // listed compares one line of the manifest with what came.
 func (s *members) listed(f postgres.ManifestFile) error {
 	key := xxh3.HashString128(f.Path)
-	m := s.known.find(key)
+	m, _ := s.known.find(key)
 	switch {
-	case m == nil || m.kind != repository.RegularFile:
+	case m.kind != repository.RegularFile:
 		return fmt.Errorf("the manifest lists %q, which did not come", f.Path)
 	case m.listed:
 		return fmt.Errorf("the manifest lists %q twice", f.Path)
@@ -146,7 +145,7 @@ func (s *members) listed(f postgres.ManifestFile) error {
 	}
 	m.listed = true
 	s.match++
-	return nil
+	return s.known.put(m)
 }
 
 // allListed makes sure that nothing came which the manifest does not list.

@@ -104,7 +104,7 @@ next:
 	}
 	for _, g := range groups {
 		s, err := repository.NewBackupStream(t.ctx, g.writes, repository.StreamOptions{
-			StallTimeout: t.o.StallTimeout, Inspect: t.inspect, Parent: t.openParent(g.at[0]),
+			StallTimeout: t.o.StallTimeout, Inspect: t.inspect, Parent: t.openParent(g.at[0]), Streams: len(groups),
 		})
 		if err != nil {
 			return err

@@ -87,6 +87,7 @@ func Take(ctx context.Context, conn *postgres.Replication, dst []*repository.Clu
 		defer release()
 	}
 	t := &taking{ctx: ctx, o: o, version: conn.Version(), outcomes: make([]Outcome, len(dst)), members: newMembers(), dst: dst}
+	defer t.members.known.close()
 	for i, c := range dst {
 		t.outcomes[i].Repository = c.Where()
 	}
