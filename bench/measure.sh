@@ -48,6 +48,7 @@ print_table() {
     row "restore, checked, fsynced / tar -x, then fsync" "$cluster_mb" restore tar_fsync
     row "WAL catch-up, durable in the spool / pg_receivewal" "${wal_size_mb:-0}" wal_spool pg_receivewal
     row "WAL catch-up, also archived (zstd 1) / pg_receivewal" "${wal_size_mb:-0}" wal_archived pg_receivewal
+    [ -z "$older" ] || row "WAL catch-up, archived / the same by THAN" "${wal_size_mb:-0}" wal_archived older_archived
     echo
     echo "ratio: the peer's seconds for each of pgkeep's; above 1 pgkeep is faster. MB/s: pgkeep, of plain bytes. MiB: peak"
     echo "resident memory of pgkeep, and of the peer."

@@ -10,6 +10,7 @@
 #   ONLY="backup wal"            leave the rest out: backup, restore, wal
 #   BENCH_DIR=/srv               where the files go (default: the directory for temporary files)
 #   BIN=bin/pgkeep               the program to measure
+#   THAN=/tmp/pgkeep             an older build, whose WAL catch-up takes its turn too
 #
 # The two programs take turns in every round, so that what else the machine does hits both alike; the ratios are worth more
 # than the seconds. Nothing is left behind (KEEP=1 leaves it).
@@ -17,7 +18,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/.." && pwd)
 millions=${MILLIONS:-2} scale=${SCALE:-20} wal_mb=${WAL_MB:-1024} rounds=${ROUNDS:-3} only=${ONLY:-backup restore wal}
-program=$(realpath "${BIN:-$root/bin/pgkeep}")
+program=$(realpath "${BIN:-$root/bin/pgkeep}") older=${THAN:-}
 
 for need in /usr/bin/time zstd tar; do
   command -v "$need" >/dev/null || { echo "bench: $need is missing. Run, as root:  apt-get install -y time zstd tar" >&2; exit 1; }

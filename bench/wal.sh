@@ -12,7 +12,7 @@ write_wal() {
   sql "create table more (like orders)"
   while ((now < wal_mb)); do
     sql "insert into more select * from orders where id % 20 = $((step % 20))"
-    "$pgbin/pgbench" -h 127.0.0.1 -p "$port" -U postgres -n -c 2 -t 2000 postgres >/dev/null 2>&1
+    PGOPTIONS="-c synchronous_commit=off" "$pgbin/pgbench" -h 127.0.0.1 -p "$port" -U postgres -n -c 2 -t 2000 postgres >/dev/null 2>&1
     step=$((step + 1))
     now=$(sql "select (pg_current_wal_lsn() - '$from') / 1048576" | cut -d. -f1)
   done
@@ -33,7 +33,8 @@ await_flushed() {
 }
 
 compare_wal() {
-  receive_with_pgkeep "pgkeep_$round"
+  receive_with_pgkeep "pgkeep_$round" "$program" wal
+  [ -z "$older" ] || receive_with_pgkeep "older_$round" "$older" older
   copy_slot "peer_$round"
   mkdir "$work/received"
   timed pg_receivewal "$pgbin/pg_receivewal" -h 127.0.0.1 -p "$port" -U postgres -D "$work/received" -S "peer_$round" --endpos="$end" --no-loop --no-password
@@ -42,10 +43,10 @@ compare_wal() {
   sql "select pg_drop_replication_slot('peer_$round')" >/dev/null
 }
 
-# receive_with_pgkeep runs one receiver, which streams and archives at once, and notes when the last segment is durable in the
+# receive_with_pgkeep SLOT PROGRAM WHAT runs one receiver, which streams and archives at once, and notes when the last segment is durable in the
 # spool, as the server was told, and when the repository holds it, compressed and durable.
 receive_with_pgkeep() {
-  local slot=$1 site=$work/$1 began spooled archived peak
+  local slot=$1 program=$2 what=$3 site=$work/$1 began spooled archived peak
   write_repository_only "$site"
   "$program" --dir "$site" apply --auto-approve >"$work/apply.log" 2>&1 || { cat "$work/apply.log" >&2; return 1; }
   write_configuration "$site" "$slot"
@@ -65,9 +66,9 @@ receive_with_pgkeep() {
   kill "$receiver"
   wait "$receiver" || true
   receiver=
-  note wal_spool "$(awk -v a="$began" -v b="$spooled" 'BEGIN { print b - a }')" "$peak"
-  note wal_archived "$(awk -v a="$began" -v b="$archived" 'BEGIN { print b - a }')" "$peak"
-  say "  pgkeep: spooled and archived: $(tail -2 "$results" | cut -f2 | paste -sd' ') s"
+  note "${what}_spool" "$(awk -v a="$began" -v b="$spooled" 'BEGIN { print b - a }')" "$peak"
+  note "${what}_archived" "$(awk -v a="$began" -v b="$archived" 'BEGIN { print b - a }')" "$peak"
+  say "  $what: spooled and archived: $(tail -2 "$results" | cut -f2 | paste -sd' ') s"
   wal_stored_mb=$(du -sm "$site/repository/c" | cut -f1)
   sql "select pg_drop_replication_slot('$slot')" >/dev/null
   rm -rf "$site"

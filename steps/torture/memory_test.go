@@ -21,22 +21,31 @@ import (
 const memoryBound = 192 << 20
 
 // Never need more memory for a bigger database. By default the cluster and the WAL are some hundred megabytes, several
-// times the bound all the same where it is broken by holding data; PGKEEP_MEMORY=full takes 2 GB.
+// times the bound all the same where it is broken by holding data; PGKEEP_MEMORY=full takes 2 GB, with every compression
+// and into two repositories at once.
 func TestMemory(t *testing.T) {
-	megabytes := 300
+	megabytes, all := 300, []string{"zstd|gzip"}
 	if os.Getenv("PGKEEP_MEMORY") == "full" {
-		megabytes = 2048
+		megabytes, all = 2048, []string{"zstd|gzip", "zstd", "lz4", "gzip"}
 	}
 	pg := pgtest.Start(t, pgtest.Options{Version: 15, OnDisk: true, Settings: map[string]string{
 		"max_wal_size": "16GB", "autovacuum": "off", "checkpoint_timeout": "1h",
 	}})
-	s := newSite(t, "repository \"main\" {\n  path = \"@DIR@/repository\"\n}\n")
-	s.run(t, "apply", "--auto-approve")
-	s.configure(t, fmt.Sprintf(journeyHCL, pg.Conninfo()))
-	pg.Exec(t, "select pg_create_physical_replication_slot('pgkeep_orders', true)")
+	pg.Exec(t, "select pg_create_physical_replication_slot('origin', true)")
 	fill(t, pg, megabytes)
+	for _, codecs := range all {
+		t.Run(codecs, func(t *testing.T) { testMemory(t, pg, strings.Split(codecs, "|")) })
+	}
+}
 
-	within(t, "a receiver that catches up", catchUp(t, s, pg))
+func testMemory(t *testing.T, pg *pgtest.Server, codecs []string) {
+	repositories, server := memoryHCL(pg.Conninfo(), codecs)
+	s := newSite(t, repositories)
+	s.run(t, "apply", "--auto-approve")
+	s.configure(t, repositories+server)
+	pg.Exec(t, "select pg_copy_physical_replication_slot('origin', 'pgkeep_orders')")
+
+	within(t, "a receiver that catches up", catchUp(t, s, pg, len(codecs)))
 	s.run(t, "apply", "--auto-approve") // the receiver, and a first backup
 	within(t, "a backup", peak(t, s, "backup", "orders", "--wait=2m"))
 	within(t, "a restore", peak(t, s, "recover", "--server", "orders", "--into", filepath.Join(s.dir, "back"), "--immediate",
@@ -44,6 +53,20 @@ func TestMemory(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(s.dir, "back", "global", "pg_control")); err != nil {
 		t.Errorf("nothing was restored: %v", err)
 	}
+	s.run(t, "receiver", "stop", "orders")
+	pg.Exec(t, "select pg_drop_replication_slot('pgkeep_orders')")
+}
+
+// memoryHCL is a repository for each compression, and a server that keeps its backups in all of them.
+func memoryHCL(conninfo string, codecs []string) (repositories, server string) {
+	var blocks, names []string
+	for i, codec := range codecs {
+		blocks = append(blocks, fmt.Sprintf("repository \"r%d\" {\n  path = \"@DIR@/repository%[1]d\"\n\n  compression {\n    algorithm = %q\n  }\n}\n", i, codec))
+		names = append(names, fmt.Sprintf("repository.r%d", i))
+	}
+	repositories = strings.Join(blocks, "\n")
+	_, server, _ = strings.Cut(fmt.Sprintf(journeyHCL, conninfo), "}\n")
+	return repositories, strings.ReplaceAll(server, "[repository.main]", "["+strings.Join(names, ", ")+"]")
 }
 
 func within(t *testing.T, what string, bytes int64) {
@@ -77,9 +100,9 @@ func databaseMegabytes(t *testing.T, pg *pgtest.Server) int {
 	return n
 }
 
-// catchUp runs a receiver until the server was told that all its WAL is durable and the repository has the last whole
+// catchUp runs a receiver until the server was told that all its WAL is durable and so many repositories have the last whole
 // segment, and gives its peak memory.
-func catchUp(t *testing.T, s *site, pg *pgtest.Server) int64 {
+func catchUp(t *testing.T, s *site, pg *pgtest.Server, repositories int) int64 {
 	t.Helper()
 	last := pg.SQL(t, "select pg_walfile_name(pg_switch_wal())")
 	end := pg.SQL(t, "select pg_current_wal_flush_lsn()")
@@ -97,11 +120,11 @@ func catchUp(t *testing.T, s *site, pg *pgtest.Server) int64 {
 		_ = cmd.Process.Kill()
 		<-ended
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	for !archived(t, s, last) || pg.SQL(t, fmt.Sprintf("select restart_lsn >= '%s' from pg_replication_slots where slot_name = 'pgkeep_orders'", end)) != "t" {
+	for archived(t, s, last) < repositories || pg.SQL(t, fmt.Sprintf("select restart_lsn >= '%s' from pg_replication_slots where slot_name = 'pgkeep_orders'", end)) != "t" {
 		select {
 		case <-ended:
 			t.Fatal("the receiver ended")
@@ -118,13 +141,14 @@ func catchUp(t *testing.T, s *site, pg *pgtest.Server) int64 {
 	return top
 }
 
-func archived(t *testing.T, s *site, segment string) bool {
+// archived tells how many repositories have a whole segment.
+func archived(t *testing.T, s *site, segment string) int {
 	t.Helper()
-	found, err := filepath.Glob(filepath.Join(s.dir, "repository", "c", "orders", "*", "w", "*", "*", segment))
+	found, err := filepath.Glob(filepath.Join(s.dir, "repository*", "c", "orders", "*", "w", "*", "*", segment))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return len(found) > 0
+	return len(found)
 }
 
 // highWater gives the most that a running process has had resident.
