@@ -271,7 +271,7 @@ func (x *examination) verified(at *state.VerifyCursor) []state.VerifiedBackup {
 			b.Full = x.result.Began
 		}
 		if why := x.check.cannot[k.ID]; why != nil {
-			b.Restorable, b.Why = false, reasonOf(why)
+			b.Restorable, b.Why = false, why.Error()
 			b.Damaged = slices.ContainsFunc(x.found, func(f Finding) bool { return slices.Contains(f.Hurts, k.ID) })
 		}
 		all[k.ID] = b
