@@ -14,7 +14,9 @@ func TestScheduleThatCannotBeRead(t *testing.T) {
 	s := readStory(t, "testdata/stories/schedule-due.txtar")
 	s.spec.Schedules[0].Timezone = "Mars/Olympus"
 	p, _ := plan.Build(s.spec, s.seen, s.now, s.opt)
-	if !slices.ContainsFunc(p.Findings, func(f plan.Finding) bool { return f.Code == state.CodeSchedule && f.Subject == s.spec.Schedules[0].Address }) {
+	if !slices.ContainsFunc(p.Findings, func(f plan.Finding) bool {
+		return f.Code == state.CodeSchedule && f.Subject == s.spec.Schedules[0].Address
+	}) {
 		t.Errorf("no finding tells of it: %+v", p.Findings)
 	}
 	for _, step := range p.Steps {

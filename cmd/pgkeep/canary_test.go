@@ -44,6 +44,10 @@ func TestCanaries(t *testing.T) {
 	stop, seen := watchCommandLines()
 	for _, args := range [][]string{
 		{"validate"},
+		{"validate", "-C", place.refused},
+		{"validate", "--json", "-C", place.refused},
+		{"plan", "-C", place.refused},
+		{"apply", "--yes", "--json", "-C", place.refused},
 		{"plan"},
 		{"plan", "--json"},
 		{"apply", "--yes", "--json"},
@@ -92,23 +96,23 @@ func TestCanaries(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for _, want := range []string{"E-UNREACHABLE", `"event":"done"`, "server.good/backup"} {
+	for _, want := range []string{"E-UNREACHABLE", "Invalid conninfo", `"event":"done"`, "server.good/backup"} {
 		if !strings.Contains(printed.String(), want) {
 			t.Errorf("nothing was tried: %q was not printed:\n%s", want, printed.String())
 		}
 	}
 }
 
-// places are where the test keeps things: config holds the secrets, work all that pgkeep writes.
-type places struct{ config, work, varFile string }
+// places are where the test keeps things: config holds the secrets, refused those of connection strings that validate refuses, work all that pgkeep writes.
+type places struct{ config, refused, work, varFile string }
 
 func writeCanaries(t *testing.T, root string, s *pgtest.Server) places {
 	t.Helper()
 	c := secretPlaces()
-	p := places{config: root + "/config", work: root + "/work", varFile: root + "/config/more.vars"}
+	p := places{config: root + "/config", refused: root + "/refused", work: root + "/work", varFile: root + "/config/more.vars"}
 	dead := "host=127.0.0.1 port=1 user=pgkeep dbname=postgres connect_timeout=2"
-	var hcl strings.Builder
-	hcl.WriteString(`
+	var hcl, refused strings.Builder
+	head := (`
 variable "good" {
   type      = string
   sensitive = true
@@ -125,6 +129,8 @@ repository "main" {
   path = "` + p.work + `/repository"
 }
 `)
+	hcl.WriteString(head)
+	refused.WriteString(head)
 	for name, conninfo := range map[string]string{
 		"good": "var.good", "env": `"` + dead + ` password=${var.byenv}"`, "varfile": `"` + dead + ` password=${var.byfile}"`,
 		"keyword": `"` + dead + " password='" + c["keyword"] + `'"`, "uri": `"postgres://pgkeep:` + c["uri"] + `@127.0.0.1:1/postgres"`,
@@ -135,10 +141,14 @@ repository "main" {
 		"rejected":    `"` + s.Conninfo() + " user=nobody password=" + c["keyword"] + `"`,
 		"unreachable": `"host=/nowhere user=pgkeep password=` + c["keyword"] + `"`,
 	} {
-		fmt.Fprintf(&hcl, "server %q {\n  conninfo     = %s\n  repositories = [repository.main]\n  receiver {\n    spool = %q\n  }\n}\n", name, conninfo, p.work+"/spool")
+		into := &hcl
+		if name == "sslpassword" || name == "nonsense" || name == "wrongport" {
+			into = &refused
+		}
+		fmt.Fprintf(into, "server %q {\n  conninfo     = %s\n  repositories = [repository.main]\n  receiver {\n    spool = %q\n  }\n}\n", name, conninfo, p.work+"/spool")
 	}
 	for name, text := range map[string]string{
-		p.config + "/pgkeep.hcl": hcl.String(), p.varFile: "byfile = \"" + c["varfile"] + "\"\n",
+		p.config + "/pgkeep.hcl": hcl.String(), p.refused + "/pgkeep.hcl": refused.String(), p.varFile: "byfile = \"" + c["varfile"] + "\"\n",
 		p.config + "/pass":     "*:*:*:*:" + c["passfile"] + "\n",
 		p.config + "/services": "[canary]\nhost=127.0.0.1\nport=1\nuser=pgkeep\npassword=" + c["service"] + "\n",
 		p.work + "/.keep":      "",
