@@ -156,10 +156,8 @@ func (c *Cluster) OpenParent(ctx context.Context, id string) (*Parent, error) {
 		if err != nil {
 			return nil, fmt.Errorf("open parent: %w", err)
 		}
-		for i := range files {
-			if files[i].Type == RegularFile && files[i].Size > 0 {
-				p.index.add(&files[i], n, i)
-			}
+		for i, f := range withData(files).files {
+			p.index.add(f.folder, f.path, n, i)
 		}
 	}
 	p.index.sort()
@@ -200,11 +198,11 @@ func (p *Parent) file(ctx context.Context, folder uint32, path string) (*parentF
 		return nil, p.passOver(ctx, err)
 	}
 	f := &files.files[at]
-	if f.Folder != folder || f.Path != path {
+	if f.folder != folder || f.path != path {
 		return nil, nil
 	}
-	found := &parentFile{size: f.Size, extents: f.Extents, frames: f.frames, live: files.live, backup: p.ID()}
-	pages := (f.Size + pageSize - 1) / pageSize
+	found := &parentFile{size: f.size, extents: f.extents, frames: files.frames, live: files.live, backup: p.ID()}
+	pages := (f.size + pageSize - 1) / pageSize
 	for n := f.hashShard; found.pages < pages && n < p.b.rec.decided.HashShards; n++ {
 		hashes, err := p.hashShard(ctx, n)
 		if err != nil {

@@ -24,8 +24,8 @@ func nameHash(folder uint32, path string) xxh3.Uint128 {
 	return h
 }
 
-func (x *fileIndex) add(f *File, shard, at int) {
-	h := nameHash(f.Folder, f.Path)
+func (x *fileIndex) add(folder uint32, path string, shard, at int) {
+	h := nameHash(folder, path)
 	part := &x.parts[h.Hi>>56]
 	*part = append(*part, indexedFile{name: h, shard: uint32(shard), at: uint32(at)})
 }
@@ -61,25 +61,47 @@ func (x *fileIndex) find(folder uint32, path string) (shard, at int, ok bool) {
 	return int(part[i].shard), int(part[i].at), true
 }
 
-// parentFiles is one shard of the parent's files.
+// parentFiles is one shard of the parent's files, those that have data. It keeps no more of them than is needed: a shard may
+// have tens of thousands.
 type parentFiles struct {
-	files []File
-	live  []int64 // of each frame: how many raw bytes files of this shard read
+	files  []parentEntry
+	frames []frameAt
+	live   []int64 // of each frame: how many raw bytes files of this shard read
+}
+
+type parentEntry struct {
+	path      string
+	size      int64
+	extents   []Extent
+	folder    uint32
+	hashShard int
+}
+
+func withData(files []File) *parentFiles {
+	s := &parentFiles{}
+	for i := range files {
+		f := &files[i]
+		if f.Type != RegularFile || f.Size == 0 {
+			continue
+		}
+		if s.live == nil {
+			s.frames, s.live = f.frames, make([]int64, len(f.frames))
+		}
+		for _, x := range f.Extents {
+			s.live[x.frame] += int64(x.Length)
+		}
+		s.files = append(s.files, parentEntry{path: f.Path, size: f.Size, extents: f.Extents, folder: f.Folder, hashShard: f.hashShard})
+	}
+	return s
 }
 
 func (p *Parent) fileShard(ctx context.Context, n int) (*parentFiles, error) {
 	return p.files.get(n, func() (*parentFiles, error) {
 		files, err := p.b.fileShard(ctx, n)
-		if err != nil || len(files) == 0 {
-			return &parentFiles{}, err
+		if err != nil {
+			return nil, err
 		}
-		s := &parentFiles{files: files, live: make([]int64, len(files[0].frames))}
-		for i := range files {
-			for _, x := range files[i].Extents {
-				s.live[x.frame] += int64(x.Length)
-			}
-		}
-		return s, nil
+		return withData(files), nil
 	})
 }
 
@@ -115,13 +137,13 @@ func (p *Parent) hashShard(ctx context.Context, n int) (*parentHashes, error) {
 }
 
 // giveTo adds the hashes of f that this shard has; false: it has none that go on where found ends.
-func (s *parentHashes) giveTo(found *parentFile, f *File, seed uint64) bool {
-	i, ok := s.byName[nameHash(f.Folder, f.Path)]
+func (s *parentHashes) giveTo(found *parentFile, f *parentEntry, seed uint64) bool {
+	i, ok := s.byName[nameHash(f.folder, f.path)]
 	if !ok || s.seed != seed {
 		return false
 	}
 	r := s.runs[i]
-	if r.Folder != f.Folder || string(r.Path) != f.Path || r.First != found.pages {
+	if r.Folder != f.folder || string(r.Path) != f.path || r.First != found.pages {
 		return false
 	}
 	found.hashes = append(found.hashes, s.hashes[s.at[i]:s.at[i]+r.Count*hashSize])
