@@ -22,6 +22,7 @@ func TestParse(t *testing.T) {
 		"sftp://me@backup:2222/srv/x?known_hosts=/etc/hosts.ssh": {
 			Scheme: location.SFTP, User: "me", Host: "backup", Port: 2222, Path: "/srv/x", Options: location.Options{KnownHosts: "/etc/hosts.ssh"},
 		},
+		"azblob://container/x?account=me": {Scheme: location.Azure, Bucket: "container", Prefix: "x", Options: location.Options{Account: "me"}},
 	} {
 		want.Text = text
 		got, err := location.Parse(text)

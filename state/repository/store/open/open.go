@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/pgkeep/pgkeep/state/repository/store"
+	"github.com/pgkeep/pgkeep/state/repository/store/azure"
 	"github.com/pgkeep/pgkeep/state/repository/store/file"
 	"github.com/pgkeep/pgkeep/state/repository/store/location"
 	"github.com/pgkeep/pgkeep/state/repository/store/remote"
@@ -31,6 +32,8 @@ func Open(place string) (Store, error) {
 	switch at.Scheme {
 	case location.File:
 		return closer(file.Open(at.Path, file.Options{}))
+	case location.Azure:
+		return closer(azure.Open(at, remote.Patience{}))
 	case location.SFTP:
 		return sftp.Open(at, remote.Patience{}), nil
 	case location.S3:

@@ -112,7 +112,7 @@ func (c *Clock) RoundTrip(r *http.Request) (*http.Response, error) {
 	if at, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.skew, c.seen = at.Sub(time.Now()), true
+		c.skew, c.seen = time.Until(at), true
 	}
 	return answer, nil
 }
