@@ -15,6 +15,14 @@
 // again, by another process and with another compression; other bytes are an error (CodeFork for WAL), and nothing is overwritten.
 // Backups are decided by one object, COMMIT.json, for which commit and abort compete; see BeginBackup, Tomb and Sweep.
 //
+// # Incremental backups
+//
+// A BackupStream with a Parent stores only pages whose hash is another than the parent's at the same place (volume_pack.go), and
+// lists the others as stretches of the parent's volumes, or of those that the parent refers to. So each backup is read from its own
+// lists; of its parent it needs volumes and nothing else, and those stay while anybody's refs/ names them (Sweep). What keeps them
+// between the choice of a parent and COMMIT is START, see BeginBackup. What is left of a frame of which less than a
+// quarter is read is stored again, so that volumes become free.
+//
 // # The archive
 //
 // PutSegment, PutPartial and PutHistory put WAL; OpenSegment, OpenPartial and History give it back, checked to the last byte

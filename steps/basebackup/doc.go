@@ -5,6 +5,10 @@
 // that a restore needs nothing but a decompressor and tar. What the tar says is not trusted: names, links and sizes are
 // checked here (see member.go), and at the end PostgreSQL's own manifest must name exactly the files that came.
 //
+// An incremental backup takes the same stream, on every version, and leaves it to the repository to store only the pages
+// that its parent does not have. Whether a parent is fit is looked at first (parent.go); where none is, the backup is full and
+// says why.
+//
 // Order of writes: START in each repository when the server has named the start position, volumes and shards while the
 // stream runs, COMMIT when data and stop position are complete. Whatever fails on the way is decided `aborted`; a
 // process that is killed leaves a START whose lock is free, which the plan's remove-incomplete finds.
