@@ -278,3 +278,22 @@ func TestKeepIsNotFooledByClocks(t *testing.T) {
 		}
 	}
 }
+
+// TestNewestBackupIsNeverAlone: the newest backup of a branch that the server has left is asked for by keep only; as long as no
+// newer one is there, the WAL behind it stays all the same.
+func TestNewestBackupIsNeverAlone(t *testing.T) {
+	c := taken(t, "2026-02-01T01:00:00Z", "2026-02-02T01:00:00Z", "2026-02-03T01:00:00Z")
+	c.Backups[2].Timeline = 2
+	c.Histories = []state.History{{Timeline: 2, Parents: []state.Parent{{Timeline: 1, Switch: 0x2800000}}}}
+	c.WAL = append(c.WAL, state.WALRange{Range: wal.Range{Timeline: 2, From: 0x2000000, To: 0x9000000}, LastCommit: c.Backups[2].Ended})
+	r := plan.Retain(c, plan.Rules{Minimum: 1, Keep: []hclspec.Keep{{Daily: 2}}}, time.Date(2026, 2, 5, 0, 0, 0, 0, time.UTC), 1)
+	newest := r.Fates[2]
+	if newest.Cause != plan.StaysCounted || newest.Alone || newest.Goes {
+		t.Errorf("%+v", newest)
+	}
+	for _, w := range r.NeedlessWAL() {
+		if w.Timeline == 2 && w.To > newest.Backup.Redo {
+			t.Errorf("WAL behind it goes: %s", w)
+		}
+	}
+}

@@ -35,4 +35,9 @@ retention "far" {
   repositories    = [repository.far]
   recovery_window = "60d"
   max_delete      = 3
+
+  keep { # single backups for years; WAL for the 60 days
+    monthly = 12
+    yearly  = 5
+  }
 }
