@@ -208,23 +208,28 @@ func TestCalendarsOfPlaces(t *testing.T) {
 		want  map[string][]string
 	}{
 		"days of UTC": {
-			hclspec.Keep{Daily: 2}, []string{"2026-03-28T22:30:00Z", "2026-03-28T23:30:00Z", "2026-03-29T22:30:00Z"},
+			hclspec.Keep{Daily: 2},
+			[]string{"2026-03-28T22:30:00Z", "2026-03-28T23:30:00Z", "2026-03-29T22:30:00Z"},
 			map[string][]string{"2026-03-28T23:30:00Z": {"daily 2 of 2"}, "2026-03-29T22:30:00Z": {"daily 1 of 2"}},
 		},
 		"days of Berlin, where the day before had 23 hours": {
-			hclspec.Keep{Daily: 2, Timezone: "Europe/Berlin"}, []string{"2026-03-28T22:30:00Z", "2026-03-28T23:30:00Z", "2026-03-29T21:30:00Z", "2026-03-29T22:30:00Z"},
+			hclspec.Keep{Daily: 2, Timezone: "Europe/Berlin"},
+			[]string{"2026-03-28T22:30:00Z", "2026-03-28T23:30:00Z", "2026-03-29T21:30:00Z", "2026-03-29T22:30:00Z"},
 			map[string][]string{"2026-03-29T21:30:00Z": {"daily 2 of 2"}, "2026-03-29T22:30:00Z": {"daily 1 of 2"}},
 		},
 		"an hour that comes twice is one day": {
-			hclspec.Keep{Daily: 2, Timezone: "Europe/Berlin"}, []string{"2026-10-24T10:00:00Z", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"},
+			hclspec.Keep{Daily: 2, Timezone: "Europe/Berlin"},
+			[]string{"2026-10-24T10:00:00Z", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"},
 			map[string][]string{"2026-10-24T10:00:00Z": {"daily 2 of 2"}, "2026-10-25T01:30:00Z": {"daily 1 of 2"}},
 		},
 		"a day that never was in Samoa": {
-			hclspec.Keep{Daily: 3, Timezone: "Pacific/Apia"}, []string{"2011-12-29T09:00:00Z", "2011-12-30T09:00:00Z", "2011-12-30T11:00:00Z"},
+			hclspec.Keep{Daily: 3, Timezone: "Pacific/Apia"},
+			[]string{"2011-12-29T09:00:00Z", "2011-12-30T09:00:00Z", "2011-12-30T11:00:00Z"},
 			map[string][]string{"2011-12-29T09:00:00Z": {"daily 3 of 3"}, "2011-12-30T09:00:00Z": {"daily 2 of 3"}, "2011-12-30T11:00:00Z": {"daily 1 of 3"}},
 		},
 		"weeks of ISO 8601 over new year, and no backup for a month": {
-			hclspec.Keep{Weekly: 3, Monthly: 2, Yearly: 2}, []string{"2025-11-20T01:00:00Z", "2025-12-28T01:00:00Z", "2025-12-29T01:00:00Z", "2026-01-04T01:00:00Z", "2026-01-05T01:00:00Z"},
+			hclspec.Keep{Weekly: 3, Monthly: 2, Yearly: 2},
+			[]string{"2025-11-20T01:00:00Z", "2025-12-28T01:00:00Z", "2025-12-29T01:00:00Z", "2026-01-04T01:00:00Z", "2026-01-05T01:00:00Z"},
 			map[string][]string{
 				"2025-12-28T01:00:00Z": {"weekly 3 of 3"}, "2025-12-29T01:00:00Z": {"monthly 2 of 2", "yearly 2 of 2"},
 				"2026-01-04T01:00:00Z": {"weekly 2 of 3"}, "2026-01-05T01:00:00Z": {"weekly 1 of 3", "monthly 1 of 2", "yearly 1 of 2"},
