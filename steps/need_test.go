@@ -158,7 +158,8 @@ func TestNoConditionIsForgotten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	holds, fails := map[string]bool{}, map[string]bool{plan.NeedStartable: true} // TestUnknownSpoolBlocks
+	holds := map[string]bool{plan.NeedUnverified: true}                           // TestVerifyStep
+	fails := map[string]bool{plan.NeedUnverified: true, plan.NeedStartable: true} // TestVerifyStep, TestUnknownSpoolBlocks
 	for _, c := range answers() {
 		if c.want == OutcomeDone && !strings.Contains(c.note, "spared") {
 			holds[c.code] = true
