@@ -32,7 +32,8 @@ func (l *loader) buildRetentions(servers []Server) []Retention {
 		if !d.set("recovery_window") && !d.set("redundancy") && r.Keep.Any() {
 			l.refuse("A retention that keeps single backups only", mistake{
 				fmt.Sprintf("%s has a keep block, and neither recovery_window nor redundancy: with single backups alone, no moment between them could be recovered.", r.Address),
-				`Say how far back every moment must be recoverable, for example recovery_window = "7d".`}, b.DefRange)
+				`Say how far back every moment must be recoverable, for example recovery_window = "7d".`,
+			}, b.DefRange)
 			continue
 		}
 		if !d.set("recovery_window") && !d.set("redundancy") {

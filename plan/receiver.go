@@ -199,9 +199,13 @@ func (b *builder) spool(s *server) {
 	}
 	at := rangeOf(s.Where.Of("receiver.spool"))
 	if severity, percent, filling := b.filling(s); filling {
+		then := "below 10 % WAL waits on the server"
+		if s.Receiver.SpoolLimit.Bytes > 0 {
+			then = "and may grow to " + Size(s.Receiver.SpoolLimit.Bytes)
+		}
 		b.finding(Finding{
 			Severity: severity, Code: state.CodeDiskFull, Subject: s.Address, Range: at,
-			Text: fmt.Sprintf("the spool %s has %s free of %s (%d %%); below 10 %% WAL waits on the server", sp.Path, Size(sp.Free), Size(sp.Total), percent),
+			Text: fmt.Sprintf("the spool %s has %s free of %s (%d %%); %s", sp.Path, Size(sp.Free), Size(sp.Total), percent, then),
 			Hint: "add space, or bring back the repositories so that the spool empties",
 		})
 	}
@@ -221,13 +225,17 @@ func (b *builder) spool(s *server) {
 	}
 }
 
-// filling tells whether so little of the spool's file system is free that it is worth a finding, and which.
+// filling tells whether so little of the spool's file system is free that it is worth a finding, and which. Where the limit
+// is one of bytes alone, others may fill the disk as far as what the spool may still grow fits on it.
 func (b *builder) filling(s *server) (severity Severity, percent int64, is bool) {
 	sp, ok := b.seen.Spools[s.Name]
 	if !ok || sp.Unknown != nil || sp.Total <= 0 {
 		return "", 0, false
 	}
 	percent = sp.Free * 100 / sp.Total
+	if limit := s.Receiver.SpoolLimit; limit.Bytes > 0 && limit.Percent == 0 {
+		return Warning, percent, percent < 10 && sp.Free < limit.Bytes-sp.Used
+	}
 	if percent < 10 {
 		return Error, percent, true
 	}
