@@ -150,7 +150,7 @@ func (v *verification) wants(ctx context.Context, at frameAt, shard, n int) (boo
 		return false, v.cannot(ctx, corrupt(v.c.key.backupDir(v.id)+filesDir, fmt.Errorf("it reads %s, which no list of sums names", name)))
 	case l.bad:
 		return true, nil
-	case v.from.passed(shard, n):
+	case v.from.passed(shard, n) && !v.depth.doubt[key]:
 		l.read = true
 		return false, nil
 	}

@@ -126,7 +126,7 @@ func (x *examination) begin() {
 	x.check = newClusterCheck(x.c, d)
 	b := x.before
 	if b.Cursor != nil && b.Ended.IsZero() && !x.o.Restart && b.Level == x.o.Level && b.Sample == x.o.Sample && slices.Equal(b.Only, x.o.Backups) &&
-		x.result.Began.Sub(b.Began) < maxResume {
+		x.result.Began.Sub(b.Began) < maxResume && b.Wrong <= len(b.Damage) { // what it has found and not named would not be found again
 		x.result.Began, x.objects, x.bytes = b.Began, b.Objects, b.Bytes
 		x.check.from = *b.Cursor
 	}
@@ -221,6 +221,7 @@ func (x *examination) evidence(at *state.VerifyCursor) state.Verification {
 			e.Damage, e.Wrong = append(e.Damage, f), e.Wrong+1
 		}
 	}
+	e.Wrong += x.unnamed()
 	e.Damage = e.Damage[:min(len(e.Damage), 100)]
 	if at != nil {
 		e.BadWAL, e.Chains = x.before.BadWAL, x.before.Chains
@@ -233,6 +234,15 @@ func (x *examination) evidence(at *state.VerifyCursor) state.Verification {
 	}
 	e.Backups = x.verified(at)
 	return e
+}
+
+// unnamed counts what an earlier look has found and not named, so that one which does not read everything cannot look whether
+// it is still so.
+func (x *examination) unnamed() int {
+	if x.o.Level == state.VerifyFull && x.o.Sample == 0 && x.o.MaxAge == 0 && len(x.o.Backups) == 0 {
+		return 0
+	}
+	return max(0, x.before.Wrong-len(x.before.Damage))
 }
 
 // looked tells whether the look that has ended was at this object too.
@@ -266,13 +276,18 @@ func (x *examination) verified(at *state.VerifyCursor) []state.VerifiedBackup {
 		if at != nil && at.Timeline == 0 && k.ID >= at.Backup {
 			continue
 		}
+		why := x.check.cannot[k.ID]
+		if was := old[k.ID]; why == nil && was.Damaged && (at != nil || x.unnamed() > 0) {
+			all[k.ID] = was // that it is sound again is known in the end, and where every damage was looked at again
+			continue
+		}
 		b := state.VerifiedBackup{ID: k.ID, Quick: x.result.Began, Full: old[k.ID].Full, Restorable: true}
 		if x.o.Level == state.VerifyFull && x.o.Sample == 0 && !x.check.fresh[k.ID] {
 			b.Full = x.result.Began
 		}
-		if why := x.check.cannot[k.ID]; why != nil {
+		if why != nil {
 			b.Restorable, b.Why = false, why.Error()
-			b.Damaged = slices.ContainsFunc(x.found, func(f Finding) bool { return slices.Contains(f.Hurts, k.ID) })
+			b.Damaged = at != nil || slices.ContainsFunc(x.found, func(f Finding) bool { return slices.Contains(f.Hurts, k.ID) })
 		}
 		all[k.ID] = b
 	}
