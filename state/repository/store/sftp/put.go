@@ -127,10 +127,8 @@ func (b *backend) collect(s *session) {
 // name gives a temporary file its final name, which only one can have, and makes that durable.
 func (b *backend) name(s *session, temp, key string) error {
 	dir := path.Dir(key)
-	if err := s.MkdirAll(b.file(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		if info, statErr := s.Stat(b.file(dir)); statErr != nil || !info.IsDir() {
-			return b.judge(fmt.Errorf("make directory %s: %w", dir, err))
-		}
+	if err := b.mkdir(s, dir); err != nil {
+		return err
 	}
 	if err := s.Link(b.file(temp), b.file(key)); err != nil {
 		return b.taken(s, key, err)
@@ -140,6 +138,22 @@ func (b *backend) name(s *session, temp, key string) error {
 		return nil // somebody deleted the object at once, and its directory with it: this put comes before that
 	}
 	return err
+}
+
+// mkdir makes a directory that is not there.
+func (b *backend) mkdir(s *session, dir string) error {
+	if info, err := s.Stat(b.file(dir)); err == nil && info.IsDir() {
+		return nil
+	}
+	b.unsettle(s, dir)
+	err := s.MkdirAll(b.file(dir))
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if info, statErr := s.Stat(b.file(dir)); statErr != nil || !info.IsDir() {
+		return b.judge(fmt.Errorf("make directory %s: %w", dir, err))
+	}
+	return nil
 }
 
 // taken finds out why a link was refused: the protocol only says that it was.
@@ -162,18 +176,48 @@ func (b *backend) taken(s *session, key string, cause error) error {
 
 // settle makes the entries of a directory durable, and once for each connection those that lead to it from the root.
 func (b *backend) settle(s *session, dir string) error {
-	for {
-		if err := b.sync(s, dir); err != nil {
-			return fmt.Errorf("make directory %s durable: %w", dir, err)
-		}
+	known := func(dir string) bool {
 		b.mu.Lock()
-		known := s.durable[dir]
+		defer b.mu.Unlock()
+		return s.durable[dir]
+	}
+	settled, err := settle(dir, known, func(dir string) error { return b.sync(s, dir) })
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, dir := range settled {
 		s.durable[dir] = true
-		b.mu.Unlock()
-		if known || dir == "." {
-			return nil
+	}
+	return nil
+}
+
+// settle fsyncs a directory and those above it, up to the first that is known to be durable. It gives those that are durable
+// now: all or none, because another put into one of them relies on all above it.
+func settle(dir string, known func(dir string) bool, sync func(dir string) error) ([]string, error) {
+	var settled []string
+	for {
+		if err := sync(dir); err != nil {
+			return nil, fmt.Errorf("make directory %s durable: %w", dir, err)
+		}
+		if known(dir) {
+			return settled, nil
+		}
+		settled = append(settled, dir)
+		if dir == "." {
+			return settled, nil
 		}
 		dir = path.Dir(dir)
+	}
+}
+
+// unsettle forgets that a directory and those above it are durable: it is to be made, so whoever removed it may have removed those too.
+func (b *backend) unsettle(s *session, dir string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for ; dir != "."; dir = path.Dir(dir) {
+		delete(s.durable, dir)
 	}
 }
 
