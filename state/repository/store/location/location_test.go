@@ -53,6 +53,7 @@ func TestSecretsAreRefusedAndNotShown(t *testing.T) {
 	for _, s := range []string{
 		"sftp://me:canary@host/srv", "s3://key:canary@bucket/x", "s3://b?secret_key=canary", "azblob://c?sig=canary", "azblob://c?account-key=canary",
 		"s3://b?AWS=1&Secret=canary", "gs://b?token=canary%zz", "s3://b:canary@/x%zz",
+		"s3://b?endpoint=https://key:canary@minio", "azblob://c?endpoint=https%3A%2F%2Fme.blob.core.windows.net%2F%3Fsv%3D1%26sig%3Dcanary",
 	} {
 		_, err := location.Parse(s)
 		if err == nil || strings.Contains(fmt.Sprintf("%v %+v", err, err), "canary") {

@@ -109,10 +109,18 @@ func (l *Location) options(u *url.URL) error {
 			return &Error{Text: fmt.Sprintf("%s stands there twice.", name), Hint: "Write it once."}
 		}
 		if err := o.read(&l.Options, values[name][0]); err != nil {
-			return &Error{Text: fmt.Sprintf("%s=%q cannot be used: %s.", name, values[name][0], err), Hint: "See the table of URL options in docs/repositories.md."}
+			return &Error{Text: fmt.Sprintf("%s cannot be used: %s.", shown(name, values[name][0]), err), Hint: "See the table of URL options in docs/repositories.md."}
 		}
 	}
 	return nil
+}
+
+// shown gives an option with its value, but for a URL, in which credentials may stand.
+func shown(name, v string) string {
+	if strings.Contains(v, "@") || strings.Contains(v, "?") {
+		return name
+	}
+	return fmt.Sprintf("%s=%q", name, v)
 }
 
 func endpoint(v string) (string, error) {
