@@ -188,7 +188,10 @@ func (a *archive) usability(b *state.Backup) state.Usability {
 			return state.Usable
 		}
 	}
-	return a.Cluster.Usability(*b)
+	if all := a.Cluster.Usability(*b); all != state.Usable {
+		return all
+	}
+	return state.Waiting // its WAL is there and was found damaged: it stays, and does not count
 }
 
 // reach gives the end of contiguous WAL from a backup's redo along a line.
