@@ -40,6 +40,12 @@ func (c *Cluster) InspectParent(ctx context.Context, id string) (ParentFacts, er
 	case r.decided.damaged():
 		return ParentFacts{}, parentGone(id, "is damaged")
 	}
+	if why, err := c.knownDamage(ctx, id); err != nil || why != "" {
+		if err == nil {
+			err = parentGone(id, "was found damaged: "+why)
+		}
+		return ParentFacts{}, fmt.Errorf("look at parent %s: %w", id, err)
+	}
 	f := ParentFacts{
 		ID: id, Copy: fmt.Sprint(r.decided.Sums, r.decided.Refs), Version: r.start.Version, Timeline: r.decided.Timeline, Stop: r.decided.Stop,
 		Suspects: len(r.decided.Suspects) > 0,
@@ -59,6 +65,20 @@ func (c *Cluster) InspectParent(ctx context.Context, id string) (ParentFacts, er
 		return ParentFacts{}, fmt.Errorf("look at parent %s: %w", id, err)
 	}
 	return f, nil
+}
+
+// knownDamage gives what verification has found to be wrong with what is stored of a backup; empty: nothing.
+func (c *Cluster) knownDamage(ctx context.Context, id string) (string, error) {
+	v, err := c.Verified(ctx)
+	if err != nil || v == nil {
+		return "", err
+	}
+	for _, b := range v.Backups {
+		if b.ID == id && b.Damaged {
+			return b.Why, nil
+		}
+	}
+	return "", nil
 }
 
 // volumeKey names one volume of any backup.

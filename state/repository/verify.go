@@ -166,7 +166,50 @@ func (v *clusterCheck) backups(ctx context.Context) error {
 			return err
 		}
 	}
+	return v.readers(ctx, ids)
+}
+
+// readers looks for the damaged volumes in those backups whose own look could not come upon them: that were not asked for, were
+// read lately, or were through when an earlier look was broken off.
+func (v *clusterCheck) readers(ctx context.Context, ids []string) error {
+	doubt := map[string]bool{}
+	for key := range v.hurt {
+		doubt[key] = true
+	}
+	for _, id := range ids {
+		asked := len(v.only) == 0 || slices.Contains(v.only, id)
+		if len(doubt) == 0 || v.cannot[id] != nil || asked && !v.fresh[id] && !v.passed(id) {
+			continue
+		}
+		r, err := v.c.readBackup(ctx, id)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil || !r.visible() || !v.reads(r, doubt) {
+			continue
+		}
+		if !asked {
+			b, _ := r.describe()
+			v.kept, v.fresh[id] = append(v.kept, b), true
+		}
+		known := func(f Finding) bool { return asked || doubt[f.Object] }
+		if err := v.look(ctx, id, &depth{doubt: doubt}, resume{}, known); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// reads tells whether any of these volumes may be among those that a backup reads.
+func (v *clusterCheck) reads(r record, volumes map[string]bool) bool {
+	for key := range volumes {
+		for _, id := range append([]string{r.id}, r.decided.RefersTo...) {
+			if strings.HasPrefix(key, v.c.key.backupDir(id)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (v *clusterCheck) backup(ctx context.Context, id string) error {
@@ -194,9 +237,14 @@ func (v *clusterCheck) committed(ctx context.Context, id string) error {
 	if v.fresh[id] {
 		d = &depth{doubt: d.doubt}
 	}
+	return v.look(ctx, id, d, v.resume(id), func(Finding) bool { return false })
+}
+
+// look looks at one backup, and reports what is not known yet.
+func (v *clusterCheck) look(ctx context.Context, id string, d *depth, from resume, known func(Finding) bool) error {
 	var found []Finding
-	look, err := v.c.verifyBackup(ctx, id, d, v.resume(id), func(f Finding) {
-		if len(found) < maxFindings {
+	look, err := v.c.verifyBackup(ctx, id, d, from, func(f Finding) {
+		if len(found) < maxFindings && !known(f) {
 			found = append(found, f)
 		}
 	})

@@ -1,0 +1,65 @@
+package repository
+
+import (
+	"maps"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/repository/seal"
+)
+
+// TestDamageReachesWhoeverReadsIt: a damaged volume makes each backup that reads it one that nobody counts on, also one that the
+// look was not asked for or that was read lately, be it older or newer than the one in whose turn the damage came to light.
+func TestDamageReachesWhoeverReadsIt(t *testing.T) {
+	base := newMemory()
+	c := newArchive(t, base, mib)
+	members := randomMembers(rand.New(rand.NewPCG(5, 6)), 20, 100_000)
+	full, other := testIntent(1), testIntent(4)
+	takeBackup(t, full, seal.Codec{}, members, 60_000, c)
+	first := childIntent(2, full.ID)
+	takeIncremental(t, first, seal.Codec{}, members, c)
+	second := childIntent(3, first.ID)
+	takeIncremental(t, second, seal.Codec{}, members, c)
+	takeBackup(t, other, seal.Codec{}, members, 60_000, c)
+	chain := []string{full.ID, first.ID, second.ID}
+	for name, look := range map[string]struct{ lately, asked []string }{
+		"all":                    {nil, nil},
+		"only the full":          {nil, chain[:1]},
+		"only the newest":        {nil, chain[2:]},
+		"the others read lately": {chain[1:], nil},
+		"the older read lately":  {chain[:2], nil},
+		"sound ones asked for":   {nil, []string{chain[1], other.ID}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := &memory{objects: maps.Clone(base.objects)}
+			c := must(Open(t.Context(), m))(t).Cluster(archiveName, archiveID)
+			now := ticking()
+			if look.lately != nil {
+				must(c.Examine(t.Context(), VerifyOptions{Level: state.VerifyFull, Backups: look.lately, Now: now}))(t)
+			}
+			key := c.key.backupDir(full.ID) + volumeName(0, 0)
+			volume := append([]byte{}, m.objects[key]...)
+			volume[100] ^= 1
+			m.objects[key] = volume
+			must(c.Examine(t.Context(), VerifyOptions{Level: state.VerifyFull, Backups: look.asked, MaxAge: time.Hour, Now: now}))(t)
+			seen := must(c.observe(t.Context(), ObserveOptions{Now: now()}))(t)
+			for _, b := range seen.Backups {
+				want := state.BackupCorrupt
+				if b.ID == other.ID {
+					want = state.BackupCommitted
+				}
+				if b.State != want {
+					t.Errorf("backup %s is %s (%s), want %s", b.ID, b.State, b.Failure, want)
+				}
+			}
+			if _, err := c.InspectParent(t.Context(), second.ID); state.CodeOf(err) != state.CodeStale {
+				t.Errorf("a damaged parent is refused with %v", err)
+			}
+			if _, err := c.InspectParent(t.Context(), other.ID); err != nil {
+				t.Errorf("a sound parent is refused: %v", err)
+			}
+		})
+	}
+}
