@@ -96,5 +96,5 @@ type liveCluster struct {
 func (c liveCluster) RepositoryID() string { return c.repository }
 
 func (c liveCluster) Backups(ctx context.Context) ([]state.Backup, error) {
-	return c.Cluster.Writers(ctx, c.local, c.now())
+	return c.Trusted(ctx, c.local, c.now())
 }

@@ -133,26 +133,41 @@ func (c *Cluster) observe(ctx context.Context, o ObserveOptions) (state.Cluster,
 	for _, h := range histories {
 		seen.Histories = append(seen.Histories, historyFact(h))
 	}
-	if seen.Backups, err = c.Writers(ctx, o.WriterAlive, o.Now); err != nil {
+	if seen.Backups, seen.Verified, err = c.trusted(ctx, o.WriterAlive, o.Now); err != nil {
 		return seen, err
 	}
-	if seen.Verified, err = c.Verified(ctx); err != nil {
-		return seen, err
-	}
-	distrust(seen)
 	seen.RestorePoints, err = c.restorePoints(ctx, archived.views, seen.Backups)
 	return seen, err
 }
 
+// Trusted is Writers; what verification has found damaged is `corrupt`.
+func (c *Cluster) Trusted(ctx context.Context, local Witness, now time.Time) ([]state.Backup, error) {
+	backups, _, err := c.trusted(ctx, local, now)
+	return backups, err
+}
+
+func (c *Cluster) trusted(ctx context.Context, local Witness, now time.Time) ([]state.Backup, *state.Verification, error) {
+	backups, err := c.Writers(ctx, local, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := c.Verified(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	distrust(backups, v)
+	return backups, v, nil
+}
+
 // distrust makes backups corrupt that verification has found damaged: they are told and kept, and counted on by nobody.
-func distrust(c state.Cluster) {
-	if c.Verified == nil {
+func distrust(backups []state.Backup, v *state.Verification) {
+	if v == nil {
 		return
 	}
-	for _, v := range c.Verified.Backups {
-		i := slices.IndexFunc(c.Backups, func(b state.Backup) bool { return b.ID == v.ID })
-		if v.Damaged && i >= 0 && c.Backups[i].State == state.BackupCommitted {
-			c.Backups[i].State, c.Backups[i].Failure = state.BackupCorrupt, "verification found it damaged: "+v.Why
+	for _, v := range v.Backups {
+		i := slices.IndexFunc(backups, func(b state.Backup) bool { return b.ID == v.ID })
+		if v.Damaged && i >= 0 && backups[i].State == state.BackupCommitted {
+			backups[i].State, backups[i].Failure = state.BackupCorrupt, "verification found it damaged: "+v.Why
 		}
 	}
 }
