@@ -272,6 +272,8 @@ func reportOr(ctx context.Context, report func(Finding), key string, err error) 
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case unanswered(err):
+		return err
 	case errors.Is(err, store.ErrNotExist):
 		find(state.CodeCorrupt, "it is missing")
 	case state.CodeOf(err) != "":
@@ -282,6 +284,11 @@ func reportOr(ctx context.Context, report func(Finding), key string, err error) 
 		find(state.CodeIO, err.Error())
 	}
 	return nil
+}
+
+// unanswered tells whether a store was not reached at all: that says nothing about the object that was asked for.
+func unanswered(err error) bool {
+	return slices.Contains([]state.Code{state.CodeUnreachable, state.CodeTLS}, state.CodeOf(err))
 }
 
 // reasonOf leaves out that an object cannot be trusted, which is said of it already.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository/seal"
+	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
 
@@ -92,5 +94,30 @@ func TestVerifyKeepsWhatItCannotName(t *testing.T) {
 	}
 	if v := look(state.VerifyFull); v.Wrong != 0 || v.Backups[1].Damaged {
 		t.Errorf("a full look after it says %d, %+v", v.Wrong, v.Backups)
+	}
+}
+
+// TestVerifyTakesSilenceForNoDamage: a store that cannot be reached for a while ends a look, and makes no backup damaged.
+func TestVerifyTakesSilenceForNoDamage(t *testing.T) {
+	base := fillGrid(t, seal.Codec{}, 0)
+	for _, part := range []string{"/v/base/000000", "/files/", "/sums/", "/COMMIT.json", "/backup_label"} {
+		m := &memory{objects: maps.Clone(base.objects)}
+		c := testArchive(t, m)
+		silent := 0
+		m.step = func(call string) (error, error) {
+			if !strings.HasPrefix(call, "get ") || !strings.Contains(call, part) {
+				return nil, nil
+			}
+			silent++
+			return &store.Trouble{Kind: store.Unreachable, Text: "the store cannot be reached", Hint: "wait"}, nil
+		}
+		_, err := c.Examine(t.Context(), VerifyOptions{Level: state.VerifyFull, Now: ticking()})
+		m.step = nil
+		if silent == 0 || state.CodeOf(err) != state.CodeUnreachable {
+			t.Errorf("%s is not answered %d times: %v", part, silent, err)
+		}
+		if v := must(c.Verified(t.Context()))(t); v != nil {
+			t.Errorf("%s: what was not seen is evidence: %+v", part, v)
+		}
 	}
 }

@@ -82,6 +82,9 @@ func (v *verification) cannot(ctx context.Context, why error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if unanswered(why) {
+		return why
+	}
 	v.mu.Lock()
 	if v.restore.why == nil {
 		v.restore.why = why
