@@ -142,6 +142,10 @@ func (b *backend) Get(ctx context.Context, key string, off, n int64) (io.ReadClo
 	if err != nil {
 		return nil, b.judge(err, reading)
 	}
+	if got := deref(answer.ContentRange); off > 0 && !strings.HasPrefix(got, fmt.Sprintf("bytes %d-", off)) { // a proxy may leave the range out
+		answer.Body.Close()
+		return nil, fmt.Errorf("%s was asked for the bytes from %d on and answers with others (Content-Range: %q)", b.Place(), off, got)
+	}
 	return answer.Body, nil
 }
 

@@ -113,11 +113,18 @@ func (b *backend) Get(ctx context.Context, key string, off, n int64) (io.ReadClo
 		}
 		return http.NoBody, nil
 	}
-	r, _, err := b.get(ctx, key, off, n)
+	r, header, err := b.get(ctx, key, off, n)
 	if isBehindEnd(err) {
 		return http.NoBody, nil
 	}
-	return r, b.judge(err, reading)
+	if err != nil {
+		return nil, b.judge(err, reading)
+	}
+	if got := header.Get("Content-Range"); off > 0 && !strings.HasPrefix(got, fmt.Sprintf("bytes %d-", off)) { // a proxy may leave the range out
+		r.Close()
+		return nil, fmt.Errorf("%s was asked for the bytes from %d on and answers with others (Content-Range: %q)", b.Place(), off, got)
+	}
+	return r, nil
 }
 
 func (b *backend) get(ctx context.Context, key string, off, n int64) (io.ReadCloser, http.Header, error) {
