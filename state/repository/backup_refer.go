@@ -112,7 +112,14 @@ func (r *referring) chain() *chain {
 // check makes sure, just before the decision, that all that is referred to is still there. START has kept every expirer from
 // it since before the parent was believed; this is against disks and people.
 func (r *referring) check(ctx context.Context, c *Cluster) error {
-	if err := c.checkVolumes(ctx, r.volumes); err != nil {
+	why, err := c.knownDamage(ctx, r.parent.ID()) // by a verification that went on meanwhile
+	if err == nil && why != "" {
+		err = parentGone(r.parent.ID(), "was found damaged: "+why)
+	}
+	if err == nil {
+		err = c.checkVolumes(ctx, r.volumes)
+	}
+	if err != nil {
 		return fmt.Errorf("look at what the backup refers to: %w", err)
 	}
 	return nil

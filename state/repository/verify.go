@@ -70,6 +70,7 @@ type clusterCheck struct {
 	kept    []state.Backup                                              // committed, and not on their way out
 	cannot  map[string]error                                            // backups that cannot be restored, and why
 	hurt    map[string][]string                                         // backups that a damaged volume keeps from being restored, by its key
+	asked   map[string]bool                                             // backups that were looked at in their turn
 	fresh   map[string]bool                                             // backups that are looked at quickly all the same
 	done    func(ctx context.Context, id string, found []Finding) error // after a full look at a backup; nil: nobody is told
 	seenWAL map[wal.Timeline]*timelineCheck
@@ -77,7 +78,7 @@ type clusterCheck struct {
 
 func newClusterCheck(c *Cluster, d *depth) *clusterCheck {
 	return &clusterCheck{
-		c: c, depth: d, cannot: map[string]error{}, hurt: map[string][]string{}, seenWAL: map[wal.Timeline]*timelineCheck{},
+		c: c, depth: d, cannot: map[string]error{}, hurt: map[string][]string{}, asked: map[string]bool{}, fresh: map[string]bool{}, seenWAL: map[wal.Timeline]*timelineCheck{},
 		mark: func(context.Context, state.VerifyCursor) error { return nil },
 	}
 }
@@ -91,9 +92,9 @@ func (v *clusterCheck) run(ctx context.Context) error {
 		return err
 	}
 	v.z = facts.SegmentSize
-	looks := []func(context.Context) error{v.places, v.backups, v.records, v.histories, v.archive}
+	looks := []func(context.Context) error{v.places, v.backups, v.records, v.histories, v.archive, v.readers}
 	if len(v.only) > 0 {
-		looks = []func(context.Context) error{v.backups, v.archive}
+		looks = []func(context.Context) error{v.backups, v.archive, v.readers}
 	}
 	for _, look := range looks {
 		if err := look(ctx); err != nil {
@@ -162,23 +163,31 @@ func (v *clusterCheck) backups(ctx context.Context) error {
 		if len(v.only) > 0 && !slices.Contains(v.only, id) {
 			continue
 		}
+		v.asked[id] = true
 		if err := v.backup(ctx, id); err != nil {
 			return err
 		}
 	}
-	return v.readers(ctx, ids)
+	return nil
 }
 
 // readers looks for the damaged volumes in those backups whose own look could not come upon them: that were not asked for, were
-// read lately, or were through when an earlier look was broken off.
-func (v *clusterCheck) readers(ctx context.Context, ids []string) error {
+// read lately, were committed meanwhile, or were through when an earlier look was broken off.
+func (v *clusterCheck) readers(ctx context.Context) error {
+	if len(v.hurt) == 0 {
+		return nil
+	}
+	ids, err := v.c.backupIDs(ctx)
+	if err != nil {
+		return err
+	}
 	doubt := map[string]bool{}
 	for key := range v.hurt {
 		doubt[key] = true
 	}
 	for _, id := range ids {
-		asked := len(v.only) == 0 || slices.Contains(v.only, id)
-		if len(doubt) == 0 || v.cannot[id] != nil || asked && !v.fresh[id] && !v.passed(id) {
+		asked := v.asked[id] && slices.ContainsFunc(v.kept, func(b state.Backup) bool { return b.ID == id })
+		if v.cannot[id] != nil || asked && !v.fresh[id] && !v.passed(id) {
 			continue
 		}
 		r, err := v.c.readBackup(ctx, id)

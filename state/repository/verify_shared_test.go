@@ -3,6 +3,9 @@ package repository
 import (
 	"maps"
 	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,5 +64,47 @@ func TestDamageReachesWhoeverReadsIt(t *testing.T) {
 				t.Errorf("a sound parent is refused: %v", err)
 			}
 		})
+	}
+}
+
+// TestDamageReachesWhatIsTakenMeanwhile: an incremental backup that is committed while its parent is found damaged is looked at
+// before the look ends, and one that would be committed afterwards is not.
+func TestDamageReachesWhatIsTakenMeanwhile(t *testing.T) {
+	m := newMemory()
+	c := newArchive(t, m, mib)
+	members := randomMembers(rand.New(rand.NewPCG(5, 6)), 20, 100_000)
+	full, during, after := testIntent(1), childIntent(2, testIntent(1).ID), childIntent(3, testIntent(1).ID)
+	takeBackup(t, full, seal.Codec{}, members, 60_000, c)
+	w := must(c.BeginBackup(t.Context(), after))(t)
+	late := must(NewBackupStream(t.Context(), []*BackupWriter{w}, StreamOptions{Parent: must(c.OpenParent(t.Context(), full.ID))(t)}))(t)
+	writeFolder(t, late.Folder(0, ""), members, 50_000)
+	check(t, late.EndData())
+	check(t, late.WriteManifest([]byte("{the manifest}\n")))
+	key := c.key.backupDir(full.ID) + volumeName(0, 0)
+	volume := slices.Clone(m.objects[key])
+	volume[100] ^= 1
+	m.objects[key] = volume
+	var taken atomic.Bool
+	m.step = func(call string) (error, error) {
+		if strings.HasPrefix(call, "get ") && strings.HasSuffix(call, key) && taken.CompareAndSwap(false, true) {
+			takeIncremental(t, during, seal.Codec{}, members, c)
+		}
+		return nil, nil
+	}
+	now := ticking()
+	must(c.Examine(t.Context(), VerifyOptions{Level: state.VerifyFull, Now: now}))(t)
+	m.step = nil
+	out := must(late.Commit(t.Context(), commitFacts()))(t)
+	if state.CodeOf(out[0].Err) != state.CodeStale {
+		t.Errorf("a backup on a parent that was found damaged ends with %v", out[0].Err)
+	}
+	want := map[string]state.BackupState{full.ID: state.BackupCorrupt, during.ID: state.BackupCorrupt, after.ID: state.BackupAborted}
+	for _, b := range must(c.Trusted(t.Context(), nil, now()))(t) {
+		if b.State != want[b.ID] {
+			t.Errorf("backup %s is %s (%s), want %s", b.ID, b.State, b.Failure, want[b.ID])
+		}
+	}
+	if !taken.Load() {
+		t.Error("no backup was taken during the look")
 	}
 }
