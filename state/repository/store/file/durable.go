@@ -2,6 +2,7 @@ package file
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path"
 
@@ -18,17 +19,26 @@ type identity struct {
 // settle makes the entries of dir durable, and the entries that lead to it from the root. What another process made may
 // not be durable yet, so each parent is fsynced by this process too, once; again when dir is not the directory that it was.
 func (s *Store) settle(root *os.Root, dir string) error {
-	id, known, err := syncDir(root, dir)
+	return s.settleAll(dir, func(dir string) (identity, bool, error) { return syncDir(root, dir) })
+}
+
+// settleAll fsyncs a directory and those above it, up to the first that is durable already. None counts as durable before all
+// are: another put into one of them relies on what lies above.
+func (s *Store) settleAll(dir string, sync func(dir string) (identity, bool, error)) error {
+	fresh := map[string]identity{}
+	id, known, err := sync(dir)
 	for err == nil && dir != "." && !s.settled(dir, id, known) {
-		parent := path.Dir(dir)
-		parentID, parentKnown, syncErr := syncDir(root, parent)
-		if syncErr != nil {
-			return syncErr
-		}
-		s.settleEntry(dir, id)
-		dir, id, known = parent, parentID, parentKnown
+		fresh[dir] = id
+		dir = path.Dir(dir)
+		id, known, err = sync(dir)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.Copy(s.durable, fresh)
+	return nil
 }
 
 // settled tells whether this process made the directory's own entry durable, and with it those above.
@@ -37,12 +47,6 @@ func (s *Store) settled(dir string, id identity, known bool) bool {
 	defer s.mu.Unlock()
 	was, ok := s.durable[dir]
 	return ok && known && was == id
-}
-
-func (s *Store) settleEntry(dir string, id identity) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.durable[dir] = id
 }
 
 func syncDir(root *os.Root, dir string) (id identity, known bool, err error) {
