@@ -36,6 +36,7 @@ func changeUnderBackup(t *testing.T, version int) {
 	s.Exec(t, "create unlogged table fleeting as select generate_series(1, 1000) i")
 	late := s.Dir(t, "late")
 	changes := []string{
+		fmt.Sprintf("create tablespace late location '%s'", late), // first, so that its link is mostly not yet sent
 		"drop tablespace gone",
 		"drop table dropped",
 		"create table created as select i, md5(i::text) m from generate_series(1, 20000) i",
@@ -48,7 +49,6 @@ func changeUnderBackup(t *testing.T, version int) {
 		"vacuum grown",
 		"create unlogged table brief as select generate_series(1, 1000) i",
 		"create temp table passing as select generate_series(1, 1000) i",
-		fmt.Sprintf("create tablespace late location '%s'", late),
 		"alter table moved set tablespace late",
 		"alter table rewritten alter i type bigint",
 		"insert into fleeting select generate_series(1, 5000)",

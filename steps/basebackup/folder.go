@@ -75,6 +75,10 @@ func (f *folder) read(r io.Reader) error {
 			return err
 		}
 		m, err := f.checkMember(h, rec.raw, padding)
+		if errors.Is(err, errLate) {
+			rec.raw = rec.raw[:padding] // what pads the member before stays; the header is left out
+			continue
+		}
 		if err != nil {
 			return f.refuse(err)
 		}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/zeebo/xxh3"
+
 	"github.com/pgkeep/pgkeep/state/postgres"
 	"github.com/pgkeep/pgkeep/state/repository"
 	"github.com/pgkeep/pgkeep/state/repository/store/storetest"
@@ -99,7 +101,8 @@ func TestHostileTarIsRefused(t *testing.T) {
 		"link upwards":              closed(stream(entry{name: "up", kind: '2', link: "../.."})),
 		"link to itself":            closed(stream(entry{name: "me", kind: '2', link: "me"})),
 		"tablespace link elsewhere": closed(stream(dir("pg_tblspc"), entry{name: "pg_tblspc/16384", kind: '2', link: "/etc"})),
-		"unknown tablespace":        closed(stream(dir("pg_tblspc"), entry{name: "pg_tblspc/99", kind: '2', link: "/srv/fast"})),
+		"through a later link":      closed(stream(dir("pg_tblspc"), entry{name: "pg_tblspc/99", kind: '2', link: "/srv/fast"}, entry{name: "pg_tblspc/99/evil"})),
+		"later link with content":   closed(stream(dir("pg_tblspc"), entry{name: "pg_tblspc/99", kind: '2', link: "/srv/fast", data: "evil"})),
 		"tablespace with zeros":     closed(stream(dir("pg_tblspc"), entry{name: "pg_tblspc/016384", kind: '2', link: "/srv/fast"})),
 		"tablespace 0":              closed(stream(dir("pg_tblspc"), entry{name: "pg_tblspc/0", kind: '2', link: ""})),
 		"write through a link":      closed(stream(dir("pg_tblspc"), entry{name: "pg_tblspc/16384", kind: '2', link: "/srv/fast"}, entry{name: "pg_tblspc/16384/evil"})),
@@ -167,6 +170,18 @@ func TestTabletarRefusesLinks(t *testing.T) {
 	b := closed(stream(dir("pg_tblspc"), entry{name: "pg_tblspc/16384", kind: '2', link: "/srv/fast"}))
 	if err := k.Archive(postgres.BackupTablespace{OID: 16384}, bytes.NewReader(b)); err == nil {
 		t.Error("a link in a tablespace was taken")
+	}
+}
+
+// TestALaterTablespaceIsLeftOut: a tablespace that was created while the backup ran has its link in the archive and no files.
+func TestALaterTablespaceIsLeftOut(t *testing.T) {
+	k := newTaking(t, 150018)
+	b := closed(stream(entry{name: "a", data: "x"}, dir("pg_tblspc"), entry{name: "pg_tblspc/99", kind: '2', link: "/srv/late"}, entry{name: "z", data: "y"}))
+	check(t, k.Archive(postgres.BackupTablespace{}, bytes.NewReader(b)))
+	for path, want := range map[string]bool{"a": true, "pg_tblspc": true, "pg_tblspc/99": false, "z": true} {
+		if _, came := k.members.known.find(xxh3.HashString128(path)); came != want {
+			t.Errorf("%s came: %t", path, came)
+		}
 	}
 }
 

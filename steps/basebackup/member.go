@@ -3,8 +3,10 @@ package basebackup
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -65,15 +67,22 @@ func (memberChecks) member(h *tar.Header, raw []byte, folder uint32, tablespaces
 	return m, nil
 }
 
-// checkLink accepts pg_tblspc/<oid> pointing where the server said that this tablespace lies, and nothing else.
+// errLate marks the link to a tablespace that was created while the backup ran. The server told which there were at the
+// backup's start, and sends the link of a later one but not its files: replay of the WAL creates both.
+var errLate = errors.New("the tablespace was created after the backup's start")
+
+// checkLink accepts pg_tblspc/<oid> pointing where the server said that this tablespace lies, and nothing else. The error
+// is errLate for a tablespace that the server did not name.
 func checkLink(m repository.Member, folder uint32, tablespaces []postgres.BackupTablespace) error {
 	digits, ok := strings.CutPrefix(m.Path, "pg_tblspc/")
 	oid, err := strconv.ParseUint(digits, 10, 32)
 	if ok && err == nil && folder == 0 && strconv.FormatUint(oid, 10) == digits {
-		for _, ts := range tablespaces {
-			if ts.OID == uint32(oid) && ts.OID != 0 && ts.Location == m.Link {
-				return nil
-			}
+		named := slices.IndexFunc(tablespaces, func(ts postgres.BackupTablespace) bool { return ts.OID == uint32(oid) })
+		switch {
+		case named < 0 && m.Size == 0:
+			return errLate
+		case named >= 0 && tablespaces[named].Location == m.Link && oid != 0:
+			return nil
 		}
 	}
 	return fmt.Errorf("%q is a link to %.200q, which is no tablespace that the server named", m.Path, m.Link)
