@@ -121,3 +121,24 @@ func TestVerifyTakesSilenceForNoDamage(t *testing.T) {
 		}
 	}
 }
+
+// TestUnansweredEvidenceIsUnknown: where the newest evidence is not answered for, what an older one says does not count.
+func TestUnansweredEvidenceIsUnknown(t *testing.T) {
+	m := fillGrid(t, seal.Codec{}, 0)
+	c := testArchive(t, m)
+	now := ticking()
+	for range 2 {
+		must(c.Examine(t.Context(), VerifyOptions{Level: state.VerifyQuick, Now: now}))(t)
+	}
+	asked := false
+	m.step = func(call string) (error, error) {
+		if asked || !strings.HasPrefix(call, "get ") || !strings.Contains(call, "/evidence/") {
+			return nil, nil
+		}
+		asked = true
+		return &store.Trouble{Kind: store.Unreachable, Text: "the store cannot be reached", Hint: "wait"}, nil
+	}
+	if v, err := c.Verified(t.Context()); state.CodeOf(err) != state.CodeUnreachable || !asked {
+		t.Errorf("%v, %+v", err, v)
+	}
+}

@@ -324,6 +324,8 @@ func (c *Cluster) Verified(ctx context.Context) (*state.Verification, error) {
 		switch {
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("read evidence: %w", context.Cause(ctx))
+		case unanswered(err): // an older one would say that what was found damaged since is sound
+			return nil, fmt.Errorf("read evidence: %w", err)
 		case err != nil:
 			continue
 		}
