@@ -198,7 +198,7 @@ func (x *examination) keep(ctx context.Context, at *state.VerifyCursor) error {
 	x.check.mu.Lock()
 	e := x.evidence(at)
 	x.check.mu.Unlock()
-	when := x.o.Now().UTC()
+	when := x.afterAll(ctx, x.o.Now().UTC())
 	for {
 		err := x.store.PutEvidence(ctx, when, e)
 		if !errors.Is(err, store.ErrExists) {
@@ -207,6 +207,26 @@ func (x *examination) keep(ctx context.Context, at *state.VerifyCursor) error {
 		}
 		when = when.Add(1)
 	}
+}
+
+// afterAll gives a moment that no evidence of a verification is later than: what a machine whose clock was ahead has put hides
+// nothing newer. What cannot be read here leaves the moment as it is.
+func (x *examination) afterAll(ctx context.Context, when time.Time) time.Time {
+	keys, err := x.store.noteKeys(ctx, x.store.key.evidenceDir(), when)
+	if err != nil {
+		return when
+	}
+	for i, key := range slices.Backward(keys) {
+		var v state.Verification
+		n, err := x.store.readNote(ctx, key)
+		if err == nil && json.Unmarshal(n.Entry, &v) == nil && v.Kind == state.VerificationKind && !n.At.Before(when) {
+			return n.At.Add(1)
+		}
+		if len(keys)-i > maxEvidence {
+			break
+		}
+	}
+	return when
 }
 
 func (x *examination) evidence(at *state.VerifyCursor) state.Verification {

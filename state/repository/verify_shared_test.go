@@ -108,3 +108,24 @@ func TestDamageReachesWhatIsTakenMeanwhile(t *testing.T) {
 		t.Error("no backup was taken during the look")
 	}
 }
+
+// TestDamageIsSeenAfterAClockWasAhead: evidence of a machine whose clock was ahead does not hide what is found later.
+func TestDamageIsSeenAfterAClockWasAhead(t *testing.T) {
+	m := newMemory()
+	c := newArchive(t, m, mib)
+	full := testIntent(1)
+	takeBackup(t, full, seal.Codec{}, randomMembers(rand.New(rand.NewPCG(5, 6)), 20, 100_000), 60_000, c)
+	now := ticking()
+	ahead := func() time.Time { return now().Add(365 * 24 * time.Hour) }
+	must(c.Examine(t.Context(), VerifyOptions{Level: state.VerifyFull, Now: ahead}))(t)
+	key := c.key.backupDir(full.ID) + volumeName(0, 0)
+	volume := slices.Clone(m.objects[key])
+	volume[100] ^= 1
+	m.objects[key] = volume
+	for range 2 {
+		must(c.Examine(t.Context(), VerifyOptions{Level: state.VerifyFull, Now: now}))(t)
+		if v := must(c.Verified(t.Context()))(t); v.Wrong != 1 || !v.Backups[0].Damaged {
+			t.Fatalf("what is known is of %s: %d wrong, %+v", v.Began, v.Wrong, v.Backups)
+		}
+	}
+}
