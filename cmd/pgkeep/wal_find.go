@@ -14,7 +14,6 @@ import (
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/observe"
-	"github.com/pgkeep/pgkeep/state/repository"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
 
@@ -141,26 +140,35 @@ func (a *app) findMoments(ctx context.Context, ask momentAsk) error {
 	defer closeStore()
 	o.Cluster, o.Archive = w.held.Cluster, observe.ArchiveOf(w.cluster)
 	out := foundMoments{Server: w.held.Cluster.Name, Repository: w.held.Repository, Moments: []foundMoment{}}
-	namer := momentNamer{cluster: w.cluster, held: w.held.Cluster, names: map[wal.Relation]state.NamedRelation{}}
+	var all []state.Moment
 	searched, err := observe.Moments(ctx, o, func(m state.Moment) error {
-		if err := namer.name(ctx, &m); err != nil {
-			return err
-		}
-		if !matches(m, ask.table) {
-			return nil
-		}
-		out.Moments = append(out.Moments, foundMoment{m, recoverLine(w.spec, out.Server, m)})
-		if len(out.Moments) > ask.limit {
-			out.Moments, out.Older = slices.Delete(out.Moments, 0, 1), out.Older+1
+		if all = append(all, m); len(all) >= 2*mostFound {
+			out.Older += len(all) - mostFound
+			all = slices.Delete(all, 0, len(all)-mostFound)
 		}
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("search the WAL of %s in repository %s: %w", out.Server, out.Repository, err)
 	}
-	out.Searched, out.Segments, out.Named = searched.Range, searched.Segments, namer.from
+	out.Searched, out.Segments = searched.Range, searched.Segments
+	if ask.table == "" && len(all) > ask.limit { // names are read only of what is shown
+		out.Older += len(all) - ask.limit
+		all = all[len(all)-ask.limit:]
+	}
+	out.Named = a.nameMoments(ctx, w, all)
+	all = slices.DeleteFunc(all, func(m state.Moment) bool { return !matches(m, ask.table) })
+	if n := len(all) - ask.limit; n > 0 {
+		out.Older, all = out.Older+n, all[n:]
+	}
+	for _, m := range all {
+		out.Moments = append(out.Moments, foundMoment{m, recoverLine(w.spec, out.Server, m)})
+	}
 	return ask.show(a, out, func() { a.drawMoments(out, o) })
 }
+
+// mostFound bounds what a search keeps: the newest, and at most twice as many.
+const mostFound = 10_000
 
 // matches tells whether a moment may be of a table that the pattern names.
 func matches(m state.Moment, table string) bool {
@@ -181,56 +189,52 @@ func matches(m state.Moment, table string) bool {
 	})
 }
 
-// momentNamer names relations from the newest backup before them.
-type momentNamer struct {
-	cluster *repository.Cluster
-	held    state.Cluster
-	from    string // the backup that was asked last
-	names   map[wal.Relation]state.NamedRelation
+// nameMoments names the relations of moments, each from the newest backup before it, and gives the last of these backups.
+// Names are for people: catalogs that cannot be read are told of, and their relations stay numbers.
+func (a *app) nameMoments(ctx context.Context, w openedWAL, all []state.Moment) (from string) {
+	byBackup := map[string][]wal.Relation{}
+	for _, m := range all {
+		for _, r := range m.Relations {
+			id := backupBefore(w.held.Cluster, m)
+			byBackup[id] = append(byBackup[id], r.Relation)
+		}
+	}
+	names := map[string]map[wal.Relation]state.NamedRelation{}
+	for _, id := range sorted(byBackup) {
+		if id == "" {
+			continue
+		}
+		b, err := w.cluster.OpenBackup(ctx, id)
+		if err == nil {
+			names[id], err = observe.Names(ctx, b, w.held.Cluster.Major, byBackup[id])
+		}
+		if err != nil {
+			fmt.Fprintf(a.err, "The names in backup %s cannot be read, so that its tables are told by their numbers: %s\n", id, err)
+			continue
+		}
+		from = id
+	}
+	for _, m := range all {
+		known := names[backupBefore(w.held.Cluster, m)]
+		for i, r := range m.Relations {
+			if is := known[r.Relation]; is.Name != "" {
+				is.Name, is.Rows = printable(is.Name), r.Rows
+				m.Relations[i] = is
+			}
+		}
+	}
+	return from
 }
 
-func (n *momentNamer) name(ctx context.Context, m *state.Moment) error {
-	var missing []wal.Relation
-	for _, r := range m.Relations {
-		missing = append(missing, r.Relation)
-	}
+// backupBefore gives the newest usable backup before a moment; empty: none.
+func backupBefore(c state.Cluster, m state.Moment) string {
 	best := ""
-	for _, b := range n.held.Backups {
-		if n.held.Usability(b) == state.Usable && b.Stop <= m.LSN {
+	for _, b := range c.Backups {
+		if c.Usability(b) == state.Usable && b.Stop <= m.LSN {
 			best = b.ID // they are in the order of their ids, which begin with their time
 		}
 	}
-	if best == "" || len(missing) == 0 {
-		return nil
-	}
-	if best != n.from {
-		clear(n.names)
-	}
-	if !n.knows(missing) {
-		b, err := n.cluster.OpenBackup(ctx, best)
-		if err != nil {
-			return err
-		}
-		got, err := observe.Names(ctx, b, n.held.Major, missing)
-		if err != nil {
-			return fmt.Errorf("read the catalogs in backup %s: %w", best, err)
-		}
-		n.from = best
-		for _, r := range missing {
-			n.names[r] = got[r]
-		}
-	}
-	for i, r := range m.Relations {
-		if known := n.names[r.Relation]; known.Name != "" {
-			known.Rows = r.Rows
-			m.Relations[i] = known
-		}
-	}
-	return nil
-}
-
-func (n *momentNamer) knows(all []wal.Relation) bool {
-	return !slices.ContainsFunc(all, func(r wal.Relation) bool { _, known := n.names[r]; return !known })
+	return best
 }
 
 // recoverLine is what recovers to a moment: with the configuration's own block for the server where there is just one. A
@@ -248,7 +252,7 @@ func recoverLine(spec *hclspec.Spec, server string, m state.Moment) string {
 		what = blocks[0]
 	}
 	if m.Kind == state.MomentRestorePoint {
-		return fmt.Sprintf("pgkeep recover %s --to-name %s", what, shellWord(m.Name))
+		return fmt.Sprintf("pgkeep recover %s --to-name %s", what, shellWord(printable(m.Name)))
 	}
 	line := fmt.Sprintf("pgkeep recover %s --to-lsn %s --exclusive", what, m.Stop)
 	if m.Kind == state.MomentDrop || m.Kind == state.MomentTruncate || m.Kind == state.MomentReplace {
