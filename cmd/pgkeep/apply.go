@@ -103,7 +103,7 @@ func (a *app) carryOut(ctx context.Context, spec *hclspec.Spec, o order) error {
 		auto = []plan.Impact{plan.Safe}
 	}
 	if approved == nil && a.inTerminal && a.outTerminal {
-		ok, err := a.ask(p)
+		ok, err := a.asked(ctx, p)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -98,6 +99,26 @@ func waiting(p *plan.Plan, auto []plan.Impact, byHand bool) error {
 		hint += "; or name just this: pgkeep apply --approve=" + d
 	}
 	return exit{exitNotApproved, &state.Error{Text: text, Hint: hint}}
+}
+
+// asked is ask, given up when ctx ends: nobody has to answer a question to be rid of it.
+func (a *app) asked(ctx context.Context, p *plan.Plan) (bool, error) {
+	type answer struct {
+		ok  bool
+		err error
+	}
+	given := make(chan answer, 1)
+	go func() {
+		ok, err := a.ask(p)
+		given <- answer{ok, err}
+	}()
+	select {
+	case g := <-given:
+		return g.ok, g.err
+	case <-ctx.Done():
+		fmt.Fprintln(a.out) // the question's line is still open
+		return false, fmt.Errorf("nothing was done: %w", context.Cause(ctx))
+	}
 }
 
 // ask asks on the terminal. What destroys is named again, and wants the word yes; where backups are deleted, the name of

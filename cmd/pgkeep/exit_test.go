@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"syscall"
@@ -135,6 +136,36 @@ func TestAsk(t *testing.T) {
 			t.Errorf("%q to %s: %v, %v, want %v and %q", c.answer, out.String(), got, err, c.want, c.says)
 		}
 	}
+}
+
+// TestAskIsGivenUp: Ctrl-C at the question ends the command, though nobody answers.
+func TestAskIsGivenUp(t *testing.T) {
+	in, silent := io.Pipe()
+	defer silent.Close()
+	asked := make(chan struct{})
+	a := &app{in: in, out: writes(func(b []byte) {
+		if strings.Contains(string(b), "Do this?") {
+			close(asked)
+		}
+	})}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	go func() {
+		<-asked
+		cancel(interrupted{os.Interrupt})
+	}()
+	ok, err := a.asked(ctx, &plan.Plan{Steps: []plan.Step{{ID: "a", Action: plan.SwitchWAL{}, Impact: plan.Safe}}})
+	if ok || err == nil || codeOf(ctx, err) != exitInterrupted {
+		t.Errorf("%v, %v, exit code %d, want no, and %d", ok, err, codeOf(ctx, err), exitInterrupted)
+	}
+}
+
+// writes calls a function with what is written.
+type writes func([]byte)
+
+func (w writes) Write(b []byte) (int, error) {
+	w(b)
+	return len(b), nil
 }
 
 // TestProgressLines writes a line an event where there is no terminal.
