@@ -2,7 +2,7 @@
 # Both install what they need; see state/postgres/pgtest/install.sh for what that is.
 
 SHELL       := /bin/bash
-VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+VERSION     := $(shell git describe --tags --dirty 2>/dev/null || echo 0.1.0-dev+$$(git describe --always --dirty 2>/dev/null || echo unknown))
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 LINT        := .cache/bin/golangci-lint
 LINT_MODULE := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.5.0

@@ -39,7 +39,7 @@ func slotNeed(ctx context.Context, slots Slots, name string, c plan.Condition) (
 	case c.Code == plan.NeedSlotPresent && !holdsWAL(slot):
 		return isStale("slot %q is absent or lost now", name), nil
 	case c.Code == plan.NeedSlotInactive && slot != nil && slot.Active:
-		return isStale("slot %q is in use by process %d of the server now", name, slot.ActivePID), nil
+		return isStale("slot %q is in use by process %d of the server now; if that is a receiver of pgkeep, end it where it runs: pgkeep receiver stop", name, slot.ActivePID), nil
 	}
 	return holds(), nil
 }

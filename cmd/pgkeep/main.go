@@ -17,8 +17,8 @@ import (
 	"golang.org/x/term"
 )
 
-// version is set by the linker.
-var version = "dev"
+// version is set by the linker; what is built without it is still a version, which required_version can be compared with.
+var version = "0.1.0-dev"
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "wal-get" {
