@@ -63,6 +63,7 @@ type loader struct {
 	servers      map[string]*declared
 	built        map[string]Repository // by name: those that are right
 	moves        map[place]*move       // by where they lead
+	half         bool                  // something could not be read, or is no block
 	trail        []string              // the names being evaluated, outermost first, for cycles
 }
 
@@ -79,28 +80,38 @@ func newLoader(fsys fs.FS, o LoadOptions) *loader {
 func (l *loader) load(dir string) *Spec {
 	config, values, diags := l.list(dir)
 	l.diags = append(l.diags, diags...)
-	half := diags.HasErrors()
+	l.half = diags.HasErrors()
 	top := block{name: "configuration", blocks: language()}
 	for _, name := range config {
 		body, diags := l.sources.read(name, &top)
 		l.diags = append(l.diags, diags...)
 		if body == nil {
-			half = true
+			l.half = true
 			continue
 		}
 		c := l.content(&top, body)
-		half = half || c.Attributes == nil
+		l.half = l.half || c.Attributes == nil
 		for _, b := range c.Blocks {
 			l.blocks[b.Type] = append(l.blocks[b.Type], b)
 		}
 	}
-	if half { // half a configuration makes false errors about names that the other half declares
-		return &Spec{}
-	}
 	l.declare()
 	l.readVersion()
 	l.readVariables(values)
-	return l.build()
+	s := l.build()
+	if l.half {
+		l.forgive()
+		return &Spec{}
+	}
+	return s
+}
+
+// forgive drops the errors about names that nothing declares: what could not be read may declare them.
+func (l *loader) forgive() {
+	for _, u := range l.unnamed {
+		l.diags = slices.DeleteFunc(l.diags, func(d *hcl.Diagnostic) bool { return d == u.said })
+	}
+	clear(l.unnamed)
 }
 
 // build evaluates and decodes everything that was declared.

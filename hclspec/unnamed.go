@@ -64,3 +64,10 @@ func relocated(files map[string]*hcl.File, at hcl.Range) hcl.Range {
 	}
 	return at
 }
+
+// stray reports a value for a variable that nothing declares, unless what could not be read may declare it.
+func (l *loader) stray(summary, detail, hint string, at *hcl.Range) {
+	if !l.half {
+		l.fail(summary, detail, hint, at)
+	}
+}

@@ -48,7 +48,7 @@ func (l *loader) readVariables(valueFiles []string) {
 	}
 	for _, name := range sortedKeys(l.o.Vars) {
 		if _, ok := l.variables[name]; !ok {
-			l.fail("Unknown variable", fmt.Sprintf("--var names %s, and no variable block does.", quote(name)), l.otherName("var", name, l.names("var")), nil)
+			l.stray("Unknown variable", fmt.Sprintf("--var names %s, and no variable block does.", quote(name)), l.otherName("var", name, l.names("var")), nil)
 			continue
 		}
 		l.giveText(name, l.o.Vars[name], "--var")
@@ -120,7 +120,7 @@ func (l *loader) giveFile(name string) {
 	for _, n := range sortedKeys(attrs) {
 		v, ok := l.variables[n]
 		if !ok {
-			l.fail("Unknown variable", fmt.Sprintf("There is no variable %s.", quote(n)), l.otherName("var", n, l.names("var")), attrs[n].NameRange.Ptr())
+			l.stray("Unknown variable", fmt.Sprintf("There is no variable %s.", quote(n)), l.otherName("var", n, l.names("var")), attrs[n].NameRange.Ptr())
 			continue
 		}
 		at := attrs[n].Expr.Range()
