@@ -228,13 +228,13 @@ func (a *app) nameMoments(ctx context.Context, w openedWAL, all []state.Moment) 
 
 // backupBefore gives the newest usable backup before a moment; empty: none.
 func backupBefore(c state.Cluster, m state.Moment) string {
-	best := ""
-	for _, b := range c.Backups {
-		if c.Usability(b) == state.Usable && b.Stop <= m.LSN {
-			best = b.ID // they are in the order of their ids, which begin with their time
+	var best state.Backup
+	for _, b := range c.Backups { // ids do not order the backups of one second
+		if c.Usability(b) == state.Usable && b.Stop <= m.LSN && b.Stop > best.Stop {
+			best = b
 		}
 	}
-	return best
+	return best.ID
 }
 
 // recoverLine is what recovers to a moment: with the configuration's own block for the server where there is just one. A

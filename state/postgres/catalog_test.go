@@ -1,10 +1,37 @@
 package postgres_test
 
 import (
+	"encoding/binary"
 	"testing"
 
 	"github.com/pgkeep/pgkeep/state/postgres"
 )
+
+// TestCatalogRows: only what a line pointer calls a row is one, and a row that was deleted is told as old.
+func TestCatalogRows(t *testing.T) {
+	tuple := make([]byte, 160)
+	tuple[22] = 24 // t_hoff
+	copy(tuple[24:], "\x01\x02\x00\x00orders")
+	for name, c := range map[string]struct {
+		flags, xmax, rows byte
+		old               bool
+	}{"a row": {1, 0, 1, false}, "a deleted one": {1, 9, 1, true}, "a dead pointer": {3, 0, 0, false}} {
+		page := make([]byte, 8192)
+		page[12] = 28                                                                             // pd_lower: one item
+		binary.LittleEndian.PutUint32(page[24:], 4096|uint32(c.flags)<<15|uint32(len(tuple))<<17) // ItemIdData
+		copy(page[4096:], tuple)
+		page[4096+4] = c.xmax
+		n := byte(0)
+		postgres.Catalog{OID: postgres.DatabaseOID, Major: 15}.Rows(page, func(r postgres.CatalogRow) {
+			if n++; r.OID != 0x201 || r.Name != "orders" || r.Old != c.old {
+				t.Errorf("%s: %+v", name, r)
+			}
+		})
+		if n != c.rows {
+			t.Errorf("%s: %d rows", name, n)
+		}
+	}
+}
 
 func FuzzCatalog(f *testing.F) {
 	f.Add(make([]byte, 8192), uint8(15))

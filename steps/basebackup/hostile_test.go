@@ -176,7 +176,7 @@ func TestTabletarRefusesLinks(t *testing.T) {
 // TestALaterTablespaceIsLeftOut: a tablespace that was created while the backup ran has its link in the archive and no files.
 func TestALaterTablespaceIsLeftOut(t *testing.T) {
 	k := newTaking(t, 150018)
-	b := closed(stream(entry{name: "a", data: "x"}, dir("pg_tblspc"), entry{name: "pg_tblspc/99", kind: '2', link: "/srv/late"}, entry{name: "z", data: "y"}))
+	b := closed(stream(dir("pg_tblspc"), entry{name: "a", data: "x"}, entry{name: "pg_tblspc/99", kind: '2', link: "/srv/late"}, entry{name: "z", data: "y"}))
 	check(t, k.Archive(postgres.BackupTablespace{}, bytes.NewReader(b)))
 	for path, want := range map[string]bool{"a": true, "pg_tblspc": true, "pg_tblspc/99": false, "z": true} {
 		if _, came := k.members.known.find(xxh3.HashString128(path)); came != want {
