@@ -17,7 +17,7 @@ build: ## one static binary: bin/pgkeep
 
 servers: ## PostgreSQL 13 to 18 under .cache/postgres, for tests and the demo
 	state/postgres/pgtest/install.sh
-	state/repository/store/storetest/servers/install.sh versitygw azurite sshd
+	state/repository/store/storetest/servers/install.sh versitygw fake-gcs-server azurite sshd
 
 test: servers ## every test, against real PostgreSQL 13 to 18
 	go vet ./...

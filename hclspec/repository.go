@@ -130,7 +130,7 @@ func overlap(a, b string) bool {
 
 // repositoryURL is where a store of a provider is.
 func repositoryURL() kind {
-	return kind{name: "URL", pattern: "^(s3|azblob|sftp)://", read: readText(passing(checkURL)), refused: []refusal{
+	return kind{name: "URL", pattern: "^(s3|gs|azblob|sftp)://", read: readText(passing(checkURL)), refused: []refusal{
 		{"no driver of that scheme", `"s4://bucket"`},
 		{"holds credentials", `"s3://bucket?secret_key=x"`},
 		{"an option that the scheme does not have", `"s3://bucket?regoin=eu"`},

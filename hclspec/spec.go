@@ -48,7 +48,7 @@ type Repository struct {
 	Address     string // repository.main, repository.main["eu"]
 	Name        string // main, main.eu: the stored name
 	Path        string // absolute directory; empty when URL is set
-	URL         string // s3://, azblob:// or sftp://, without credentials; empty when Path is set
+	URL         string // s3://, gs://, azblob:// or sftp://, without credentials; empty when Path is set
 	Host        string // where Path lives; empty: this machine
 	Compression Compression
 	Where       Where

@@ -61,7 +61,7 @@ type Error struct {
 func (e *Error) Error() string { return e.Text }
 
 // Schemes lists what a URL may begin with.
-func Schemes() []string { return []string{S3, Azure, SFTP} }
+func Schemes() []string { return []string{S3, GCS, Azure, SFTP} }
 
 // IsURL tells a URL from a path.
 func IsURL(s string) bool { return strings.Contains(s, "://") }

@@ -9,6 +9,7 @@ import (
 	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/repository/store/azure"
 	"github.com/pgkeep/pgkeep/state/repository/store/file"
+	"github.com/pgkeep/pgkeep/state/repository/store/gcs"
 	"github.com/pgkeep/pgkeep/state/repository/store/location"
 	"github.com/pgkeep/pgkeep/state/repository/store/remote"
 	"github.com/pgkeep/pgkeep/state/repository/store/s3"
@@ -34,6 +35,8 @@ func Open(place string) (Store, error) {
 		return closer(file.Open(at.Path, file.Options{}))
 	case location.Azure:
 		return closer(azure.Open(at, remote.Patience{}))
+	case location.GCS:
+		return closer(gcs.Open(at, remote.Patience{}))
 	case location.SFTP:
 		return sftp.Open(at, remote.Patience{}), nil
 	case location.S3:
