@@ -69,8 +69,32 @@ func (e sinkError) Error() string { return e.err.Error() }
 // Unwrap gives the sink's error.
 func (e sinkError) Unwrap() error { return e.err }
 
+// RefusedError says that the server does not take an incremental backup on the manifest that it was given. Nothing
+// has begun then, and the session can take another backup.
+type RefusedError struct {
+	Why string // the server's words
+	Err error  // as BaseBackup would give it
+}
+
+// Error gives what went wrong.
+func (e *RefusedError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the error of the server.
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// refused makes a RefusedError of what the server said to an incremental backup before it began, for example that WAL
+// summaries are missing; any other error stays as it is.
+func (r *Replication) refused(err error) error {
+	var pg *pgconn.PgError
+	if r.broken != nil || !errors.As(err, &pg) {
+		return err
+	}
+	return &RefusedError{Why: said{pg}.Error(), Err: err}
+}
+
 // BaseBackup takes a base backup. The result counts only when the error is nil; then everything has been given to the
-// sink whole. An error of the sink is given back unchanged, and the session is of no use then.
+// sink whole. An error of the sink is given back unchanged, and the session is of no use then. A server that refuses an
+// incremental backup before it has begun gives a RefusedError.
 func (r *Replication) BaseBackup(ctx context.Context, o BackupOptions, sink BackupSink) (BackupResult, error) {
 	action := "take a base backup of " + r.server
 	command, err := o.command(r.version / 10000)
@@ -79,7 +103,7 @@ func (r *Replication) BaseBackup(ctx context.Context, o BackupOptions, sink Back
 	}
 	if o.Incremental != nil {
 		if err := r.uploadManifest(ctx, o.Incremental); err != nil {
-			return BackupResult{}, err
+			return BackupResult{}, r.refused(err)
 		}
 	}
 	b := backup{r: r, sink: sink}
@@ -92,6 +116,9 @@ func (r *Replication) BaseBackup(ctx context.Context, o BackupOptions, sink Back
 	var own sinkError
 	if errors.As(err, &own) {
 		return BackupResult{}, own.err
+	}
+	if err != nil && o.Incremental != nil && !b.begun {
+		return BackupResult{}, r.refused(err)
 	}
 	if err != nil {
 		return BackupResult{}, err
@@ -169,6 +196,7 @@ type backup struct {
 	r      *Replication
 	sink   BackupSink
 	start  BackupStart
+	begun  bool // the sink was told
 	done   int64
 	result BackupResult
 }
@@ -204,6 +232,7 @@ func (b *backup) begin() error {
 	if b.start.Tablespaces, err = tablespaces(rows); err != nil {
 		return err
 	}
+	b.begun = true
 	return sunk(b.sink.Begin(b.start))
 }
 
