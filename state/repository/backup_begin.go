@@ -275,8 +275,9 @@ func firstLine(err error) string {
 	return line[:min(len(line), 2000)]
 }
 
-// commit decides `committed` and then looks whether START still stands: a writer that slept while its backup was aborted
-// and removed finds the decision's key free again. It takes its COMMIT back: nobody was told of that backup.
+// commit decides `committed` and then looks whether its own START still stands: a writer that slept while its backup was
+// aborted and removed, and perhaps copied here from another repository since, finds the decision's key free again. It takes
+// its COMMIT back: nobody was told of that backup, and a copy that is not decided by its own writer is not listed as committed.
 func (w *BackupWriter) commit(ctx context.Context, d decision) error {
 	d.StartSum = w.startSum
 	got, err := w.c.decide(ctx, d)
@@ -289,13 +290,31 @@ func (w *BackupWriter) commit(ctx context.Context, d decision) error {
 			Hint: "take the backup again",
 		}
 	}
-	there, err := w.c.exists(ctx, w.c.key.startFile(d.ID))
-	if err == nil && !there {
-		_ = w.c.repo.Store().Delete(ctx, w.c.key.commitFile(d.ID)) // ours, and of no use; if it stays, it is listed as corrupt
+	if got.StartSum != w.startSum {
+		return superseded(d.ID)
+	}
+	_, sum, err := w.c.readStartSum(ctx, d.ID)
+	switch {
+	case err == nil && sum == w.startSum:
+		return nil
+	case err == nil:
+		err = superseded(d.ID)
+	case isAbsent(err):
 		err = &state.Error{
 			Code: state.CodeStale, Text: fmt.Sprintf("backup %s was aborted and removed by another while it was written", d.ID),
 			Hint: "take the backup again", Err: store.ErrNotExist,
 		}
+	default:
+		return err
 	}
+	_ = w.c.repo.Store().Delete(ctx, w.c.key.commitFile(d.ID)) // ours, and of no use; if it stays, it is listed as corrupt
 	return err
+}
+
+// superseded is the error for a writer that slept while its backup was aborted, removed, and copied here from another repository.
+func superseded(id string) error {
+	return &state.Error{
+		Code: state.CodeStale, Text: fmt.Sprintf("backup %s was aborted, removed and begun again by another while it was written", id),
+		Hint: "look again: pgkeep plan",
+	}
 }

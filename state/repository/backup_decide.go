@@ -2,6 +2,8 @@ package repository
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -58,18 +60,28 @@ func (c *Cluster) readDecision(ctx context.Context, id string) (decision, error)
 
 // readStart reads START.json and checks that it is this backup's.
 func (c *Cluster) readStart(ctx context.Context, id string) (Start, error) {
-	var s Start
+	s, _, err := c.readStartSum(ctx, id)
+	return s, err
+}
+
+// readStartSum is readStart, and gives the SHA-256 of the object, as COMMIT names it.
+func (c *Cluster) readStartSum(ctx context.Context, id string) (s Start, sum string, err error) {
 	key := c.key.startFile(id)
-	if err := c.readRecord(ctx, key, &s); err != nil {
-		return Start{}, err
+	b, err := c.readObject(ctx, key, maxRecord)
+	if err != nil {
+		return Start{}, "", err
+	}
+	if err := decodeRecord(b, &s); err != nil {
+		return Start{}, "", corrupt(key, err)
 	}
 	if s.ID != id {
-		return Start{}, corrupt(key, fmt.Errorf("it is the START of backup %s", s.ID))
+		return Start{}, "", corrupt(key, fmt.Errorf("it is the START of backup %s", s.ID))
 	}
 	if s.Format > backupFormat {
-		return Start{}, newerFormat(key, s.Format)
+		return Start{}, "", newerFormat(key, s.Format)
 	}
-	return s, nil
+	digest := sha256.Sum256(b)
+	return s, hex.EncodeToString(digest[:]), nil
 }
 
 func newerFormat(key string, format int) error {

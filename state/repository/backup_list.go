@@ -20,6 +20,7 @@ const grace = 24 * time.Hour
 type record struct {
 	id         string
 	start      *Start    // nil: START is not there, or bad
+	startSum   string    // SHA-256 of START, as COMMIT names it
 	decided    *decision // nil: no decision, or bad
 	tomb       *tombRecord
 	startBad   error
@@ -222,6 +223,7 @@ func (c *Cluster) readOnce(ctx context.Context, id string) (record, error) {
 			return record{}, fmt.Errorf("read backup %s: %w", id, err)
 		}
 	}
+	r.settleCopy(c.key.commitFile(id))
 	operator := newest[""]
 	for _, h := range newest {
 		unread := strings.HasPrefix(h.Holder, unreadHolder)
@@ -234,6 +236,15 @@ func (c *Cluster) readOnce(ctx context.Context, id string) (record, error) {
 	return r, nil
 }
 
+// settleCopy takes a decision for none that can be trusted when it is of another writer than START of a copy: one that slept
+// while its own try was removed and the backup was copied here. It takes that decision back as soon as it looks.
+func (r *record) settleCopy(key string) {
+	if r.start == nil || r.start.CopyOf == "" || r.decided == nil || r.aborted() || r.decided.StartSum == r.startSum {
+		return
+	}
+	r.decided, r.decidedBad = nil, corrupt(key, errors.New("it was decided by another writer than the one that copies the backup"))
+}
+
 // unreadHolder begins the name of the holder of a hold that cannot be read: it counts, for ever, until the operator
 // releases the backup.
 const unreadHolder = "unreadable-hold-"
@@ -242,7 +253,8 @@ const unreadHolder = "unreadable-hold-"
 func (c *Cluster) readPart(ctx context.Context, r *record, newest map[string]holdRecord, name string) error {
 	switch name {
 	case startName:
-		s, err := c.readStart(ctx, r.id)
+		s, sum, err := c.readStartSum(ctx, r.id)
+		r.startSum = sum
 		return keep(&r.start, &r.startBad, s, err)
 	case decisionName:
 		d, err := c.readDecision(ctx, r.id)

@@ -35,6 +35,7 @@ type Start struct {
 	Start       wal.LSN      `json:"start"`
 	Redo        wal.LSN      `json:"redo"` // WAL is needed from here, on Timeline
 	FromStandby bool         `json:"from_standby,omitempty"`
+	CopyOf      string       `json:"copy_of,omitempty"` // the id of the repository that it is copied from; empty: it came from a server
 	Began       time.Time    `json:"began"`
 }
 

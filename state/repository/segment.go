@@ -71,17 +71,10 @@ func (c *Cluster) packWAL(n walName, z wal.SegmentSize, sum wal.Summary, plain i
 	if n.Segment.Timeline == 0 {
 		return nil, errors.New("archive WAL: it has no timeline")
 	}
-	s := sealing{
-		key: c.key.walFile(n, z), kind: kindSegment, what: fmt.Sprintf("segment %s of %s", n.Segment.Name(z), c.key.Name),
-		info: c.walInfo(n.Segment, z, sum),
-		check: func(m seal.Meta) error {
-			_, err := c.checkHead(m, n, z)
-			return err
-		},
-	}
-	size := z.Bytes()
+	s, size := c.walSealing(n, z), z.Bytes()
+	s.info = c.walInfo(n.Segment, z, sum)
 	if n.partial() {
-		s.kind, s.what, size = kindPartial, fmt.Sprintf("the first %d bytes of %s", n.Offset, s.what), n.Offset
+		size = n.Offset
 	}
 	return c.packSealed(s, plain, size)
 }

@@ -1,0 +1,276 @@
+package repository
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/repository/store"
+)
+
+// CopyIntent says which backup is copied, and who does it, as START of the copy will.
+type CopyIntent struct {
+	ID      string // the same in both repositories
+	Host    string // the machine that copies, where its lock can be looked at
+	Machine string // its identity; empty: not known, and its lock says nothing
+	Lock    string // where the lock lies (LockPlace); empty: no lock is held
+	Program string // "pgkeep 0.1.0"
+	Now     func() time.Time
+	Report  func(done, total int64) // bytes; nil: nobody is told. Called by several goroutines, one at a time
+}
+
+// Copied says what became of a copy.
+type Copied struct {
+	Bytes   int64 // that were put, those of records not counted
+	Already bool  // the repository had the backup before
+	// Alone says that the copy refers to no other backup although its original does: the volumes that it reads of others were
+	// copied into it.
+	Alone bool
+}
+
+// copyHold is for how long the original is held, so that what a copy reads is not deleted. A copy that was killed leaves its
+// hold, which the next copy into the same repository replaces.
+const copyHold = 48 * time.Hour
+
+// CopyBackup copies a committed, sound backup into another repository, under the same id. The copy is a backup being
+// written and obeys the same protocol: START first, then all that it holds, each object proved by the SHA-256 that the
+// original's lists have of it, COMMIT last. When it fails, `aborted` is decided, or its START and its free lock tell the
+// next plan. The original is held meanwhile.
+//
+// An incremental backup refers to the same volumes when the other repository has them, byte for byte, in backups that stand
+// there; else they are copied along and the copy stands alone.
+//
+// The error has CodeStale when the original is not there, or something of that id is in the other repository already;
+// CodeCorrupt when the original is damaged.
+func CopyBackup(ctx context.Context, from, to *Cluster, in CopyIntent) (Copied, error) {
+	if err := copyable(from, to); err != nil {
+		return Copied{}, fmt.Errorf("copy backup %s: %w", in.ID, err)
+	}
+	if err := CheckBackupID(in.ID); err != nil {
+		return Copied{}, err
+	}
+	c := &backupCopy{from: from, to: to, in: in}
+	if err := c.run(ctx); err != nil {
+		return c.copied, fmt.Errorf("copy backup %s: %w", in.ID, err)
+	}
+	return c.copied, nil
+}
+
+// copyable tells whether anything can be copied as it is stored. What is encrypted can be read in another repository only
+// with the same keys.
+func copyable(from, to *Cluster) error {
+	switch {
+	case from.key != to.key:
+		return fmt.Errorf("%s of system %s is not %s of system %s", from.key.Name, from.key.SystemID, to.key.Name, to.key.SystemID)
+	case from.repo.ID() == to.repo.ID():
+		return fmt.Errorf("both are repository %s", to.repo.ID())
+	case from.repo.file.Cipher != to.repo.file.Cipher:
+		return &state.Error{
+			Code: state.CodeSettings,
+			Text: fmt.Sprintf("repository %s has cipher %q and repository %s has %q: what one stores cannot be read in the other", from.repo.ID(), from.repo.file.Cipher, to.repo.ID(), to.repo.file.Cipher),
+			Hint: "a new base backup goes into both",
+		}
+	}
+	return nil
+}
+
+// backupCopy is one run of CopyBackup.
+type backupCopy struct {
+	from, to *Cluster
+	in       CopyIntent
+	original record
+	reads    map[volumeKey]sumLine // volumes of others that the original reads
+	w        *BackupWriter
+	copied   Copied
+
+	telling     sync.Mutex
+	done, total int64
+}
+
+func (c *backupCopy) run(ctx context.Context) error {
+	if there, err := c.there(ctx); there || err != nil {
+		c.copied.Already = there
+		return err
+	}
+	release, err := c.hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := c.look(ctx); err != nil {
+		return err
+	}
+	facts, err := c.from.Facts(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.to.Ensure(ctx, facts); err != nil {
+		return err
+	}
+	if err := c.choose(ctx); err != nil {
+		return err
+	}
+	if err := c.announce(ctx); err != nil {
+		return err
+	}
+	endLease := c.w.keepLease(ctx, c.in.Now)
+	defer endLease()
+	d, err := c.fill(ctx)
+	if err == nil {
+		err = c.checkReads(ctx) // against disks and people, as every backup is
+	}
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	if err == nil {
+		d.By, d.Decided = c.in.Host, c.in.Now().UTC()
+		err = c.w.commit(ctx, d)
+	}
+	if err != nil {
+		return c.w.settle(ctx, err, c.in.Now())
+	}
+	return nil
+}
+
+// there tells whether the copy is there already. Anything else under that id keeps it from being made: what an aborted try
+// left must be removed first, because its writer may still decide.
+func (c *backupCopy) there(ctx context.Context) (bool, error) {
+	r, err := c.to.readBackup(ctx, c.in.ID)
+	if err != nil || !r.remains {
+		return false, err
+	}
+	if r.visible() {
+		return true, nil
+	}
+	what := "something without START"
+	if b, ok := r.describe(); ok {
+		what = "a backup that is " + string(b.State)
+	}
+	return false, &state.Error{
+		Code: state.CodeStale, Text: fmt.Sprintf("%s of that id is in the other repository", what),
+		Hint: "look again: pgkeep plan; what a try that failed has left is removed first",
+	}
+}
+
+// hold keeps the original and what it reads. Where it cannot be written to, 24 hours after a TOMB must do.
+func (c *backupCopy) hold(ctx context.Context) (release func(), err error) {
+	now := c.in.Now()
+	h := state.Hold{Holder: "copy-" + c.to.repo.ID(), Reason: "being copied by " + c.in.Host, Expires: now.Add(copyHold)}
+	err = c.from.Hold(ctx, c.in.ID, h, now)
+	switch state.CodeOf(err) {
+	case state.CodePermission, state.CodeDiskFull:
+		return func() {}, nil //nolint:nilerr // as above
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+		defer cancel()
+		_ = c.from.ReleaseBy(end, c.in.ID, h.Holder, c.in.Now()) // it expires
+	}, nil
+}
+
+// look reads the original.
+func (c *backupCopy) look(ctx context.Context) error {
+	r, err := c.from.readBackup(ctx, c.in.ID)
+	if err != nil {
+		return err
+	}
+	b, _ := r.describe()
+	switch {
+	case r.corrupt():
+		return &state.Error{Code: state.CodeCorrupt, Text: "the original cannot be trusted", Hint: "pgkeep verify", Err: r.why()}
+	case !r.visible():
+		return &state.Error{Code: state.CodeStale, Text: "the original is not there, not committed or being deleted", Hint: "look again: pgkeep plan"}
+	case b.State != state.BackupCommitted:
+		return &state.Error{Code: state.CodeCorrupt, Text: "the original is damaged: " + b.Failure, Hint: "take a new backup: pgkeep backup"}
+	}
+	why, err := c.from.knownDamage(ctx, c.in.ID)
+	if err != nil {
+		return err
+	}
+	if why != "" {
+		return &state.Error{Code: state.CodeCorrupt, Text: "the original was found damaged: " + why, Hint: "pgkeep repair heals it where another repository has it whole"}
+	}
+	c.original, c.reads = r, map[volumeKey]sumLine{}
+	return c.from.volumesOf(ctx, r, func(k volumeKey, l sumLine) error {
+		if k.backup != r.id {
+			c.reads[k] = l
+		}
+		return nil
+	})
+}
+
+// announce puts START: the original's, by another writer. As BeginBackup does, it looks only then whether what is referred
+// to stands.
+func (c *backupCopy) announce(ctx context.Context) error {
+	s := *c.original.start
+	s.Format, s.Host, s.Machine, s.Lock, s.Leased, s.Program = backupFormat, c.in.Host, c.in.Machine, c.in.Lock, true, c.in.Program
+	s.CopyOf, s.Names = c.from.repo.ID(), nil
+	if !c.copied.Alone {
+		s.Names = c.original.decided.RefersTo
+	}
+	body, err := encodeRecord(s)
+	if err != nil {
+		return err
+	}
+	if err := c.to.putRecord(ctx, c.to.key.startFile(s.ID), s); err != nil {
+		if errors.Is(err, store.ErrExists) {
+			return &state.Error{Code: state.CodeStale, Text: "another writes it there at this moment", Hint: "look again: pgkeep plan", Err: err}
+		}
+		return err
+	}
+	sum := sha256.Sum256(body)
+	c.w = &BackupWriter{c: c.to, start: s, startSum: hex.EncodeToString(sum[:])}
+	for _, id := range s.Names {
+		if err := c.to.checkParent(ctx, id); err != nil {
+			return c.w.settle(ctx, err, c.in.Now())
+		}
+	}
+	return nil
+}
+
+// checkReads makes sure, just before the decision, that all that is referred to is still there and not known to be damaged.
+func (c *backupCopy) checkReads(ctx context.Context) error {
+	if c.copied.Alone || len(c.reads) == 0 {
+		return nil
+	}
+	want := make(map[volumeKey]int64, len(c.reads))
+	for k, l := range c.reads {
+		want[k] = l.size
+	}
+	return c.to.checkVolumes(ctx, want)
+}
+
+// keepLease renews the writer's lease until the function that it gives is called, which takes it away.
+func (w *BackupWriter) keepLease(ctx context.Context, now func() time.Time) (end func()) {
+	l := w.Lease()
+	renewing, stop := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	_ = l.Renew(renewing, now()) // it only prevents wasted work
+	group.Go(func() {
+		tick := time.NewTicker(LeaseRenewal)
+		defer tick.Stop()
+		for {
+			select {
+			case <-renewing.Done():
+				return
+			case <-tick.C:
+				_ = l.Renew(renewing, now()) // the next try comes in time
+			}
+		}
+	})
+	return func() {
+		stop()
+		group.Wait()
+		ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+		defer cancel()
+		_ = l.Release(ending) // what stays goes with the backup
+	}
+}
