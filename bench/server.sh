@@ -1,51 +1,88 @@
 # shellcheck shell=bash
-# The server that is measured: Debian's PostgreSQL 15, durable, on a port of its own.
+# The server that is measured, durable, on a port of its own, and the peers.
 
 port=${PORT:-54397}
 
 say() { printf '== %s\n' "$*" >&2; }
 
-# PostgreSQL refuses to run as root.
+# PostgreSQL refuses to run as root: then it, pgkeep and the peers all run as its user.
 server_user=$(id -un)
-as_postgres() { "$@"; }
+as=()
 if [ "$(id -u)" = 0 ]; then
   server_user=postgres
-  as_postgres() { (cd / && setpriv --reuid "$server_user" --regid "$(id -g "$server_user")" --clear-groups "$@"); }
+  as=(setpriv --reuid postgres --regid postgres --clear-groups env HOME=/nonexistent)
 fi
+as_postgres() { "${as[@]}" "$@"; }
 
-sql() { "$pgbin/psql" -XqAt -v ON_ERROR_STOP=1 -h 127.0.0.1 -p "$port" -U postgres -d postgres -c "$1"; }
+sql() { "$client/psql" -XqAt -v ON_ERROR_STOP=1 -h 127.0.0.1 -p "$port" -U postgres -d postgres -c "$1"; }
+
+# await_unused SLOT: returns when no walsender holds it.
+await_unused() {
+  until [ "$(sql "select not active from pg_replication_slots where slot_name = '$1'")" = t ]; do sleep 0.1; done
+}
+
+# install_peers finds PostgreSQL and the peers, and installs those that are missing when it may.
+install_peers() {
+  local need missing=()
+  pgbin=$("$root/state/postgres/pgtest/install.sh" "$version" | cut -d' ' -f2)
+  client=$("$root/state/postgres/pgtest/install.sh" 15 | cut -d' ' -f2) # psql and pgbench; newer servers come without
+  for need in time zstd tar pgbackrest barman; do
+    command -v "$need" >/dev/null || missing+=("$need")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  [ "$(id -u)" = 0 ] || { echo "bench: ${missing[*]} is missing. Run, as root:  apt-get install -y ${missing[*]}" >&2; exit 1; }
+  say "installing ${missing[*]}"
+  apt-get update -q >/dev/null
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -q "${missing[@]}" >/dev/null
+}
+
+# make_room PROGRAM: a directory that the server's user may write to, with the program in it.
+make_room() {
+  [ -x "$1" ] || { echo "bench: $1 is missing. Run:  make build" >&2; exit 1; }
+  work=$(mktemp -d "${BENCH_DIR:-${TMPDIR:-/tmp}}/pgkeep-bench.XXXXXX")
+  chmod 755 "$work"
+  install -m 755 "$1" "$work/pgkeep"
+  [ -z "$older" ] || install -m 755 "$older" "$work/older"
+  program=$work/pgkeep older=${older:+$work/older} results=$work/results
+  touch "$results"
+  chown -R "$server_user" "$work"
+  cd "$work"
+}
 
 start_server() {
-  say "a PostgreSQL 15 with $millions million rows and pgbench of scale $scale in $work"
-  install -d -m 700 -o "$server_user" "$work/server"
-  touch "$work/server.log" && chown "$server_user" "$work/server.log"
+  say "a PostgreSQL $version with $millions million rows and pgbench of scale $scale in $work"
   as_postgres "$pgbin/initdb" -D "$work/server" -U postgres -A trust --data-checksums >"$work/initdb.log"
   # max_wal_size and checkpoint_timeout: no checkpoint of the server's own in the middle of a measurement.
   cat >>"$work/server/postgresql.conf" <<SETTINGS
 port = $port
 listen_addresses = '127.0.0.1'
-unix_socket_directories = ''
+unix_socket_directories = '$work'
 shared_buffers = '512MB'
 max_wal_size = '8GB'
 checkpoint_timeout = '1h'
 autovacuum = off
 max_replication_slots = 200
 wal_keep_size = '0'
+archive_mode = on
+archive_command = '/bin/true'
 SETTINGS
+  [ "$version" -lt 17 ] || echo "summarize_wal = on" >>"$work/server/postgresql.conf"
   as_postgres "$pgbin/pg_ctl" -D "$work/server" -l "$work/server.log" -w start >/dev/null
 }
 
+# load_rows freezes what it loads, so that no later look at a row changes its page.
 load_rows() {
-  PGOPTIONS='-c client_min_messages=warning' "$pgbin/psql" -Xq -v ON_ERROR_STOP=1 -v millions="$millions" -h 127.0.0.1 -p "$port" -U postgres -d postgres -f "$here/realistic_rows.sql"
-  "$pgbin/pgbench" -h 127.0.0.1 -p "$port" -U postgres -i -q -s "$scale" postgres >/dev/null 2>&1
+  PGOPTIONS='-c client_min_messages=warning' "$client/psql" -Xq -v ON_ERROR_STOP=1 -v millions="$millions" -h 127.0.0.1 -p "$port" -U postgres -d postgres -f "$here/realistic_rows.sql"
+  "$client/pgbench" -h 127.0.0.1 -p "$port" -U postgres -i -q -s "$scale" postgres >/dev/null 2>&1
+  sql "vacuum freeze"
   sql checkpoint
   cluster_mb=$(du -sm --exclude=pg_wal "$work/server" | cut -f1)
 }
 
-# write_configuration DIR SLOT: what pgkeep is told; only the slot and the places differ.
+# write_configuration DIR SLOT: what pgkeep is told; only the slot, the places and whether commits wait differ.
 write_configuration() {
-  local dir=${1:-$work/site} slot=${2:-pgkeep_orders}
-  mkdir -p "$dir"
+  local dir=${1:-$work/site} slot=${2:-pgkeep_orders} synchronous=${3:-false}
+  as_postgres mkdir -p "$dir"
   cat >"$dir/pgkeep.hcl" <<HCL
 repository "main" {
   path = "$dir/repository"
@@ -65,7 +102,8 @@ server "orders" {
   }
 
   receiver {
-    spool = "$dir/spool"
+    spool       = "$dir/spool"
+    synchronous = $synchronous
   }
 
   backup {
@@ -75,7 +113,10 @@ server "orders" {
 HCL
 }
 
-pgkeep() { "$program" --dir "$work/site" "$@"; }
+pgkeep() { as_postgres "$program" --dir "$work/site" "$@"; }
+
+# quietly COMMAND...: shows what it printed only when it fails.
+quietly() { "$@" >"$work/out" 2>&1 || { cat "$work/out" >&2; return 1; }; }
 
 finish() {
   local code=$1
@@ -84,6 +125,7 @@ finish() {
   [ -z "${receiver:-}" ] || kill "$receiver" 2>/dev/null || true
   [ ! -d "$work/site" ] || pgkeep receiver stop orders >/dev/null 2>&1 || true
   as_postgres "$pgbin/pg_ctl" -D "$work/server" -m immediate -w stop >/dev/null 2>&1 || true
+  cd /
   if [ -n "${KEEP:-}" ]; then echo "left in $work" >&2; else rm -rf "$work"; fi
   exit "$code"
 }

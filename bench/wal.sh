@@ -12,10 +12,11 @@ write_wal() {
   sql "create table more (like orders)"
   while ((now < wal_mb)); do
     sql "insert into more select * from orders where id % 20 = $((step % 20))"
-    PGOPTIONS="-c synchronous_commit=off" "$pgbin/pgbench" -h 127.0.0.1 -p "$port" -U postgres -n -c 2 -t 2000 postgres >/dev/null 2>&1
+    PGOPTIONS="-c synchronous_commit=off" "$client/pgbench" -h 127.0.0.1 -p "$port" -U postgres -n -c 2 -t 2000 postgres >/dev/null 2>&1
     step=$((step + 1))
     now=$(sql "select (pg_current_wal_lsn() - '$from') / 1048576" | cut -d. -f1)
   done
+  sql "select pg_create_restore_point('replayed')" >/dev/null
   sql "select pg_switch_wal()" >/dev/null
   end=$(sql "select pg_current_wal_lsn()")
   end=$(sql "select '0/0'::pg_lsn + div('$end'::pg_lsn - '0/0', 16777216) * 16777216") # where the next segment begins
@@ -33,10 +34,11 @@ await_flushed() {
 }
 
 compare_wal() {
+  archive_with_barman
   receive_with_pgkeep "pgkeep_$round" "$program" wal
   [ -z "$older" ] || receive_with_pgkeep "older_$round" "$older" older
   copy_slot "peer_$round"
-  mkdir "$work/received"
+  as_postgres mkdir "$work/received"
   timed pg_receivewal "$pgbin/pg_receivewal" -h 127.0.0.1 -p "$port" -U postgres -D "$work/received" -S "peer_$round" --endpos="$end" --no-loop --no-password
   [ -e "$work/received/$last" ] || { echo "bench: pg_receivewal did not bring $last" >&2; return 1; }
   rm -rf "$work/received"
@@ -48,12 +50,12 @@ compare_wal() {
 receive_with_pgkeep() {
   local slot=$1 program=$2 what=$3 site=$work/$1 began spooled archived peak
   write_repository_only "$site"
-  "$program" --dir "$site" apply --auto-approve >"$work/apply.log" 2>&1 || { cat "$work/apply.log" >&2; return 1; }
+  quietly as_postgres "$program" --dir "$site" apply --auto-approve
   write_configuration "$site" "$slot"
   copy_slot "$slot"
   sync
   began=$EPOCHREALTIME
-  "$program" --dir "$site" receiver run orders >"$work/receiver.log" 2>&1 &
+  "${as[@]}" "$program" --dir "$site" receiver run orders >"$work/receiver.log" 2>&1 &
   receiver=$!
   await_flushed "$slot"
   spooled=$EPOCHREALTIME
@@ -76,6 +78,6 @@ receive_with_pgkeep() {
 
 # write_repository_only: so that apply makes the repository and no more.
 write_repository_only() {
-  mkdir -p "$1"
+  as_postgres mkdir -p "$1"
   printf 'repository "main" {\n  path = "%s/repository"\n}\n' "$1" >"$1/pgkeep.hcl"
 }

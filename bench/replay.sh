@@ -1,0 +1,43 @@
+# shellcheck shell=bash
+# How fast PostgreSQL replays archived WAL that pgkeep, or pgBackRest, fetches for it.
+
+# begin_replay takes the backup that the WAL is replayed on; a receiver archives what is written from now on.
+begin_replay() {
+  sql "select pg_create_physical_replication_slot('replay', true)" >/dev/null # keeps it for pgBackRest
+  begin_backups
+  await_archived
+}
+
+# archive_for_replay gives pgBackRest the same WAL, and restores what both begin with.
+archive_for_replay() {
+  local segment
+  say "archiving for pgBackRest"
+  begin_pgbackrest
+  for segment in "$work"/server/pg_wal/0*; do
+    [[ $(basename "$segment") > "$last" ]] && continue
+    # shellcheck disable=SC2046
+    quietly as_postgres $(pgbackrest_of) archive-push "$segment"
+  done
+  sql "select pg_drop_replication_slot('replay')" >/dev/null
+  await_archived
+  quietly pgkeep recover --server orders --into "$work/begin" --to-name replayed --action shutdown --owner "$server_user" --bindir "$pgbin" --port $((port + 1)) --yes
+}
+
+compare_replay() {
+  replay replay
+  # shellcheck disable=SC2046
+  replay pgbackrest_replay -c "restore_command=$(pgbackrest_of) --pg1-path=$work/begun --archive-async archive-get %f \"%p\""
+}
+
+# replay WHAT OPTION...: PostgreSQL itself is timed; it ends at the target.
+replay() {
+  local what=$1
+  shift
+  as_postgres cp -a "$work/begin" "$work/begun"
+  as_postgres cp -a "$work/begin.pgkeep" "$work/begun.pgkeep"
+  rm -rf "$work/pgbackrest/spool"/*
+  sync
+  timed "$what" "$pgbin/postgres" -D "$work/begun" "$@"
+  grep -q 'recovery stopping at restore point "replayed"' "$work/out" || { tail -20 "$work/out" >&2; return 1; }
+  rm -rf "$work/begun" "$work/begun.pgkeep"
+}
