@@ -13,6 +13,7 @@ set -euo pipefail
 versitygw=v1.8.0
 fakegcs=v1.52.2
 azurite=3.37.0
+node=22.23.3
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${PGKEEP_CACHE:-$(cd "$here/../../../../.." && pwd)/.cache}/stores
@@ -47,18 +48,23 @@ go_program() {
   echo "$1 $at"
 }
 
+# npm_azurite brings Node.js from npm too: azurite's own modules want a newer one than some systems have, and do not say so.
 npm_azurite() {
-  local at=$cache/azurite-$azurite tmp
-  if [ ! -x "$at/node_modules/.bin/azurite-blob" ]; then
+  local at=$cache/azurite-$azurite-node-$node tmp
+  if [ ! -x "$at/azurite-blob" ]; then
     command -v npm >/dev/null || apt_install npm
-    say "fetching azurite $azurite by npm"
+    say "fetching azurite $azurite and Node.js $node by npm"
     tmp=$(mktemp -d "$cache/.new-XXXXXX")
-    (cd "$tmp" && npm install --silent --no-audit --no-fund --ignore-scripts "azurite@$azurite" >&2)
+    (cd "$tmp" && npm install --silent --no-audit --no-fund --ignore-scripts "azurite@$azurite" "node-linux-$(node_machine)@$node" >&2)
+    printf '#!/bin/sh\nexec "%s/node_modules/node-linux-%s/bin/node" "%s/node_modules/.bin/azurite-blob" "$@"\n' "$at" "$(node_machine)" "$at" >"$tmp/azurite-blob"
+    chmod +x "$tmp/azurite-blob"
     rm -rf "$at"
     mv "$tmp" "$at"
   fi
-  echo "azurite $at/node_modules/.bin/azurite-blob"
+  echo "azurite $at/azurite-blob"
 }
+
+node_machine() { if [ "$(uname -m)" = aarch64 ]; then echo arm64; else echo x64; fi; }
 
 # Debian starts a server "ssh" when the package arrives; nobody asked for that one, so it is kept from starting.
 apt_sshd() {
