@@ -136,6 +136,9 @@ type BackupChain struct {
 	Began         time.Time `json:"full_began"`     // of that backup
 	ReferredBytes int64     `json:"referred_bytes"` // of all volumes of other backups that it reads, as stored
 	LiveBytes     int64     `json:"live_bytes"`     // of these: what it reads
+	// Summaries: the server told which pages changed (summarize_wal). Only another such backup can build on it: it has not
+	// the hashes of all its pages.
+	Summaries bool `json:"summaries,omitempty"`
 }
 
 // Hold keeps a backup from being deleted.

@@ -34,7 +34,8 @@ const (
 // IncrementalFile is the head of one INCREMENTAL file.
 type IncrementalFile struct {
 	Blocks []uint32 // numbers of the pages that follow, rising; each is below Pages
-	Pages  uint32   // how long the rebuilt file is
+	Least  uint32   // pages below it that do not follow are the parent's; those from it on are zeros
+	Pages  uint32   // how long the rebuilt file is, at least Least
 }
 
 // ReadIncrementalFile reads the head of an INCREMENTAL file of size bytes and leaves r at its first page. What comes may
@@ -61,7 +62,8 @@ func ReadIncrementalFile(r io.Reader, size int64) (IncrementalFile, error) {
 	}
 	// Before 17.8 and 18.2 the length of an earlier segment of a relation that was cut in a later one says more than a
 	// segment has; it means all of this one.
-	f := IncrementalFile{Pages: min(binary.LittleEndian.Uint32(words[8:]), SegmentPages)}
+	least := min(binary.LittleEndian.Uint32(words[8:]), SegmentPages)
+	f := IncrementalFile{Least: least, Pages: least}
 	rest := make([]byte, head-incrementalWords+padding)
 	if _, err := io.ReadFull(r, rest); err != nil {
 		return IncrementalFile{}, fmt.Errorf("read page numbers of incremental file: %w", noEOF(err))

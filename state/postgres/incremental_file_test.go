@@ -41,11 +41,11 @@ func TestReadIncrementalFile(t *testing.T) {
 		want  postgres.IncrementalFile
 		fails string
 	}{
-		{"nothing changed", incremental(magic, 0, 7), 0, postgres.IncrementalFile{Blocks: []uint32{}, Pages: 7}, ""},
-		{"some pages", incremental(magic, 2, 7, 3, 6), 2, postgres.IncrementalFile{Blocks: []uint32{3, 6}, Pages: 7}, ""},
-		{"a page behind the least length", incremental(magic, 2, 4, 3, 9), 2, postgres.IncrementalFile{Blocks: []uint32{3, 9}, Pages: 10}, ""},
-		{"a head of two pages", incremental(many...), 2046, postgres.IncrementalFile{Blocks: many[3:], Pages: 5000}, ""},
-		{"longer than a segment, as before 17.8", incremental(magic, 0, 200000), 0, postgres.IncrementalFile{Blocks: []uint32{}, Pages: 131072}, ""},
+		{"nothing changed", incremental(magic, 0, 7), 0, postgres.IncrementalFile{Blocks: []uint32{}, Least: 7, Pages: 7}, ""},
+		{"some pages", incremental(magic, 2, 7, 3, 6), 2, postgres.IncrementalFile{Blocks: []uint32{3, 6}, Least: 7, Pages: 7}, ""},
+		{"a page behind the least length", incremental(magic, 2, 4, 3, 9), 2, postgres.IncrementalFile{Blocks: []uint32{3, 9}, Least: 4, Pages: 10}, ""},
+		{"a head of two pages", incremental(many...), 2046, postgres.IncrementalFile{Blocks: many[3:], Least: 5000, Pages: 5000}, ""},
+		{"longer than a segment, as before 17.8", incremental(magic, 0, 200000), 0, postgres.IncrementalFile{Blocks: []uint32{}, Least: 131072, Pages: 131072}, ""},
 		{"another file", incremental(0xd3ae1f0e, 0, 7), 0, postgres.IncrementalFile{}, "magic"},
 		{"too many pages", incremental(magic, 131073, 7), 131073, postgres.IncrementalFile{}, "131073 pages"},
 		{"a page twice", incremental(magic, 2, 7, 3, 3), 2, postgres.IncrementalFile{}, "do not rise"},
@@ -91,7 +91,7 @@ func FuzzReadIncrementalFile(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if read := int64(len(head) - r.Len()); read+int64(len(got.Blocks))*postgres.PageBytes != size || got.Pages > postgres.SegmentPages {
+		if read := int64(len(head) - r.Len()); read+int64(len(got.Blocks))*postgres.PageBytes != size || got.Pages > postgres.SegmentPages || got.Least > got.Pages {
 			t.Fatalf("%+v from %d of %d bytes", got, read, size)
 		}
 		last := -1

@@ -31,6 +31,7 @@ type File struct {
 	ModTime time.Time
 	Link    string // target of a symbolic link, as the server has it
 	CRC32C  uint32 // of the whole content
+	NoCRC   bool   // CRC32C is not known: of the file's pages only some came; its frames have checksums of their own
 	Extents []Extent
 
 	frames    []frameAt // those of its shard
@@ -95,7 +96,7 @@ type fileRecord struct {
 	Size    int64    `json:"s,omitempty"`
 	ModTime int64    `json:"T"` // Unix seconds
 	Link    string   `json:"l,omitempty"`
-	CRC32C  string   `json:"c,omitempty"` // eight hexadecimal digits
+	CRC32C  string   `json:"c,omitempty"` // eight hexadecimal digits; absent: not known
 	Hashes  int      `json:"h,omitempty"` // number of the hash shard in which its pages begin
 	Extents [][3]int `json:"x,omitempty"` // frame, offset in the raw frame, length; in the order of the file, without holes
 }
@@ -109,6 +110,9 @@ func (f *File) record(frameIndex func(int) int) fileRecord {
 	}
 	if f.Type == RegularFile {
 		r.CRC32C, r.Hashes = fmt.Sprintf("%08x", f.CRC32C), f.hashShard
+	}
+	if f.NoCRC {
+		r.CRC32C = ""
 	}
 	for _, x := range f.Extents {
 		r.Extents = append(r.Extents, [3]int{frameIndex(x.frame), x.in, x.Length})
@@ -196,12 +200,14 @@ func (r *fileRecord) file(f *File, frames []frameAt) error {
 	default:
 		return fmt.Errorf("%q is of unknown type %.10q", f.Path, r.Type)
 	}
-	crc, err := hex.DecodeString(r.CRC32C)
-	if err != nil || len(crc) != 4 {
-		return fmt.Errorf("%q has no CRC32C", f.Path)
+	f.hashShard, f.NoCRC = max(0, r.Hashes), r.CRC32C == ""
+	if !f.NoCRC {
+		crc, err := hex.DecodeString(r.CRC32C)
+		if err != nil || len(crc) != 4 {
+			return fmt.Errorf("%q has a CRC32C that is none", f.Path)
+		}
+		f.CRC32C = uint32(crc[0])<<24 | uint32(crc[1])<<16 | uint32(crc[2])<<8 | uint32(crc[3])
 	}
-	f.hashShard = max(0, r.Hashes)
-	f.CRC32C = uint32(crc[0])<<24 | uint32(crc[1])<<16 | uint32(crc[2])<<8 | uint32(crc[3])
 	return f.setExtents(r.Extents)
 }
 

@@ -342,7 +342,7 @@ func (r record) describe() (state.Backup, bool) {
 		b.Stop, b.Ended, b.Failure, b.DataBytes, b.StoredBytes = d.Stop, d.Ended, d.Why, d.DataBytes, d.StoredBytes
 		b.Refs = slices.Clone(d.RefersTo)
 		if c := d.Chain; c != nil {
-			b.Chain = &state.BackupChain{Depth: c.Depth, Full: c.Full, Began: c.Began, ReferredBytes: c.Referred, LiveBytes: c.Live}
+			b.Chain = &state.BackupChain{Depth: c.Depth, Full: c.Full, Began: c.Began, ReferredBytes: c.Referred, LiveBytes: c.Live, Summaries: c.Summaries}
 		}
 		if d.damaged() {
 			b.Failure = d.damage()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"time"
 
@@ -17,8 +18,10 @@ type ParentFacts struct {
 	Copy     string // two repositories with one Copy hold the backup byte for byte alike
 	Version  int    // server_version_num
 	Timeline wal.Timeline
+	Start    wal.LSN
 	Stop     wal.LSN
 	Suspects bool // it has pages of which it is not known whether they are damaged
+	Sparse   bool // it has hashes of some pages only, so that nothing can be compared with it
 }
 
 // InspectParent looks whether an incremental backup can build on a backup of this repository: it is committed, whole, not
@@ -48,7 +51,7 @@ func (c *Cluster) InspectParent(ctx context.Context, id string) (ParentFacts, er
 	}
 	f := ParentFacts{
 		ID: id, Copy: fmt.Sprint(r.decided.Sums, r.decided.Refs), Version: r.start.Version, Timeline: r.decided.Timeline, Stop: r.decided.Stop,
-		Suspects: len(r.decided.Suspects) > 0,
+		Start: r.start.Start, Suspects: len(r.decided.Suspects) > 0, Sparse: r.decided.Chain != nil && r.decided.Chain.Summaries,
 	}
 	volumes := map[volumeKey]int64{}
 	err = c.volumesOf(ctx, r, func(k volumeKey, l sumLine) error {
@@ -206,6 +209,25 @@ func (p *Parent) chain() chain {
 	return chain{Depth: 1, Full: p.ID(), Began: began}
 }
 
+// Files gives every member of the parent. It may be called while nothing else uses the parent.
+func (p *Parent) Files(ctx context.Context) iter.Seq2[File, error] { return p.b.Files(ctx) }
+
+// laid gives what a file is rebuilt on. The server was told that the parent has it: that it has not, or cannot be read, is an error.
+func (p *Parent) laid(ctx context.Context, folder uint32, path string) (*parentFile, error) {
+	shard, at, ok := p.index.find(folder, path)
+	if ok {
+		p.files.loads = max(p.files.loads, 1) // in whatever order they come
+		files, err := p.fileShard(ctx, shard)
+		if err != nil {
+			return nil, err
+		}
+		if f := &files.files[at]; f.folder == folder && f.path == path {
+			return files.open(f, p.ID()), nil
+		}
+	}
+	return nil, corrupt(p.b.key(filesDir), fmt.Errorf("the server sent changes of %q, which is not there", path))
+}
+
 // file finds what the parent has under a name; nil: nothing that can be referred to. A shard that cannot be read now costs
 // space and no more: what it would have told is stored anew.
 func (p *Parent) file(ctx context.Context, folder uint32, path string) (*parentFile, error) {
@@ -221,7 +243,7 @@ func (p *Parent) file(ctx context.Context, folder uint32, path string) (*parentF
 	if f.folder != folder || f.path != path {
 		return nil, nil
 	}
-	found := &parentFile{size: f.size, extents: f.extents, frames: files.frames, live: files.live, backup: p.ID()}
+	found := files.open(f, p.ID())
 	pages := (f.size + pageSize - 1) / pageSize
 	for n := f.hashShard; found.pages < pages && n < p.b.rec.decided.HashShards; n++ {
 		hashes, err := p.hashShard(ctx, n)

@@ -75,6 +75,8 @@ type parentEntry struct {
 	extents   []Extent
 	folder    uint32
 	hashShard int
+	crc       uint32
+	noCRC     bool
 }
 
 func withData(files []File) *parentFiles {
@@ -90,9 +92,16 @@ func withData(files []File) *parentFiles {
 		for _, x := range f.Extents {
 			s.live[x.frame] += int64(x.Length)
 		}
-		s.files = append(s.files, parentEntry{path: f.Path, size: f.Size, extents: f.Extents, folder: f.Folder, hashShard: f.hashShard})
+		s.files = append(s.files, parentEntry{
+			path: f.Path, size: f.Size, extents: f.Extents, folder: f.Folder, hashShard: f.hashShard, crc: f.CRC32C, noCRC: f.NoCRC,
+		})
 	}
 	return s
+}
+
+// open gives one file of a shard of this backup, without its hashes.
+func (s *parentFiles) open(f *parentEntry, backup string) *parentFile {
+	return &parentFile{size: f.size, extents: f.extents, frames: s.frames, live: s.live, backup: backup, crc: f.crc, noCRC: f.noCRC}
 }
 
 func (p *Parent) fileShard(ctx context.Context, n int) (*parentFiles, error) {
@@ -160,6 +169,8 @@ type parentFile struct {
 	live    []int64
 	hashes  [][]byte
 	pages   int64 // how many have hashes
+	crc     uint32
+	noCRC   bool
 
 	extent int   // that was looked at last
 	part   int   // of hashes

@@ -73,6 +73,9 @@ type chain struct {
 	Began    time.Time `json:"full_began"`     // of that backup
 	Referred int64     `json:"referred_bytes"` // of all volumes of others that are read, as stored
 	Live     int64     `json:"live_bytes"`     // of these: what this backup reads
+	// Summaries: the server told which pages changed, from its WAL summaries. Of files that it sent in part the backup has the
+	// hashes of the pages that it stores.
+	Summaries bool `json:"summaries,omitempty"`
 }
 
 // The two decisions.

@@ -44,9 +44,25 @@ func newReferring(p *Parent) *referring {
 	return &referring{parent: p, volumes: map[volumeKey]int64{}, sums: sumWriter{dir: refsDir}}
 }
 
-// complete lays a file's references between its own extents, in the order of the file.
-func (r *referring) complete(f *openFile) {
+// complete lays a file's references between its own extents, in the order of the file. That they cover it without holes is
+// looked at again: no reader takes a list of which they do not.
+func (r *referring) complete(f *openFile) error {
 	f.parent = nil
+	r.merge(f)
+	var at int64
+	for _, x := range f.Extents {
+		if x.Offset != at {
+			break
+		}
+		at += int64(x.Length)
+	}
+	if at != f.Size {
+		return fmt.Errorf("%q is covered up to byte %d of %d", f.Path, at, f.Size)
+	}
+	return nil
+}
+
+func (r *referring) merge(f *openFile) {
 	if len(f.refs) == 0 {
 		return
 	}

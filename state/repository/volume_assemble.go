@@ -50,7 +50,9 @@ func (s *BackupStream) place(f *frame) error {
 		s.dataBytes += m.Size
 		w.bytes += m.Size
 		if s.refer != nil {
-			s.refer.complete(m)
+			if err := s.refer.complete(m); err != nil {
+				return err
+			}
 		}
 		if err := s.fileShards.add(&m.File, s.putShard); err != nil {
 			return err
@@ -95,8 +97,8 @@ func (s *BackupStream) lay(w *FolderWriter, f *frame) error {
 func (s *BackupStream) writeHashes(f *frame) error {
 	hashes := f.hashes
 	for _, r := range f.runs {
-		if r.first == 0 {
-			r.file.hashShard = s.hashShards.number
+		if !r.file.hashed {
+			r.file.hashed, r.file.hashShard = true, s.hashShards.number
 		}
 		n := r.pages * hashSize
 		if err := s.hashShards.add(&r.file.File, r.first, hashes[:n], s.putShard); err != nil {

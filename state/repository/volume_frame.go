@@ -18,6 +18,7 @@ type frame struct {
 	parts  []framePart // file data in it
 	ends   []*openFile // members whose data is complete with this frame
 	runs   []frameRun  // whose hashes these are
+	refs   int         // of rebuilt files among ends
 	closes bool        // the folder ends with this frame
 
 	out    []byte // compressed
@@ -46,7 +47,8 @@ type frameRun struct {
 type openFile struct {
 	File
 	inspect bool
-	parent  *parentFile // what an incremental's parent has under that name; nil: nothing
+	hashed  bool        // hashShard is known
+	parent  *parentFile // what an incremental's parent has under that name; nil: nothing, or the file is rebuilt
 	refs    []reference // what lies in volumes of other backups
 }
 
@@ -55,7 +57,7 @@ func (f *frame) reset(folder *FolderWriter) {
 	clear(f.ends)
 	clear(f.runs)
 	f.folder, f.raw, f.parts, f.ends, f.runs = folder, f.raw[:0], f.parts[:0], f.ends[:0], f.runs[:0]
-	f.closes, f.out, f.hashes, f.err = false, f.out[:0], f.hashes[:0], nil
+	f.refs, f.closes, f.out, f.hashes, f.err = 0, false, f.out[:0], f.hashes[:0], nil
 }
 
 // finish does the work of one frame after another until there are no more.
@@ -110,8 +112,9 @@ type FolderWriter struct {
 	oid     uint32
 	current *frame
 	file    *openFile // being written; nil between members
-	written int64     // bytes of file so far
-	sent    int64     // raw bytes of earlier frames
+	written int64     // bytes of file so far; of a file that is rebuilt, where the next byte goes
+	rebuilt *rebuilding
+	sent    int64 // raw bytes of earlier frames
 
 	// of the assembler
 	volume  []byte
@@ -131,6 +134,7 @@ type Member struct {
 	ModTime int64 // Unix seconds
 	Link    string
 	Inspect bool // show its pages to StreamOptions.Inspect
+	Rebuild *Rebuild
 }
 
 // Header takes the raw bytes up to the member's data: the padding of the member before, and the member's tar header.
@@ -147,6 +151,9 @@ func (w *FolderWriter) Header(raw []byte, m Member) error {
 	f := &openFile{inspect: m.Inspect, File: File{
 		Folder: w.oid, Path: m.Path, Type: m.Type, Mode: m.Mode, Size: m.Size, ModTime: unixTime(m.ModTime), Link: m.Link,
 	}}
+	if m.Rebuild != nil {
+		return w.rebuild(f, m.Rebuild)
+	}
 	if m.Type == RegularFile && m.Size > 0 && w.s.refer != nil {
 		found, err := w.s.refer.parent.file(w.s.ctx, w.oid, m.Path)
 		if err != nil {
@@ -163,6 +170,9 @@ func (w *FolderWriter) Header(raw []byte, m Member) error {
 
 // Data takes bytes of the member's content, as they come.
 func (w *FolderWriter) Data(p []byte) error {
+	if w.rebuilt != nil {
+		return w.changed(p)
+	}
 	if w.file == nil || int64(len(p)) > w.file.Size-w.written {
 		return errors.New("more bytes than the member has")
 	}
@@ -187,7 +197,8 @@ func (w *FolderWriter) Data(p []byte) error {
 // ended notes that a member's data is complete.
 func (w *FolderWriter) ended(f *openFile) error {
 	w.current.ends = append(w.current.ends, f)
-	if len(w.current.ends) < maxEnds {
+	w.current.refs += len(f.refs)
+	if len(w.current.ends) < maxEnds && w.current.refs < maxRefs {
 		return nil
 	}
 	return w.cut()
@@ -222,7 +233,7 @@ func (w *FolderWriter) room() (int, error) {
 // append adds file bytes to the current frame and to its parts.
 func (w *FolderWriter) append(p []byte) {
 	f := w.current
-	if n := len(f.parts); n > 0 && f.parts[n-1].file == w.file {
+	if n := len(f.parts); n > 0 && f.parts[n-1].file == w.file && f.parts[n-1].offset+int64(f.parts[n-1].length) == w.written {
 		f.parts[n-1].length += len(p)
 	} else {
 		f.parts = append(f.parts, framePart{file: w.file, offset: w.written, in: len(f.raw), length: len(p)})

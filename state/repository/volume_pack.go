@@ -62,6 +62,7 @@ func (p *packer) take(ctx context.Context, f *frame) error {
 		return err
 	}
 	p.current.ends = append(p.current.ends, f.ends...)
+	p.refs += f.refs
 	p.current.closes = f.closes
 	if f.closes || len(p.current.ends) >= maxEnds || len(p.current.hashes) >= maxHashes || p.refs >= maxRefs {
 		return p.cut(ctx)

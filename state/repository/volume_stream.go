@@ -22,6 +22,7 @@ type StreamOptions struct {
 	StallTimeout time.Duration                            // a repository that finishes nothing for so long is given up; 0: 5 minutes
 	Inspect      func(f *File, block uint32, page []byte) // called by several goroutines, for members that ask for it
 	Parent       *Parent                                  // of an incremental: its pages are referred to where they are the same; nil: a full backup
+	Summaries    bool                                     // of an incremental: members may be rebuilt, because the server told which pages changed
 }
 
 // maxWorkers bounds what a machine with many CPUs holds: each worker has an encoder and two frames.
@@ -325,6 +326,7 @@ func (s *BackupStream) decision(f CommitFacts) (decision, error) {
 	}
 	if s.refer != nil {
 		d.Refs, d.RefersTo, d.Chain = s.refer.sums.shards, s.refer.others(), s.refer.chain()
+		d.Chain.Summaries = s.o.Summaries
 	}
 	return d, nil
 }

@@ -207,9 +207,9 @@ func (r *restore) linkTablespaces() error {
 	return nil
 }
 
-// same tells whether a file is on disk as the backup has it.
+// same tells whether a file is on disk as the backup has it. One whose checksum is not known is fetched again.
 func (r *restore) same(ctx context.Context, f *repository.File) (bool, error) {
-	if err := ctx.Err(); err != nil {
+	if err := ctx.Err(); err != nil || f.NoCRC {
 		return false, err
 	}
 	sum, size, err := checksum(r.roots[f.Folder], f.Path)
@@ -295,7 +295,8 @@ func (w *fileWriter) write(p repository.Piece) error {
 	return w.count(f, int64(len(p.Data)), share(w.table, p.Data, f.Size-end))
 }
 
-// count adds a piece and, when it was the last one, compares the file's checksum.
+// count adds a piece and, when it was the last one, compares the file's checksum where there is one. Frames were compared
+// with theirs before.
 func (w *fileWriter) count(f *repository.File, n int64, sum uint32) error {
 	k := keyOf(f)
 	w.mu.Lock()
@@ -310,7 +311,10 @@ func (w *fileWriter) count(f *repository.File, n int64, sum uint32) error {
 		return nil
 	}
 	delete(w.open, k)
-	if got := whole(p.sum, f.Size); p.bytes > f.Size || got != f.CRC32C {
+	if p.bytes > f.Size {
+		return w.r.corrupt(fmt.Sprintf("%q has pieces of %d bytes, more than its %d", f.Path, p.bytes, f.Size))
+	}
+	if got := whole(p.sum, f.Size); !f.NoCRC && got != f.CRC32C {
 		return w.r.corrupt(fmt.Sprintf("%q has checksum %08X, recorded was %08X", f.Path, got, f.CRC32C))
 	}
 	return nil
