@@ -72,5 +72,6 @@ const (
 	CodeDestination        Code = "E-DESTINATION"          // the directory to restore into cannot be used
 	CodeStale              Code = "E-STALE"                // the world changed since the plan was made
 	CodePlan               Code = "E-PLAN"                 // a saved plan that cannot be read
+	CodeNoObjectLock       Code = "E-NO-OBJECT-LOCK"       // objects that were to be retained are not
 	CodeUnconditionalStore Code = "E-UNCONDITIONAL-STORE"  // no put-if-absent
 )

@@ -30,7 +30,11 @@ func (c *Cluster) AbortBackup(ctx context.Context, id, why string, now time.Time
 // decide puts a decision and gives the one that stands: ours, or the one that was there first.
 func (c *Cluster) decide(ctx context.Context, d decision) (decision, error) {
 	key := c.key.commitFile(d.ID)
-	err := c.putRecord(ctx, key, d)
+	putter := c
+	if d.Decision == decidedAborted {
+		putter = c.passing()
+	}
+	err := putter.putRecord(ctx, key, d)
 	if err == nil {
 		return d, nil
 	}

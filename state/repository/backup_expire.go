@@ -110,7 +110,7 @@ func (c *Cluster) RemoveAborted(ctx context.Context, id string) (int64, error) {
 // saw the TOMB and gave up. A TOMB that only the second look sees makes nothing free: its children may have come between.
 //
 // now is a time that is not ahead of the world's (plan.DeletionClock); it never counts as later than the newest time
-// seen in the store.
+// seen in the store. A *LockedError tells that some of it is locked still; all else went.
 func (c *Cluster) Sweep(ctx context.Context, now time.Time) (int64, error) {
 	stored, err := c.storeTime(ctx)
 	if err != nil {
@@ -132,14 +132,20 @@ func (c *Cluster) Sweep(ctx context.Context, now time.Time) (int64, error) {
 		return 0, fmt.Errorf("sweep: %w", err)
 	}
 	var freed int64
+	var locked error
 	for _, id := range slices.Sorted(needs.mayGo()) {
 		n, err := c.sweepOne(ctx, id, needs, now)
 		freed += n
+		var until *LockedError
+		if errors.As(err, &until) {
+			locked = laterLock(locked, fmt.Errorf("sweep backup %s: %w", id, err))
+			continue
+		}
 		if err != nil {
 			return freed, fmt.Errorf("sweep backup %s: %w", id, err)
 		}
 	}
-	return freed, nil
+	return freed, locked
 }
 
 // deadBackups is the first look: backups past their TOMB and grace, and prefixes that hold something but no START, unless
@@ -271,8 +277,7 @@ func (c *Cluster) sweepOne(ctx context.Context, id string, n *needs, now time.Ti
 // remove takes everything of a backup: START first, in one call, so that it is gone for every reader; then the rest; the
 // decision; TOMB last, so that at every moment a backup on its way out has a TOMB or no START.
 func (c *Cluster) remove(ctx context.Context, id string) (int64, error) {
-	st := c.repo.Store()
-	if err := st.Delete(ctx, c.key.startFile(id)); err != nil {
+	if err := c.deleteKeys(ctx, c.key.startFile(id)); err != nil {
 		return 0, fmt.Errorf("delete START: %w", err)
 	}
 	if err := c.dropLease(ctx, c.key.backupLease(id)); err != nil {
@@ -283,7 +288,7 @@ func (c *Cluster) remove(ctx context.Context, id string) (int64, error) {
 		return freed, err
 	}
 	for _, key := range []string{c.key.commitFile(id), c.key.tombFile(id)} {
-		if err := st.Delete(ctx, key); err != nil {
+		if err := c.deleteKeys(ctx, key); err != nil {
 			return freed, fmt.Errorf("delete %s: %w", key, err)
 		}
 	}
@@ -302,7 +307,7 @@ func (c *Cluster) deleteObjects(ctx context.Context, id string, which func(name 
 		if len(keys) == 0 {
 			return nil
 		}
-		if err := c.repo.Store().Delete(ctx, keys...); err != nil {
+		if err := c.deleteKeys(ctx, keys...); err != nil {
 			return fmt.Errorf("delete %d objects of %s: %w", len(keys), id, err)
 		}
 		freed += size

@@ -134,8 +134,11 @@ func (m *memory) Delete(_ context.Context, keys ...string) error {
 	return nil
 }
 
-func (m *memory) Extend(context.Context, string, time.Time) error { return store.ErrUnsupported }
-func (m *memory) Capabilities() store.Capabilities                { return store.Capabilities{ConditionalPut: true} }
+func (m *memory) Extend(context.Context, string, store.Retention) error { return store.ErrUnsupported }
+func (m *memory) Retained(context.Context, string) (store.Retention, error) {
+	return store.Retention{}, store.ErrUnsupported
+}
+func (m *memory) Capabilities() store.Capabilities { return store.Capabilities{ConditionalPut: true} }
 
 func (m *memory) keys() []string {
 	m.mu.Lock()

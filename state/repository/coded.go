@@ -77,6 +77,17 @@ func (s *coded) Delete(ctx context.Context, keys ...string) error {
 	return code(s.Store.Delete(ctx, keys...))
 }
 
+// Extend is store.Store's.
+func (s *coded) Extend(ctx context.Context, key string, r store.Retention) error {
+	return code(s.Store.Extend(ctx, key, r))
+}
+
+// Retained is store.Store's.
+func (s *coded) Retained(ctx context.Context, key string) (store.Retention, error) {
+	r, err := s.Store.Retained(ctx, key)
+	return r, code(err)
+}
+
 // Explain gives an error of a store the code and the hint that operators know.
 func Explain(err error) error { return code(err) }
 
@@ -101,7 +112,7 @@ func code(err error) error {
 	case errors.Is(err, store.ErrRetained):
 		return &state.Error{
 			Code: state.CodePermission, Text: "the repository keeps the object from being deleted",
-			Hint: "look at its owner, its permissions and any object lock", Err: err,
+			Hint: "wait until its lock has ended, or let this user delete: see Credentials in docs/repositories.md", Err: err,
 		}
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return &state.Error{
@@ -121,6 +132,8 @@ func troubleCode(k store.Kind) state.Code {
 		return state.CodeUnreachable
 	case store.Unconditional:
 		return state.CodeUnconditionalStore
+	case store.Unlocked:
+		return state.CodeNoObjectLock
 	case store.Insecure:
 		return state.CodeTLS
 	case store.Missing, store.Clock:

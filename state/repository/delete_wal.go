@@ -2,9 +2,11 @@ package repository
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
+	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
 
@@ -27,14 +29,17 @@ func (c *Cluster) DeleteWAL(ctx context.Context, r []wal.Range) (freed int64, er
 		return 0, err
 	}
 	doomed := wal.Merge(r)
+	var retained error
 	for _, t := range timelines {
 		n, err := c.deleteTimeline(ctx, t, z, doomed)
 		freed += n
-		if err != nil {
+		if errors.Is(err, store.ErrRetained) {
+			retained = laterLock(retained, fmt.Errorf("delete WAL of %s: %w", c.key.Name, err))
+		} else if err != nil {
 			return freed, fmt.Errorf("delete WAL of %s: %w", c.key.Name, err)
 		}
 	}
-	return freed, nil
+	return freed, retained
 }
 
 func (c *Cluster) deleteTimeline(ctx context.Context, t wal.Timeline, z wal.SegmentSize, doomed []wal.Range) (freed int64, err error) {
@@ -53,6 +58,7 @@ func (c *Cluster) deleteTimeline(ctx context.Context, t wal.Timeline, z wal.Segm
 	for _, o := range stale {
 		isStale[o.walName] = true
 	}
+	var retained error
 	for _, v := range views {
 		goes := func(o listed) bool { return inside(doomed, o.walName, z) }
 		if !touches(t, v, z, doomed) && !slices.ContainsFunc(v.partials, func(o listed) bool { return isStale[o.walName] }) {
@@ -63,11 +69,13 @@ func (c *Cluster) deleteTimeline(ctx context.Context, t wal.Timeline, z wal.Segm
 		}
 		n, err := c.deleteInLog(ctx, t, v.log, z, goes)
 		freed += n
-		if err != nil {
+		if errors.Is(err, store.ErrRetained) {
+			retained = laterLock(retained, err)
+		} else if err != nil {
 			return freed, err
 		}
 	}
-	return freed, nil
+	return freed, retained
 }
 
 // inside tells whether all of an object's WAL is doomed.
@@ -108,16 +116,36 @@ func (c *Cluster) deleteInLog(ctx context.Context, t wal.Timeline, l log, z wal.
 	if err := c.announceRemoval(ctx, t, l, z, gone); err != nil && !isFull(err) {
 		return 0, err
 	}
+	var retained error
 	for step := range slices.Chunk(keys, deleteStep) {
-		if err := c.repo.st.Delete(ctx, step...); err != nil {
+		err := c.deleteKeys(ctx, step...)
+		if err != nil && !errors.Is(err, store.ErrRetained) {
 			return 0, err
+		}
+		if err != nil {
+			retained = laterLock(retained, err)
 		}
 		c.repo.shared.heads.drop(step...)
 	}
-	if err := c.indexAgain(ctx, t, l, z); err != nil {
+	if err := c.indexAgain(ctx, t, l, z); err != nil { // what is retained counts again
 		return freed, err
 	}
+	if retained != nil {
+		freed, err = c.withoutRest(ctx, c.key.logDir(t, l), z, freed, keys)
+		return freed, errors.Join(err, retained)
+	}
 	return freed, nil
+}
+
+// withoutRest takes from what was to be freed the objects that are still there.
+func (c *Cluster) withoutRest(ctx context.Context, dir string, z wal.SegmentSize, freed int64, keys []string) (int64, error) {
+	left, err := c.listLog(ctx, dir, "", z)
+	for _, o := range left {
+		if slices.Contains(keys, c.key.walFile(o.walName, z)) {
+			freed -= o.size
+		}
+	}
+	return freed, err
 }
 
 // announceRemoval puts an index that does not count the segments that are about to go, when an index counts them now.

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository/seal"
+	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
 
@@ -297,7 +299,7 @@ func (c *Cluster) sameIndex(ctx context.Context, n indexName, z wal.SegmentSize,
 func (c *Cluster) dropIndexes(ctx context.Context, names []indexName) error {
 	for _, n := range names {
 		key := c.key.indexFile(n)
-		if err := c.repo.st.Delete(ctx, key); err != nil {
+		if err := c.repo.st.Delete(ctx, key); err != nil && !errors.Is(err, store.ErrRetained) { // a higher generation wins anyway
 			return fmt.Errorf("remove index: %w", err)
 		}
 		c.repo.shared.rolls.drop(key)

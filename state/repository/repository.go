@@ -42,6 +42,7 @@ type CreateOptions struct {
 	Now         time.Time
 	Compression seal.Codec
 	Random      io.Reader // of the id and the seed; nil: crypto/rand
+	Lock        Lock      // of REPOSITORY.json; see WithLock
 }
 
 // Repository is an open repository. It is safe for many goroutines.
@@ -85,7 +86,8 @@ func Create(ctx context.Context, st store.Store, o CreateOptions) (*Repository, 
 	if err := tryConditionalPut(ctx, coded); err != nil {
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
-	err = coded.PutIfAbsent(ctx, repositoryKey, bytes.NewReader(body), int64(len(body)), store.PutOptions{})
+	put := (&Repository{st: coded}).WithLock(o.Lock).st
+	err = put.PutIfAbsent(ctx, repositoryKey, bytes.NewReader(body), int64(len(body)), store.PutOptions{})
 	if err != nil && !errors.Is(err, store.ErrExists) {
 		return nil, fmt.Errorf("create repository: %w", err)
 	}

@@ -30,16 +30,27 @@ type Info struct {
 
 // PutOptions go with one PutIfAbsent. The zero value is a plain put.
 type PutOptions struct {
-	RetainUntil time.Time // object lock; zero: none
+	Retain Retention // object lock; the zero value: none
 	// Reserve says that the object is small and lets room be made: where the store keeps room back for that, a put that
 	// finds none takes it.
 	Reserve bool
 }
 
+// Retention keeps an object from being deleted or changed, by anybody, until a moment. The zero value is none.
+type Retention struct {
+	Until time.Time
+	// Compliance says that nobody can lift it, the owner of the account included. Otherwise (governance) who holds a special
+	// permission can.
+	Compliance bool
+}
+
+// IsZero tells whether nothing is asked.
+func (r Retention) IsZero() bool { return r.Until.IsZero() }
+
 // Capabilities are what a driver found the store able to do.
 type Capabilities struct {
-	ConditionalPut bool // two writers of one key: exactly one succeeds
-	ObjectLock     bool
+	ConditionalPut bool   // two writers of one key: exactly one succeeds
+	ObjectLock     bool   // objects can be retained, if their bucket lets them
 	LocalPath      string // the directory, for a local file system; empty otherwise
 }
 
@@ -58,8 +69,10 @@ type Store interface {
 	List(ctx context.Context, prefix, after string, delimited bool) iter.Seq2[Info, error]
 	// Delete removes the objects; one that is missing is no error. ErrRetained when at least one may not be removed.
 	Delete(ctx context.Context, keys ...string) error
-	// Extend moves an object's retention to at least until. ErrUnsupported.
-	Extend(ctx context.Context, key string, until time.Time) error
+	// Extend moves an object's retention to at least r, and never back. ErrNotExist, ErrUnsupported.
+	Extend(ctx context.Context, key string, r Retention) error
+	// Retained gives an object's retention; the zero value: none. ErrNotExist, ErrUnsupported.
+	Retained(ctx context.Context, key string) (Retention, error)
 	// Capabilities tells what the store can do, as found when it was opened.
 	Capabilities() Capabilities
 }

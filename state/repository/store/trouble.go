@@ -10,6 +10,7 @@ const (
 	Missing                       // the bucket, container or folder above the repository does not exist
 	Clock                         // this machine's clock and the store's differ too much
 	Unconditional                 // the store does not put conditionally, or does not list what it stored
+	Unlocked                      // the bucket does not keep objects that are to be retained
 	Insecure                      // a certificate or host key that cannot be trusted
 )
 

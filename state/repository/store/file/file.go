@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/pgkeep/pgkeep/state/repository/store"
 )
@@ -196,8 +195,13 @@ type section struct {
 }
 
 // Extend is store.Store's; a directory has no retention.
-func (s *Store) Extend(ctx context.Context, key string, until time.Time) error {
+func (s *Store) Extend(_ context.Context, key string, _ store.Retention) error {
 	return fmt.Errorf("retain object %s: %w", key, store.ErrUnsupported)
+}
+
+// Retained is store.Store's; a directory has no retention.
+func (s *Store) Retained(_ context.Context, key string) (store.Retention, error) {
+	return store.Retention{}, fmt.Errorf("look at the retention of object %s: %w", key, store.ErrUnsupported)
 }
 
 // Capabilities is store.Store's.

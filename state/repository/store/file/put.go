@@ -21,7 +21,7 @@ func (s *Store) PutIfAbsent(ctx context.Context, key string, body io.ReaderAt, s
 	if err := errors.Join(ctx.Err(), store.CheckKey(key)); err != nil {
 		return err
 	}
-	if !o.RetainUntil.IsZero() {
+	if !o.Retain.IsZero() {
 		return fmt.Errorf("put object %s with retention: %w", key, store.ErrUnsupported)
 	}
 	root, err := s.openOrMake()

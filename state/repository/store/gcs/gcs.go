@@ -24,7 +24,7 @@ type backend struct {
 	prefix  string // before every key; empty or with a slash at its end
 }
 
-var _ remote.Backend = (*backend)(nil)
+var _ remote.Retainer = (*backend)(nil)
 
 // Open gives the store at a location of scheme GCS. Nothing is asked of the service yet.
 func Open(at location.Location, p remote.Patience) (*remote.Store, error) {

@@ -19,6 +19,7 @@ const (
 	reading doing = iota
 	putting
 	deleting
+	retaining
 )
 
 // answer is what the service said when it refused.
@@ -95,7 +96,7 @@ func (b *backend) judge(err error, what doing) error {
 	switch {
 	case a.status == http.StatusNotFound && what == deleting:
 		return nil
-	case a.status == http.StatusNotFound && what == reading:
+	case a.status == http.StatusNotFound && what != putting:
 		return store.ErrNotExist
 	case a.status == http.StatusPreconditionFailed && what == putting:
 		return store.ErrExists
@@ -103,6 +104,8 @@ func (b *backend) judge(err error, what doing) error {
 		return err
 	case a.status == http.StatusForbidden && what == deleting:
 		return fmt.Errorf("%w: %w", store.ErrRetained, err)
+	case a.status == http.StatusForbidden && what == retaining:
+		return b.trouble(store.Denied, "the credentials may not lock objects", "they need storage.objects.setRetention and storage.objects.update beside the role Storage Object User", err)
 	case a.status == http.StatusForbidden:
 		return b.trouble(store.Denied, "the credentials are refused", "they need the role Storage Object User on the bucket; Storage Object Creator and Viewer where nothing is deleted", err)
 	case a.status == http.StatusUnauthorized:

@@ -27,11 +27,12 @@ type description struct {
 	CRC32C      string            `json:"crc32c"`
 	MD5         string            `json:"md5Hash"`
 	Metadata    map[string]string `json:"metadata"`
+	Retention   *retention        `json:"retention,omitempty"`
 }
 
 // Put is remote.Backend's.
 func (b *backend) Put(ctx context.Context, up remote.Upload) error {
-	d := description{Name: b.prefix + up.Key, ContentType: bytesType, Metadata: map[string]string{tokenName: up.Token}}
+	d := description{Name: b.prefix + up.Key, ContentType: bytesType, Metadata: map[string]string{tokenName: up.Token}, Retention: asRetention(up.Retain)}
 	if err := d.sum(up.Body); err != nil {
 		return err
 	}
@@ -45,6 +46,9 @@ func (b *backend) Put(ctx context.Context, up remote.Upload) error {
 	err = b.ask(r, &stored)
 	if isAbsent(err) {
 		return b.missing()
+	}
+	if d.Retention != nil && isRefused(err) {
+		return b.unlocked(ctx, up.Key, err)
 	}
 	if err = b.judge(err, putting); err != nil {
 		return err

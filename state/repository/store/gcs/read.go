@@ -117,10 +117,11 @@ func (b *backend) Get(ctx context.Context, key string, off, n int64) (io.ReadClo
 
 // resource is what the service knows of an object.
 type resource struct {
-	Name     string
-	Size     int64     `json:",string"`
-	Created  time.Time `json:"timeCreated"`
-	Metadata map[string]string
+	Name      string
+	Size      int64     `json:",string"`
+	Created   time.Time `json:"timeCreated"`
+	Metadata  map[string]string
+	Retention retention
 }
 
 // Stat is remote.Backend's.

@@ -31,11 +31,22 @@ type Backend interface {
 	Close() error
 }
 
+// Retainer is a Backend whose provider can lock objects. One that is none is never given a retention.
+type Retainer interface {
+	Backend
+	// Retain moves the lock of an object to at least r, and never back.
+	Retain(ctx context.Context, key string, r store.Retention) error
+	// Retained gives the lock of an object; zero: none.
+	Retained(ctx context.Context, key string) (store.Retention, error)
+}
+
 // Upload is one try of a put.
 type Upload struct {
 	Key   string
 	Body  *io.SectionReader // at its beginning; its size is the object's
 	Token string            // drawn for this put; kept with the object where the provider can
+	// Retain is the lock of the object, from the first moment on; zero: none.
+	Retain store.Retention
 }
 
 // Object is what a provider knows of an object.

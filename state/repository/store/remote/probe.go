@@ -42,7 +42,7 @@ func (s *Store) Probe(ctx context.Context) error {
 
 func (s *Store) probePut(ctx context.Context) error {
 	text := "pgkeep tries with this object whether the store puts only if a name is free. " + newToken() + "\n"
-	return s.put(ctx, probeKey, strings.NewReader(text), int64(len(text)))
+	return s.put(ctx, probeKey, io.NewSectionReader(strings.NewReader(text), 0, int64(len(text))), store.Retention{})
 }
 
 // probeAgain puts a name that was stored a moment ago, and lists it.

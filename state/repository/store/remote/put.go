@@ -18,13 +18,13 @@ func (s *Store) PutIfAbsent(ctx context.Context, key string, body io.ReaderAt, s
 	if err := errors.Join(ctx.Err(), store.CheckKey(key)); err != nil {
 		return err
 	}
-	if !o.RetainUntil.IsZero() {
-		return fmt.Errorf("put object %s with retention: %w", key, store.ErrUnsupported)
+	if err := s.mayRetain(o.Retain); err != nil {
+		return fmt.Errorf("put object %s: %w", key, err)
 	}
 	if err := s.Probe(ctx); err != nil {
 		return err
 	}
-	if err := s.put(ctx, key, body, size); err != nil {
+	if err := s.put(ctx, key, io.NewSectionReader(body, 0, size), o.Retain); err != nil {
 		return fmt.Errorf("put object %s: %w", key, err)
 	}
 	return nil
@@ -32,12 +32,13 @@ func (s *Store) PutIfAbsent(ctx context.Context, key string, body io.ReaderAt, s
 
 // put tries until the object is there. After a try whose answer was lost "exists" may mean our own object: then its token,
 // or where none is kept its bytes, say whose it is.
-func (s *Store) put(ctx context.Context, key string, body io.ReaderAt, size int64) error {
+func (s *Store) put(ctx context.Context, key string, body *io.SectionReader, r store.Retention) error {
+	size := body.Size()
 	token := newToken()
 	unsure := false
 	return s.retry(ctx, func(ctx context.Context) error {
 		m := &measured{r: body, size: size}
-		err := s.b.Put(ctx, Upload{Key: key, Body: io.NewSectionReader(m, 0, size), Token: token})
+		err := s.b.Put(ctx, Upload{Key: key, Body: io.NewSectionReader(m, 0, size), Token: token, Retain: r})
 		if failed := m.failure(); failed != nil && err != nil {
 			return failed
 		}

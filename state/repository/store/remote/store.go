@@ -40,6 +40,11 @@ func (s *Store) Check(ctx context.Context) error {
 	if err := s.Probe(ctx); err != nil {
 		return err
 	}
+	return s.checkClock(maxSkew)
+}
+
+// checkClock refuses clocks that are further apart than that, as far as the provider has told.
+func (s *Store) checkClock(most time.Duration) error {
 	clock, ok := s.b.(interface {
 		Skew() (time.Duration, bool)
 	})
@@ -47,7 +52,7 @@ func (s *Store) Check(ctx context.Context) error {
 		return nil
 	}
 	skew, seen := clock.Skew()
-	if !seen || skew.Abs() <= maxSkew {
+	if !seen || skew.Abs() <= most {
 		return nil
 	}
 	return &store.Trouble{
@@ -95,12 +100,8 @@ func (s *Store) Delete(ctx context.Context, keys ...string) error {
 	return errors.Join(append(problems, ctx.Err())...)
 }
 
-// Extend is store.Store's.
-func (s *Store) Extend(_ context.Context, key string, _ time.Time) error {
-	return fmt.Errorf("retain object %s: %w", key, store.ErrUnsupported)
-}
-
 // Capabilities is store.Store's. A store that cannot put conditionally is refused by the first put.
 func (s *Store) Capabilities() store.Capabilities {
-	return store.Capabilities{ConditionalPut: true}
+	_, locks := s.b.(Retainer)
+	return store.Capabilities{ConditionalPut: true, ObjectLock: locks}
 }

@@ -106,7 +106,12 @@ func TestUnreliableService(t *testing.T) {
 	storetest.RunSome(t, func(t *testing.T) store.Store {
 		n++
 		real := server.Bucket(t, fmt.Sprintf("unreliable-%d", n))
-		return open(t, strings.Replace(real, server.Endpoint, endpoint, 1), remote.Patience{First: time.Millisecond, Longest: 20 * time.Millisecond})
+		st := open(t, strings.Replace(real, server.Endpoint, endpoint, 1), remote.Patience{First: time.Millisecond, Longest: 20 * time.Millisecond})
+		for { // a service that has never answered is given up after three tries
+			if _, err := st.Stat(t.Context(), "nothing"); errors.Is(err, store.ErrNotExist) {
+				return st
+			}
+		}
 	}, "put and get", "ranges", "second put", "one winner", "list stops", "list while changing", "delete")
 }
 

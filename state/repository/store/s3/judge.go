@@ -18,6 +18,7 @@ const (
 	reading doing = iota
 	putting
 	deleting
+	retaining
 )
 
 // answer gives what the service itself said; false when the error is of another kind.
@@ -56,10 +57,10 @@ func (b *backend) judge(err error, what doing) error {
 		return b.trouble(store.Clock, "the service's clock and this machine's differ by more than the service allows", "set the clock: timedatectl set-ntp true", err)
 	case r.Code == "NotImplemented" && what == putting:
 		return b.trouble(store.Unconditional, "the service cannot put an object only if its name is free", "use a service that knows If-None-Match, or a newer version of this one", err)
-	case what == deleting && r.StatusCode == http.StatusForbidden:
+	case what == deleting && (r.StatusCode == http.StatusForbidden || r.Code == "AccessDenied"): // of one of many it has no status
 		return fmt.Errorf("%w: %w", store.ErrRetained, err)
 	case r.StatusCode == http.StatusForbidden, r.StatusCode == http.StatusUnauthorized, slices.Contains(refusals, r.Code):
-		return b.trouble(store.Denied, "the credentials are refused ("+r.Code+")", denial(r.Code), err)
+		return b.trouble(store.Denied, "the credentials are refused ("+r.Code+")", denial(r.Code, what), err)
 	}
 	return err
 }
@@ -67,10 +68,13 @@ func (b *backend) judge(err error, what doing) error {
 // refusals are of credentials, with whatever status.
 var refusals = []string{"ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "XAdminUserNotFound"}
 
-func denial(code string) string {
+func denial(code string, what doing) string {
 	switch code {
 	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "XAdminUserNotFound":
 		return "look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile in ~/.aws/credentials, of the user who runs pgkeep"
+	}
+	if what == retaining {
+		return "they need s3:PutObjectRetention and s3:GetObjectRetention beside s3:GetObject, s3:PutObject and s3:ListBucket"
 	}
 	return "they need s3:GetObject, s3:PutObject and s3:ListBucket, and s3:DeleteObject where retention deletes"
 }

@@ -30,7 +30,7 @@ type backend struct {
 	prefix string // before every key; empty or with a slash at its end
 }
 
-var _ remote.Backend = (*backend)(nil)
+var _ remote.Retainer = (*backend)(nil)
 
 // Open gives the store at a location of scheme S3. Nothing is asked of the service yet.
 func Open(at location.Location, p remote.Patience) (*remote.Store, error) {
@@ -101,7 +101,13 @@ func (b *backend) Put(ctx context.Context, up remote.Upload) error {
 		SendContentMd5: true, DisableMultipart: true, UserMetadata: map[string]string{tokenName: up.Token},
 	}
 	o.SetMatchETagExcept("*")
+	if !up.Retain.IsZero() {
+		o.Mode, o.RetainUntilDate = mode(up.Retain), up.Retain.Until.UTC()
+	}
 	_, err := b.client.PutObject(ctx, b.at.Bucket, b.prefix+up.Key, up.Body, up.Body.Size(), o)
+	if !up.Retain.IsZero() && isLockless(err) {
+		return b.lockless(err)
+	}
 	return b.judge(err, putting)
 }
 
@@ -144,19 +150,33 @@ func (b *backend) get(ctx context.Context, key string, off, n int64) (io.ReadClo
 
 // Stat is remote.Backend's.
 func (b *backend) Stat(ctx context.Context, key string) (remote.Object, error) {
+	o, err := b.look(ctx, key)
+	return o.Object, err
+}
+
+// object is what the service says of one version, of which there is one.
+type object struct {
+	remote.Object
+	version string // empty: the bucket keeps no versions
+}
+
+func (b *backend) look(ctx context.Context, key string) (object, error) {
 	r, header, err := b.get(ctx, key, 0, 1)
 	if isBehindEnd(err) { // an empty object; the bucket is there, so HEAD is enough
 		info, err := b.client.StatObject(ctx, b.at.Bucket, b.prefix+key, minio.StatObjectOptions{})
 		if err != nil {
-			return remote.Object{}, b.judge(err, reading)
+			return object{}, b.judge(err, reading)
 		}
-		return remote.Object{Info: store.Info{Size: info.Size, Modified: info.LastModified.UTC()}, Token: info.Metadata.Get("X-Amz-Meta-" + tokenName)}, nil
+		out := object{version: info.VersionID}
+		out.Size, out.Modified, out.Token = info.Size, info.LastModified.UTC(), info.Metadata.Get("X-Amz-Meta-"+tokenName)
+		return out, nil
 	}
 	if err != nil {
-		return remote.Object{}, b.judge(err, reading)
+		return object{}, b.judge(err, reading)
 	}
 	defer r.Close()
-	out := remote.Object{Token: header.Get("X-Amz-Meta-" + tokenName)}
+	out := object{version: header.Get("X-Amz-Version-Id")}
+	out.Token = header.Get("X-Amz-Meta-" + tokenName)
 	if out.Size, err = fullSize(header); err != nil {
 		return out, fmt.Errorf("%s answers a range of %s: %w", b.Place(), key, err)
 	}
@@ -209,23 +229,4 @@ func (b *backend) List(ctx context.Context, q remote.Query) iter.Seq2[store.Info
 			}
 		}
 	}
-}
-
-// Delete is remote.Backend's.
-func (b *backend) Delete(ctx context.Context, keys []string) error {
-	if len(keys) == 1 {
-		return b.judge(b.client.RemoveObject(ctx, b.at.Bucket, b.prefix+keys[0], minio.RemoveObjectOptions{}), deleting)
-	}
-	objects := make(chan minio.ObjectInfo, len(keys))
-	for _, key := range keys {
-		objects <- minio.ObjectInfo{Key: b.prefix + key}
-	}
-	close(objects)
-	var first error
-	for failed := range b.client.RemoveObjects(ctx, b.at.Bucket, objects, minio.RemoveObjectsOptions{}) {
-		if err := b.judge(failed.Err, deleting); err != nil && first == nil {
-			first = err
-		}
-	}
-	return first
 }

@@ -5,7 +5,6 @@ import (
 	"io"
 	"iter"
 	"sync/atomic"
-	"time"
 
 	"github.com/pgkeep/pgkeep/state/repository/store"
 )
@@ -13,7 +12,7 @@ import (
 // Call is one call of a store's method.
 type Call struct {
 	N      int64  // counted from 1 over all methods
-	Method string // "PutIfAbsent", "Get", "Stat", "List", "Delete", "Extend"
+	Method string // "PutIfAbsent", "Get", "Stat", "List", "Delete", "Extend", "Retained"
 	Key    string // the key, the prefix of a List, the first key of a Delete
 }
 
@@ -103,6 +102,15 @@ func (f *Faulty) Delete(ctx context.Context, keys ...string) error {
 }
 
 // Extend is store.Store's.
-func (f *Faulty) Extend(ctx context.Context, key string, until time.Time) error {
-	return f.around("Extend", key, func() error { return f.Store.Extend(ctx, key, until) })
+func (f *Faulty) Extend(ctx context.Context, key string, r store.Retention) error {
+	return f.around("Extend", key, func() error { return f.Store.Extend(ctx, key, r) })
+}
+
+// Retained is store.Store's.
+func (f *Faulty) Retained(ctx context.Context, key string) (r store.Retention, err error) {
+	err = f.around("Retained", key, func() (err error) {
+		r, err = f.Store.Retained(ctx, key)
+		return err
+	})
+	return r, err
 }

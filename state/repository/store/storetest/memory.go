@@ -18,6 +18,9 @@ import (
 
 // Memory is a store in memory.
 type Memory struct {
+	// Locks says that it keeps objects that are to be retained, by its clock.
+	Locks bool
+
 	clock func() time.Time
 
 	mu      sync.Mutex
@@ -27,6 +30,7 @@ type Memory struct {
 type object struct {
 	body     []byte
 	modified time.Time
+	retain   store.Retention
 }
 
 // NewMemory gives an empty store whose objects carry the times of clock; nil: none.
@@ -41,7 +45,7 @@ func NewMemory(clock func() time.Time) *Memory {
 func (m *Memory) Clone() *Memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return &Memory{clock: m.clock, objects: maps.Clone(m.objects)}
+	return &Memory{Locks: m.Locks, clock: m.clock, objects: maps.Clone(m.objects)}
 }
 
 // Set puts bytes where a writer could not: over an object. Nil removes it. It is how a test damages a repository.
@@ -74,7 +78,7 @@ func (m *Memory) PutIfAbsent(ctx context.Context, key string, body io.ReaderAt, 
 	if err := errors.Join(ctx.Err(), store.CheckKey(key)); err != nil {
 		return err
 	}
-	if !o.RetainUntil.IsZero() {
+	if !o.Retain.IsZero() && !m.Locks {
 		return store.ErrUnsupported
 	}
 	b := make([]byte, size)
@@ -86,7 +90,7 @@ func (m *Memory) PutIfAbsent(ctx context.Context, key string, body io.ReaderAt, 
 	if _, taken := m.objects[key]; taken {
 		return fmt.Errorf("put object %s: %w", key, store.ErrExists)
 	}
-	m.objects[key] = object{body: b, modified: m.clock()}
+	m.objects[key] = object{body: b, modified: m.clock(), retain: o.Retain}
 	return nil
 }
 
@@ -171,16 +175,46 @@ func (m *Memory) Delete(ctx context.Context, keys ...string) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	var retained error
 	for _, key := range keys {
+		if until := m.objects[key].retain.Until; until.After(m.clock()) {
+			retained = fmt.Errorf("delete object %s, locked until %s: %w", key, until.Format(time.RFC3339), store.ErrRetained)
+			continue
+		}
 		delete(m.objects, key)
 	}
-	return nil
+	return retained
 }
 
 // Extend is store.Store's.
-func (m *Memory) Extend(context.Context, string, time.Time) error { return store.ErrUnsupported }
+func (m *Memory) Extend(ctx context.Context, key string, r store.Retention) error {
+	if !m.Locks {
+		return store.ErrUnsupported
+	}
+	o, err := m.find(ctx, key)
+	if err != nil {
+		return err
+	}
+	o.retain.Compliance = o.retain.Compliance || r.Compliance
+	if r.Until.After(o.retain.Until) {
+		o.retain.Until = r.Until
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.objects[key] = o
+	return nil
+}
+
+// Retained is store.Store's.
+func (m *Memory) Retained(ctx context.Context, key string) (store.Retention, error) {
+	if !m.Locks {
+		return store.Retention{}, store.ErrUnsupported
+	}
+	o, err := m.find(ctx, key)
+	return o.retain, err
+}
 
 // Capabilities is store.Store's.
 func (m *Memory) Capabilities() store.Capabilities {
-	return store.Capabilities{ConditionalPut: true}
+	return store.Capabilities{ConditionalPut: true, ObjectLock: m.Locks}
 }

@@ -25,9 +25,16 @@ type S3Server struct {
 // S3 starts versitygw over a folder of the test, and sets AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for the test.
 func S3(tb testing.TB) *S3Server {
 	tb.Helper()
+	return startS3(tb, nil, nil)
+}
+
+func startS3(tb testing.TB, options, posix []string) *S3Server {
+	tb.Helper()
 	path, dir := program(tb, "versitygw"), tb.TempDir()
 	address, kill := listen(tb, func(port int) *exec.Cmd {
-		cmd := exec.Command(path, "--port", fmt.Sprintf("127.0.0.1:%d", port), "--quiet", "posix", dir)
+		args := append([]string{"--port", fmt.Sprintf("127.0.0.1:%d", port), "--quiet"}, options...)
+		args = append(append(args, "posix"), posix...)
+		cmd := exec.Command(path, append(args, dir)...)
 		cmd.Env = environment("ROOT_ACCESS_KEY="+S3AccessKey, "ROOT_SECRET_KEY="+S3Secret)
 		return cmd
 	})

@@ -1,0 +1,111 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/pgkeep/pgkeep/state/repository/store"
+)
+
+// Extend is store.Store's.
+func (s *Store) Extend(ctx context.Context, key string, r store.Retention) error {
+	if err := errors.Join(ctx.Err(), store.CheckKey(key)); err != nil {
+		return err
+	}
+	if err := s.mayRetain(r); err != nil {
+		return fmt.Errorf("retain object %s: %w", key, err)
+	}
+	if r.IsZero() {
+		return nil
+	}
+	b, _ := s.b.(Retainer)
+	if err := s.retry(ctx, func(ctx context.Context) error { return b.Retain(ctx, key, r) }); err != nil {
+		return fmt.Errorf("retain object %s: %w", key, err)
+	}
+	return nil
+}
+
+// Retained is store.Store's.
+func (s *Store) Retained(ctx context.Context, key string) (r store.Retention, err error) {
+	if err := errors.Join(ctx.Err(), store.CheckKey(key)); err != nil {
+		return r, err
+	}
+	b, ok := s.b.(Retainer)
+	if !ok {
+		return r, fmt.Errorf("look at the retention of object %s: %w", key, store.ErrUnsupported)
+	}
+	err = s.retry(ctx, func(ctx context.Context) (err error) {
+		r, err = b.Retained(ctx, key)
+		return err
+	})
+	if err != nil {
+		return r, fmt.Errorf("look at the retention of object %s: %w", key, err)
+	}
+	return r, nil
+}
+
+// lockSkew is how far clocks may be apart where objects are locked: a lock that a wrong clock made too long cannot be undone.
+const lockSkew = time.Hour
+
+func (s *Store) mayRetain(r store.Retention) error {
+	if r.IsZero() {
+		return nil
+	}
+	if _, ok := s.b.(Retainer); !ok {
+		return store.ErrUnsupported
+	}
+	return s.checkClock(lockSkew)
+}
+
+// A lock is tried with an object of its own each time, and those of earlier tries go when their locks have ended.
+const (
+	lockProbeKey  = ".pgkeep-lock-"
+	lockProbeTime = 3 * time.Minute
+	maxLockProbes = 100
+)
+
+// CheckLock tries whether the provider keeps an object that is to be retained: it puts one for three minutes from now, and tries
+// to delete it. Trouble of kind Unlocked where the bucket does not lock, or deleted it; ErrUnsupported where the driver cannot.
+func (s *Store) CheckLock(ctx context.Context, compliance bool, now time.Time) error {
+	r := store.Retention{Until: now.Add(lockProbeTime), Compliance: compliance}
+	if err := s.mayRetain(r); err != nil {
+		return fmt.Errorf("try an object lock: %w", err)
+	}
+	if err := s.checkClock(maxSkew); err != nil {
+		return err
+	}
+	s.dropLockProbes(ctx)
+	key, text := lockProbeKey+newToken(), "pgkeep tries with this object whether the store locks. It can be deleted after some minutes.\n"
+	if err := s.put(ctx, key, io.NewSectionReader(strings.NewReader(text), 0, int64(len(text))), r); err != nil {
+		return fmt.Errorf("try an object lock: %w", err)
+	}
+	err := s.retry(ctx, func(ctx context.Context) error { return s.b.Delete(ctx, []string{key}) })
+	switch {
+	case errors.Is(err, store.ErrRetained):
+		return nil
+	case err != nil:
+		return fmt.Errorf("try an object lock: %w", err)
+	}
+	return &store.Trouble{
+		Kind: store.Unlocked, Text: s.b.Place() + " deleted an object that it was to keep locked",
+		Hint: "make a bucket with object lock, and take the right to override locks from these credentials",
+	}
+}
+
+// dropLockProbes removes what earlier tries left, as far as that may be.
+func (s *Store) dropLockProbes(ctx context.Context) {
+	var keys []string
+	for info, err := range s.b.List(ctx, Query{Prefix: lockProbeKey}) {
+		if err != nil || len(keys) == maxLockProbes {
+			break
+		}
+		keys = append(keys, info.Key)
+	}
+	if len(keys) > 0 {
+		_ = s.b.Delete(ctx, keys) // those that are still locked stay for the next try
+	}
+}
