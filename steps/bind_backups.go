@@ -54,6 +54,9 @@ func (r realBackups) take(ctx context.Context, order plan.TakeBackup, report fun
 		err = closed
 	}
 	taken := Taken{ID: result.ID, WhyFull: result.WhyFull}
+	if facts.Major() >= postgres.SummariesSince {
+		taken.Compared = result.Compared
+	}
 	if err != nil {
 		return taken, err
 	}

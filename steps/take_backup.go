@@ -22,6 +22,7 @@ type takeBackup struct {
 	action       plan.TakeBackup
 	taken        string
 	whyFull      string // why it is full although an incremental was ordered
+	compared     string // why the whole cluster was read and compared, where the server could have told what changed
 	waits        string // why it cannot be restored yet; empty: it can
 	systemID     string
 }
@@ -30,6 +31,9 @@ type takeBackup struct {
 type Taken struct {
 	ID      string
 	WhyFull string // why it is full although an incremental was ordered; empty: it is what was ordered
+	// Compared says why the whole cluster was read and compared with the parent, although a server of this version can tell
+	// what changed; empty: it told, or cannot, or there was nothing to tell.
+	Compared string
 }
 
 // backupPatience bounds how long a backup that is complete waits for the WAL that makes it consistent.
@@ -115,7 +119,7 @@ func (s *takeBackup) Run(ctx context.Context, report func(done, total int64)) er
 	if err != nil {
 		return fmt.Errorf("take a %s backup of %s: %w", s.action.Kind, s.action.Server, err)
 	}
-	s.taken, s.whyFull = taken.ID, taken.WhyFull
+	s.taken, s.whyFull, s.compared = taken.ID, taken.WhyFull, taken.Compared
 	if err := s.awaitWAL(ctx); err != nil {
 		s.waits = err.Error()
 	}
@@ -200,6 +204,9 @@ func (s *takeBackup) Note() string {
 	}
 	if s.whyFull != "" {
 		note += "; it is a full one: " + s.whyFull
+	}
+	if s.compared != "" {
+		note += "; the whole cluster was read and compared: " + s.compared
 	}
 	return note
 }

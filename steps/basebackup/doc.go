@@ -7,7 +7,8 @@
 //
 // An incremental backup takes the same stream, on every version, and leaves it to the repository to store only the pages
 // that its parent does not have. Whether a parent is fit is looked at first (parent.go); where none is, the backup is full and
-// says why.
+// says why. A server of PostgreSQL 17 and later that keeps WAL summaries sends only the pages that changed, and they are laid
+// over the parent's (summaries.go, content.go); where it does not, the whole stream is compared, and the backup says why.
 //
 // Order of writes: START in each repository when the server has named the start position, volumes and shards while the
 // stream runs, COMMIT when data and stop position are complete. Whatever fails on the way is decided `aborted`; a

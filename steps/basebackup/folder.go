@@ -82,11 +82,7 @@ func (f *folder) read(r io.Reader) error {
 		if err != nil {
 			return f.refuse(err)
 		}
-		if err := f.each(func(w *repository.FolderWriter) error { return w.Header(rec.raw, m) }); err != nil {
-			return err
-		}
-		rec.raw = rec.raw[:0]
-		if err := f.content(rec, tr, m, buf); err != nil {
+		if err := f.take(&content{rec: rec, r: tr, m: m, buf: buf}); err != nil {
 			return fmt.Errorf("%q: %w", m.Path, err)
 		}
 		padding = int(-m.Size & (tarBlock - 1))
@@ -101,49 +97,8 @@ func (f *folder) refuse(err error) error {
 	}
 }
 
-// content passes a member's bytes on.
-func (f *folder) content(rec *recorder, tr *tar.Reader, m repository.Member, buf []byte) error {
-	rec.inData = true
-	defer func() { rec.inData = false }()
-	label := f.ts.OID == 0 && m.Path == "backup_label"
-	var crc uint32
-	var size int64
-	for size < m.Size {
-		n, err := tr.Read(buf)
-		size += int64(n)
-		crc = updateCRC(crc, buf[:n])
-		if n > 0 {
-			if err := f.each(func(w *repository.FolderWriter) error { return w.Data(buf[:n]) }); err != nil {
-				return err
-			}
-		}
-		if label {
-			if err := f.t.keepLabel(buf[:n]); err != nil {
-				return err
-			}
-		}
-		if err != nil && (err != io.EOF || size < m.Size) {
-			return fmt.Errorf("read %d of %d bytes: %w", size, m.Size, noEOF(err))
-		}
-	}
-	return f.t.members.came(f.manifestPath(m.Path), m, crc)
-}
-
-// noEOF tells an end in mid member from the end of an archive.
-func noEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}
-
 // manifestPath gives the member's path as PostgreSQL's manifest has it.
-func (f *folder) manifestPath(path string) string {
-	if f.ts.OID == 0 {
-		return path
-	}
-	return fmt.Sprintf("pg_tblspc/%d/%s", f.ts.OID, path)
-}
+func (f *folder) manifestPath(path string) string { return inManifest(f.ts.OID, path) }
 
 // end takes what follows the last member: padding and the archive's end, nothing else. Servers up to 14 leave the two
 // blocks of zeros out; they are added, so that every tar reads the stream without complaint.

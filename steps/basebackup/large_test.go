@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/pgkeep/pgkeep/state/postgres"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
 	"github.com/pgkeep/pgkeep/state/repository"
 	"github.com/pgkeep/pgkeep/state/repository/seal"
@@ -22,7 +23,7 @@ func TestRelationOverOneGibibyte(t *testing.T) {
 	s.Exec(t, "insert into wide select i, repeat('w', 900) from generate_series(1, 400) i")
 	path := s.SQL(t, "select pg_relation_filepath('wide')")
 	s.Stop(t, "fast")
-	check(t, os.Truncate(filepath.Join(s.DataDir, path), blocksPerSegment*8192))
+	check(t, os.Truncate(filepath.Join(s.DataDir, path), postgres.SegmentPages*8192))
 	s.StartAgain(t)
 	s.Exec(t, "insert into wide select i, repeat('x', 900) from generate_series(401, 800) i")
 	s.Exec(t, "checkpoint")

@@ -98,6 +98,18 @@ type members struct {
 
 func newMembers() *members { return &members{} }
 
+// reserved is the kind of a name under which nothing came, and nothing else may come: that of a file that came in part.
+const reserved repository.FileType = 'i'
+
+// reserve makes sure that a file that came in part does not come whole too.
+func (s *members) reserve(path string) error {
+	key := xxh3.HashString128(path)
+	if _, twice := s.known.find(key); twice {
+		return fmt.Errorf("%q comes twice", path)
+	}
+	return s.known.put(came{path: key, kind: reserved})
+}
+
 // place makes sure that a member comes once, and below a directory that came before: so nothing is written through a
 // link, and no file takes the place of a directory.
 func (s *members) place(path string, m repository.Member, folder uint32) error {
@@ -123,13 +135,13 @@ func cutLast(path string) (parent, name string, nested bool) {
 	return path[:i], path[i+1:], true
 }
 
-// came notes a member's content.
-func (s *members) came(path string, m repository.Member, crc uint32) error {
+// came notes a member's content, which makes a file of size bytes.
+func (s *members) came(path string, m repository.Member, crc uint32, size int64) error {
 	if m.Type != repository.RegularFile {
 		return nil
 	}
 	s.files++
-	s.bytes += m.Size
+	s.bytes += size
 	c, ok := s.known.find(xxh3.HashString128(path))
 	if !ok {
 		return fmt.Errorf("%q has content and never came", path)

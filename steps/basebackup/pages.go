@@ -1,7 +1,6 @@
 package basebackup
 
 import (
-	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -12,10 +11,13 @@ import (
 	"github.com/pgkeep/pgkeep/state/repository"
 )
 
-// blocksPerSegment is how many pages a relation's file has before ".1" begins: one gibibyte of 8 KiB pages.
-const blocksPerSegment = 131072
-
 var relationPath = regexp.MustCompile(`^(global|base/\d+|pg_tblspc/\d+/PG_[0-9A-Za-z_]+/\d+)/\d+(_(fsm|vm|init))?(\.\d+)?$`)
+
+// isMainFork tells whether a file of the data directory is of a relation's main fork.
+func isMainFork(path string) bool {
+	fork := relationPath.FindStringSubmatch(path)
+	return fork != nil && fork[2] == ""
+}
 
 // isRelation tells whether a file of the data directory, named as in the manifest, is made of pages with checksums.
 func isRelation(path string) bool { return relationPath.MatchString(path) }
@@ -26,11 +28,7 @@ func (t *taking) inspect(f *repository.File, block uint32, page []byte) {
 	if postgres.CheckPage(page, block, t.start.LSN) != postgres.PageBad {
 		return
 	}
-	path := f.Path
-	if f.Folder != 0 {
-		path = fmt.Sprintf("pg_tblspc/%d/%s", f.Folder, f.Path)
-	}
-	t.pages.add(path, block)
+	t.pages.add(inManifest(f.Folder, f.Path), block)
 }
 
 // firstBlock gives the block number at which a file such as "16384.2" begins.
@@ -43,7 +41,7 @@ func firstBlock(path string) uint32 {
 	if err != nil {
 		return 0
 	}
-	return uint32(n) * blocksPerSegment
+	return uint32(n) * postgres.SegmentPages
 }
 
 // pageReport collects pages that failed, in bounded memory.

@@ -1,7 +1,6 @@
 package basebackup
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,16 +15,18 @@ import (
 
 // taking is one backup under way; it is the postgres.BackupSink.
 type taking struct {
-	ctx      context.Context // of the one call that takes the backup
-	o        Options
-	id       string
-	parent   *parentage // of an incremental
-	version  int
-	dst      []*repository.Cluster
-	outcomes []Outcome
-	groups   []*group
-	leases   []*leasing
-	idle     []begun // writers that have no stream yet
+	ctx       context.Context // of the one call that takes the backup
+	o         Options
+	id        string
+	parent    *parentage // of an incremental
+	summaries bool       // the server tells which pages changed
+	compared  string     // why it does not
+	version   int
+	dst       []*repository.Cluster
+	outcomes  []Outcome
+	groups    []*group
+	leases    []*leasing
+	idle      []begun // writers that have no stream yet
 
 	start    postgres.BackupStart
 	members  *members
@@ -58,7 +59,9 @@ type begun struct {
 func (t *taking) Begin(s postgres.BackupStart) error {
 	t.start = s
 	for _, ts := range s.Tablespaces {
-		t.total += max(0, ts.Size)
+		if !t.summaries { // of what is sent then nobody knows the size
+			t.total += max(0, ts.Size)
+		}
 	}
 	in := repository.Intent{
 		ID: t.id, Kind: t.kind(), Label: t.o.Label, Schedule: t.o.Schedule, Host: t.o.Host, Program: t.o.Program,
@@ -105,6 +108,7 @@ next:
 	for _, g := range groups {
 		s, err := repository.NewBackupStream(t.ctx, g.writes, repository.StreamOptions{
 			StallTimeout: t.o.StallTimeout, Inspect: t.inspect, Parent: t.openParent(g.at[0]), Streams: len(groups),
+			Summaries: t.summaries,
 		})
 		if err != nil {
 			return err
@@ -199,6 +203,8 @@ func (t *taking) complete(info postgres.BackupResult) error {
 		return err
 	}
 	switch {
+	case !t.fitsParent(l):
+		return fmt.Errorf("backup_label says that the backup builds on %s of timeline %d", l.IncrementalFrom, l.IncrementalTimeline)
 	case l.Start != t.start.LSN || l.Timeline != t.start.Timeline && l.Timeline != 0:
 		return fmt.Errorf("backup_label begins at %s on timeline %d, the server said %s on timeline %d", l.Start, l.Timeline, t.start.LSN, t.start.Timeline)
 	case info.Timeline != t.start.Timeline:
@@ -214,18 +220,6 @@ func (t *taking) complete(info postgres.BackupResult) error {
 			Text: "the server that answered is a standby, and a primary was expected",
 		}
 	}
-	return nil
-}
-
-// maxLabel bounds backup_label, which is kept in memory.
-const maxLabel = 64 << 10
-
-// keepLabel collects backup_label as it passes.
-func (t *taking) keepLabel(p []byte) error {
-	if len(t.label)+len(p) > maxLabel {
-		return fmt.Errorf("backup_label is longer than %d bytes", maxLabel)
-	}
-	t.label = append(t.label, bytes.Clone(p)...)
 	return nil
 }
 

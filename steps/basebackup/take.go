@@ -48,6 +48,7 @@ type Result struct {
 	ID       string
 	Kind     string // full | incremental
 	WhyFull  string // why it is full although an incremental was ordered
+	Compared string // of an incremental: why the whole cluster was read and compared; empty: the server told which pages changed
 	Referred int64  // of Bytes: what other backups' volumes have
 	Info     postgres.BackupResult
 	Bytes    int64 // of the cluster's files
@@ -92,26 +93,39 @@ func Take(ctx context.Context, conn *postgres.Replication, dst []*repository.Clu
 		t.outcomes[i].Repository = c.Where()
 	}
 	why, err := t.findParent(ctx, conn)
+	if err == nil && why == "" {
+		why, err = t.findSummaries(ctx, conn)
+	}
 	if err != nil {
 		return Result{Outcomes: t.outcomes}, fmt.Errorf("back up %s: %w", o.Server, err)
 	}
-	t.began = o.Now()
-	id := repository.NewBackupID(t.began, t.kind(), o.Random())
-	t.id = id
-	if o.LockDir != "" {
-		lock, err := dst[0].LockBackup(o.LockDir, id)
-		if err != nil {
-			return Result{ID: id}, fmt.Errorf("lock backup %s: %w", id, err)
-		}
-		defer func() { _ = lock.Unlock() }() // its file is of no use to anybody else
+	result, err := t.try(ctx, conn)
+	var refused *postgres.RefusedError
+	if t.summaries && errors.As(err, &refused) {
+		why = t.compare("the server has not all that is needed: " + refused.Why)
+		result, err = t.try(ctx, conn)
 	}
-	defer t.endLeases()
-	result, err := t.run(ctx, conn)
-	result.ID, result.Kind, result.WhyFull, result.Outcomes = id, t.kind(), why, t.outcomes
+	result.ID, result.Kind, result.WhyFull, result.Compared, result.Outcomes = t.id, t.kind(), why, t.compared, t.outcomes
 	if err != nil {
 		return result, fmt.Errorf("back up %s: %w", o.Server, err)
 	}
 	return result, nil
+}
+
+// try takes the backup of the kind, and in the way, that is decided by now. Where the server refuses to take it in this way,
+// nothing has begun.
+func (t *taking) try(ctx context.Context, conn *postgres.Replication) (Result, error) {
+	t.began = t.o.Now()
+	t.id = repository.NewBackupID(t.began, t.kind(), t.o.Random())
+	if t.o.LockDir != "" {
+		lock, err := t.dst[0].LockBackup(t.o.LockDir, t.id)
+		if err != nil {
+			return Result{}, fmt.Errorf("lock backup %s: %w", t.id, err)
+		}
+		defer func() { _ = lock.Unlock() }() // its file is of no use to anybody else
+	}
+	defer t.endLeases()
+	return t.run(ctx, conn)
 }
 
 func (o *Options) check(dst []*repository.Cluster) error {
@@ -136,11 +150,18 @@ func (t *taking) run(ctx context.Context, conn *postgres.Replication) (Result, e
 		label = "pgkeep " + t.id
 	}
 	t.report(Progress{Phase: PhaseCheckpoint})
-	info, err := conn.BaseBackup(ctx, postgres.BackupOptions{
+	how := postgres.BackupOptions{
 		Label: label, Checkpoint: t.o.Checkpoint, MaxRate: t.o.MaxRate, VerifyPages: t.o.VerifyPages, Compression: t.o.Compression,
-	}, t)
+	}
+	if t.summaries {
+		manifest := t.parentManifest(ctx)
+		defer func() { _ = manifest.Close() }() // what went wrong with it BaseBackup gives
+		how.Incremental = manifest
+	}
+	info, err := conn.BaseBackup(ctx, how, t)
 	if err == nil {
 		err = t.complete(info)
+		t.label = postgres.FullLabel(t.label)
 	}
 	if err == nil {
 		err = context.Cause(ctx)
