@@ -212,9 +212,15 @@ func withoutMistyped(missing, strange []string) []string {
 
 // forKey adds the key for which a value is refused, when the value depends on it.
 func (l *loader) forKey(err error, attr *hcl.Attribute, i *instance) error {
-	var m mistake
+	var (
+		m mistake
+		u unscheduled
+	)
 	if r := l.readied[attr.Expr]; errors.As(err, &m) && r != nil && r.usesEach {
 		m.what += fmt.Sprintf(" This is so for each.key = %q.", i.key)
+		if errors.As(err, &u) {
+			return unscheduled{m}
+		}
 		return m
 	}
 	return err

@@ -108,7 +108,16 @@ func (l *loader) twice(what string, at, before hcl.Range) {
 
 // refuse reports a mistake.
 func (l *loader) refuse(summary string, err error, at hcl.Range) {
-	var m mistake
+	var (
+		m mistake
+		u unscheduled
+	)
+	if errors.As(err, &u) {
+		d := failure(summary, u.what, "", &at)
+		d.Extra = Help{Code: "E-SCHEDULE", Hint: u.hint}
+		l.diags = append(l.diags, d)
+		return
+	}
 	if errors.As(err, &m) {
 		l.fail(summary, m.what, m.hint, &at)
 		return

@@ -128,7 +128,7 @@ func (b *builder) switchWAL(name string) {
 		text, at := fmt.Sprintf("the role %s may not run pg_switch_wal() on %s", r.Name, name), s.Where.Of("conninfo")
 		hint := "GRANT EXECUTE ON FUNCTION pg_switch_wal() TO " + quoteIdent(r.Name) + ";"
 		b.notDone(NotDone{What: what, Why: because("privilege", text, at), Hint: hint})
-		b.finding(Finding{Severity: Error, Code: state.CodeRole, Subject: s.Address, Text: text, Hint: hint, Range: rangeOf(at)})
+		b.finding(Finding{Severity: Error, Code: state.CodePrivilege, Subject: s.Address, Text: text, Hint: hint, Range: rangeOf(at)})
 		return
 	}
 	b.step(Step{

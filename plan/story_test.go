@@ -154,8 +154,11 @@ func TestStories(t *testing.T) {
 			checkPlan(t, p)
 			want := -1
 			for i, f := range s.archive.Files {
-				if f.Name == "want" {
+				switch f.Name {
+				case "want":
 					want = i
+				case "checked":
+					compareChecked(t, &s, &s.archive.Files[i], p)
 				}
 			}
 			if *update {
@@ -176,6 +179,24 @@ func TestStories(t *testing.T) {
 				t.Errorf("plan differs (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// compareChecked compares what check says beyond the plan, of all that is not in order, as it prints it.
+func compareChecked(t *testing.T, s *story, f *txtar.File, p *plan.Plan) {
+	t.Helper()
+	var got strings.Builder
+	for _, x := range p.Checked(s.spec, s.seen) {
+		if x.Severity != plan.OK {
+			got.WriteString(strings.ToUpper(string(x.Severity)) + " [" + string(x.Code) + "] " + x.Subject + " " + x.Text + "\n  → " + x.Hint + "\n")
+		}
+	}
+	if *update {
+		f.Data = []byte(got.String())
+		return
+	}
+	if diff := cmp.Diff(string(f.Data), got.String()); diff != "" {
+		t.Errorf("what check says differs (-want +got):\n%s", diff)
 	}
 }
 

@@ -68,10 +68,16 @@ func newestBackup(ts *testscript.TestScript, _ bool, _ []string) {
 
 // stopReceivers leaves no process behind, also when a story broke off.
 func stopReceivers(t *testing.T, program string, err error, e *testscript.Env) {
+	t.Helper()
+	leaveNoReceiver(t, program, err, e, "shop")
+}
+
+func leaveNoReceiver(t *testing.T, program string, err error, e *testscript.Env, name string) {
+	t.Helper()
 	if err != nil {
 		return
 	}
-	stop := exec.Command(program, "-C", e.WorkDir, "receiver", "stop", "shop")
+	stop := exec.Command(program, "-C", e.WorkDir, "receiver", "stop", name)
 	stop.Env = e.Vars
 	if out, err := stop.CombinedOutput(); err != nil && !strings.Contains(string(out), "No receiver") && !strings.Contains(string(out), "No configuration") {
 		t.Logf("stop the receiver of %s: %v\n%s", filepath.Base(e.WorkDir), err, out)

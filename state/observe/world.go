@@ -3,8 +3,10 @@ package observe
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/pgkeep/pgkeep/hclspec"
@@ -145,7 +147,26 @@ func unknown(err error) *state.Unknown {
 	default:
 		code = state.CodeIO
 	}
-	return &state.Unknown{Code: code, Because: err.Error(), Hint: state.HintOf(err)}
+	hint := state.HintOf(err)
+	if hint == "" {
+		hint = ownHint(err)
+	}
+	return &state.Unknown{Code: code, Because: err.Error(), Hint: hint}
+}
+
+// ownHint says what to look at where the operating system refused; empty: nothing better is known than what it said.
+func ownHint(err error) string {
+	var p *fs.PathError
+	if !errors.As(err, &p) {
+		return ""
+	}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return "run pgkeep as the user who owns it; which directory refuses: namei -l " + p.Path
+	case errors.Is(err, syscall.ENOTDIR):
+		return "it is a file, or lies below one: namei -l " + p.Path + "; then name a directory"
+	}
+	return "look at it, and at this machine's log (dmesg): ls -ld " + p.Path
 }
 
 // otherHost is what stands in the place of all that lives on another machine: the same path here is another directory.

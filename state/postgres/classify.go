@@ -79,6 +79,12 @@ func (c classifier) server(pg *pgconn.PgError) (state.Code, string) {
 		if c.replication {
 			return state.CodeTooMany, "raise max_wal_senders and restart the server, or stop a standby or receiver that is no longer needed"
 		}
+		switch pg.Routine {
+		case "InitializeSessionUserId":
+			return state.CodeTooMany, fmt.Sprintf("ALTER ROLE %s CONNECTION LIMIT -1; or end sessions of the role: SELECT pid, application_name, client_addr FROM pg_stat_activity WHERE usename = '%s';", quoteName(c.role), c.role)
+		case "CheckMyDatabase":
+			return state.CodeTooMany, "raise the database's CONNECTION LIMIT, or name another database with dbname= in the conninfo"
+		}
 		return state.CodeTooMany, "raise max_connections, or end sessions that are no longer needed"
 	case "53400": // configuration_limit_exceeded
 		return state.CodeSettings, "ALTER SYSTEM SET max_replication_slots = 20; then restart the server; or drop a slot that is no longer needed"
@@ -112,9 +118,49 @@ func (c classifier) client(err error) (state.Code, string) {
 	case errors.Is(err, errProtocol):
 		return state.CodeProtocol, "is there a PostgreSQL at this address, and nothing between that changes its answers?"
 	case isTLS(err):
-		return state.CodeTLS, "check the server's ssl settings, its certificate's name and dates, and sslrootcert"
+		return state.CodeTLS, c.trust(err)
 	}
 	return state.CodeUnreachable, c.unreachable(err)
+}
+
+// trust says what to look at when no encryption came about.
+func (c classifier) trust(err error) string {
+	var (
+		authority x509.UnknownAuthorityError
+		hostname  x509.HostnameError
+		invalid   x509.CertificateInvalidError
+	)
+	switch {
+	case errors.Is(err, errNoTLS):
+		return "on the server: ALTER SYSTEM SET ssl = on; with ssl_cert_file and ssl_key_file, then SELECT pg_reload_conf();"
+	case errors.As(err, &hostname):
+		return "write a name that the certificate has as host in the conninfo, and the address as hostaddr: " + c.certificate()
+	case errors.As(err, &authority):
+		return "name the file of the authority that signed the server's certificate with sslrootcert in the conninfo: " + c.certificate()
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "renew the server's certificate, or set this machine's clock, then SELECT pg_reload_conf(); on the server: " + c.certificate()
+	}
+	return "check the server's ssl settings, its certificate's name and dates, and sslrootcert: " + c.certificate()
+}
+
+// certificate is the command that shows what the server presents.
+func (c classifier) certificate() string {
+	if strings.HasPrefix(c.at.name, "/") || c.at.name == "" {
+		return "SHOW ssl_cert_file;"
+	}
+	return "openssl s_client -starttls postgres -connect " + c.at.String()
+}
+
+// untrusted is a certificate's refusal without Go's guesses at the reason.
+func untrusted(err error) error {
+	var (
+		authority x509.UnknownAuthorityError
+		ours      tlsError
+	)
+	if !errors.As(err, &authority) || authority.Cert == nil || !errors.As(err, &ours) {
+		return nil
+	}
+	return fmt.Errorf("TLS: the server's certificate is signed by %q, which is no authority that is trusted here", cleanText(authority.Cert.Issuer.String()))
 }
 
 // unreachable says what to look at when no session came about.
@@ -160,14 +206,20 @@ func isTLS(err error) bool {
 // cause gives the part of an error that says what happened: pgconn wraps it in the address, which the action names.
 func cause(err error) error {
 	var (
-		ours tlsError
-		op   *net.OpError
+		ours    tlsError
+		strange strangeGreeting
+		op      *net.OpError
 	)
+	if short := untrusted(err); short != nil {
+		return short
+	}
 	switch {
 	case errors.Is(err, context.Canceled):
 		return context.Canceled
 	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded):
 		return context.DeadlineExceeded // a socket's deadline may strike before the context's that it was made from
+	case errors.As(err, &strange):
+		return strange
 	case errors.Is(err, errProtocol):
 		return err
 	case errors.As(err, &ours):

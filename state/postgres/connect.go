@@ -185,7 +185,7 @@ func (o opener) dial(ctx context.Context, h host, config *tls.Config) (*session,
 	if err != nil {
 		return nil, err
 	}
-	gate := &startupGate{left: startupBytes}
+	gate := &startupGate{left: startupBytes, plain: config == nil}
 	c.Host, c.Port, c.User, c.Database, c.Password = h.name, h.port, o.info.user, o.info.database, h.password
 	c.ConnectTimeout, c.Fallbacks, c.TLSConfig, c.SSLCertMode = timeout, nil, nil, "allow"
 	c.ChannelBinding, c.RequireAuth = o.info.binding, o.info.auth
@@ -310,8 +310,12 @@ func startTLS(ctx context.Context, conn net.Conn, config *tls.Config, direct boo
 		if _, err := io.ReadFull(conn, answer[:]); err != nil {
 			return conn, err
 		}
-		if answer[0] != 'S' {
+		switch answer[0] {
+		case 'S':
+		case 'N', 'E': // an ErrorResponse is how what knows no such request answers
 			return conn, tlsError{errNoTLS}
+		default:
+			return conn, strangeGreeting(answer[:])
 		}
 	}
 	secure := tls.Client(conn, config)
@@ -327,11 +331,12 @@ const startupBytes = 1 << 20
 // startupGate is a connection that ends when a server talks too much before it is ready.
 type startupGate struct {
 	net.Conn
-	left int
-	open atomic.Bool // pgconn may still be reading in the background
+	left  int
+	plain bool        // without TLS, and nothing was read yet: the next byte is the type of the server's first message
+	open  atomic.Bool // pgconn may still be reading in the background
 }
 
-// Read gives what the server sent, up to the bound while the gate is shut.
+// Read gives what the server sent, up to the bound while the gate is shut. What is no PostgreSQL is told by its first byte.
 func (g *startupGate) Read(p []byte) (int, error) {
 	if g.open.Load() {
 		return g.Conn.Read(p)
@@ -341,5 +346,23 @@ func (g *startupGate) Read(p []byte) (int, error) {
 	}
 	n, err := g.Conn.Read(p[:min(len(p), g.left)])
 	g.left -= n
+	if g.plain && n > 0 {
+		g.plain = false
+		if !strings.ContainsRune("RENv", rune(p[0])) { // authentication, error, notice, protocol negotiation
+			return 0, strangeGreeting(p[:n])
+		}
+	}
 	return n, err
 }
+
+// strangeGreeting is what answers a startup message in another protocol: its first bytes tell an operator what listens.
+type strangeGreeting []byte
+
+// Error quotes the first line.
+func (g strangeGreeting) Error() string {
+	line, _, _ := strings.Cut(string(g[:min(len(g), 60)]), "\n")
+	return fmt.Sprintf("%v: its answer begins with %q", errProtocol, strings.TrimSpace(line))
+}
+
+// Is tells that it is errProtocol.
+func (g strangeGreeting) Is(target error) bool { return target == errProtocol }

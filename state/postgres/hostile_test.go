@@ -362,8 +362,8 @@ func TestHostileGreeting(t *testing.T) {
 		"too new":            {append(append(ok, version("19.1")...), ready(t)...), state.CodeVersion},
 		"no version":         {append(ok, ready(t)...), state.CodeUnreachable},
 		"strange version":    {append(append(ok, version("canary")...), ready(t)...), state.CodeUnreachable},
-		"ready at once":      {ready(t), state.CodeUnreachable},
-		"no PostgreSQL":      {[]byte("HTTP/1.1 400 Bad Request\r\n\r\n"), state.CodeUnreachable},
+		"ready at once":      {ready(t), state.CodeProtocol},
+		"no PostgreSQL":      {[]byte("HTTP/1.1 400 Bad Request\r\n\r\n"), state.CodeProtocol},
 		"speaks unasked":     {append(append(append(ok, version("15.18")...), ready(t)...), ready(t)...), state.CodeProtocol},
 	} {
 		t.Run(name, func(t *testing.T) {

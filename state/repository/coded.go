@@ -120,7 +120,7 @@ func code(err error) error {
 			Hint: "run pgkeep as the user who owns the repository, and look whether it is mounted read-only", Err: err,
 		}
 	}
-	return &state.Error{Code: state.CodeIO, Text: "the repository's store failed", Err: err}
+	return &state.Error{Code: state.CodeIO, Text: "the repository's store failed", Hint: "look at its disk or service, and at this machine's log (dmesg), then: pgkeep check", Err: err}
 }
 
 // troubleCode gives the code of a failure of which the driver has said what to do.

@@ -329,12 +329,12 @@ func (r *restore) progress(n int64) {
 
 // writeError gives a full disk and a refusal their codes.
 func writeError(name string, err error) error {
-	code, hint := state.CodeIO, ""
+	code, hint := state.CodeIO, "look at its disk and at this machine's log (dmesg), then run the same command again: what is there is kept"
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		code, hint = state.CodeDiskFull, "free some space and run the same command again: what is there is kept"
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-		code = state.CodePermission
+		code, hint = state.CodePermission, "let the user who runs pgkeep write there, then run the same command again: what is there is kept"
 	case strings.Contains(err.Error(), "escapes"):
 		code, hint = state.CodeDestination, "remove the link"
 	}

@@ -80,6 +80,9 @@ func (s *Store) open() (*os.Root, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("open %s: %w", s.path, store.ErrAbsent)
 	}
+	if info, serr := os.Stat(s.path); err != nil && serr == nil && !info.IsDir() { // os has its own, unnamed error for this
+		err = &fs.PathError{Op: "open", Path: s.path, Err: syscall.ENOTDIR}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
