@@ -66,6 +66,7 @@ const (
 	CodeDiskFull           Code = "E-DISK-FULL"            // ENOSPC, EDQUOT or the configured limit
 	CodeIO                 Code = "E-IO"                   // any other failure of a disk or store
 	CodeCorrupt            Code = "E-CORRUPT"              // stored bytes are not what was written
+	CodeNoKey              Code = "E-NO-KEY"               // encrypted, and no key here opens or signs it
 	CodeLocked             Code = "E-LOCKED"               // another pgkeep is doing this
 	CodeTarget             Code = "E-TARGET"               // a recovery target that cannot be reached
 	CodeMissed             Code = "E-MISSED"               // a recovery that was started ended elsewhere than its target

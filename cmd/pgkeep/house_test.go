@@ -43,7 +43,7 @@ func rooms() map[string]room {
 	return map[string]room{
 		"cmd/pgkeep": {may: []string{
 			"cmd/pgkeep/agent", "cmd/pgkeep/demo", "hclspec", "state", "state/wal", "state/postgres", "state/spool", "state/host", "state/observe",
-			"state/repository", "state/repository/store", "state/repository/store/open", "state/repository/store/location", "state/repository/seal", "plan", "plan/render",
+			"state/repository", "state/repository/store", "state/repository/store/open", "state/repository/store/location", "state/repository/seal", "state/repository/seal/keyfile", "plan", "plan/render",
 			"steps", "steps/receive", "steps/basebackup", "steps/recovery",
 			hcl, "github.com/spf13", "github.com/jedib0t/go-pretty/v6", "golang.org/x/term",
 		}},
@@ -52,14 +52,14 @@ func rooms() map[string]room {
 			"plan", "plan/render", "steps", "steps/receive", hcl, "github.com/coreos/go-systemd/v22", backoff, errgroup,
 		}},
 		"cmd/pgkeep/demo": {may: []string{"examples/demo", "state", "state/host", pgx}}, // it plays an application: see its doc.go
-		"hclspec":         {may: []string{"state/wal", "state/repository/store/location", hcl, cty, cron, "github.com/agext/levenshtein"}, pure: true},
+		"hclspec":         {may: []string{"state/wal", "state/repository/store/location", hcl, cty, cron, "github.com/agext/levenshtein", "filippo.io/age"}, pure: true},
 		"state":           {may: []string{"state/wal"}, pure: true},
 		"state/wal":       {pure: true},
 		"state/postgres":  {may: []string{"state", "state/wal", pgx, pglogrepl}},
 		"state/spool":     {may: []string{"state", "state/wal", flock, sys}},
 		"state/host":      {may: []string{"state", "state/wal", flock, sys}},
 		"state/repository": {may: []string{
-			"state", "state/wal", "state/repository/store", "state/repository/seal", xxh3, errgroup, flock,
+			"state", "state/wal", "state/repository/store", "state/repository/seal", xxh3, errgroup, flock, "filippo.io/age",
 		}},
 		"state/repository/store":                   {},
 		"state/repository/store/location":          {may: []string{"state/repository/store"}, pure: true},
@@ -73,18 +73,19 @@ func rooms() map[string]room {
 		"state/repository/store/storetest":         {may: []string{"state/repository/store", "state/repository/store/remote", "github.com/google/go-cmp"}},
 		"state/repository/store/storetest/servers": {may: []string{"github.com/Azure/azure-sdk-for-go", "github.com/minio/minio-go/v7", "golang.org/x/crypto/ssh"}},
 		"state/repository/seal": {may: []string{
-			"state", "state/wal", "github.com/klauspost", "github.com/pierrec/lz4/v4",
+			"state", "state/wal", "github.com/klauspost", "github.com/pierrec/lz4/v4", "filippo.io/age", "golang.org/x/crypto/chacha20poly1305",
 		}},
-		"state/host/hosttest": {may: []string{sys}},
+		"state/repository/seal/keyfile": {may: []string{"hclspec", "state", "state/repository/seal"}},
+		"state/host/hosttest":           {may: []string{sys}},
 		"state/observe": {may: []string{
 			"hclspec", "state", "state/wal", "state/postgres", "state/spool", "state/host", "state/repository", "state/repository/store",
-			"state/repository/store/open", hcl, errgroup,
+			"state/repository/store/open", "state/repository/seal", "state/repository/seal/keyfile", hcl, errgroup,
 		}},
 		"plan":        {may: []string{"hclspec", "state", "state/wal", hcl, cron}, pure: true},
 		"plan/render": {may: []string{"plan", "hclspec", "state", "state/wal", hcl, "github.com/jedib0t/go-pretty/v6"}, pure: true},
 		"steps": {may: []string{
 			"plan", "hclspec", "state", "state/wal", "state/postgres", "state/spool", "state/host", "state/observe", "state/repository",
-			"state/repository/store", "state/repository/store/open", "state/repository/seal", "steps/receive", "steps/basebackup",
+			"state/repository/store", "state/repository/store/open", "state/repository/seal", "state/repository/seal/keyfile", "steps/receive", "steps/basebackup",
 			"steps/recovery", hcl, errgroup, flock,
 		}},
 		"steps/receive": {may: []string{
@@ -95,7 +96,7 @@ func rooms() map[string]room {
 		}},
 		"steps/recovery": {may: []string{
 			"plan", "hclspec", "state", "state/wal", "state/postgres", "state/spool", "state/host", "state/repository",
-			"state/repository/store", "state/repository/store/open", errgroup, sys, backoff,
+			"state/repository/store", "state/repository/store/open", "state/repository/seal/keyfile", errgroup, sys, backoff,
 		}},
 		"state/postgres/pgtest": {may: []string{"state/wal", pgx, sys}},
 		"steps/torture":         {},

@@ -32,7 +32,7 @@ var archiveEpoch = time.Date(2026, 2, 10, 0, 0, 0, 0, time.UTC)
 // newArchive gives a repository in a store and a cluster in it with segments of size z.
 func newArchive(t testing.TB, st store.Store, z wal.SegmentSize) *Cluster {
 	t.Helper()
-	r, err := Create(t.Context(), st, CreateOptions{Now: archiveEpoch})
+	r, err := Create(t.Context(), st, CreateOptions{Now: archiveEpoch, Keys: suiteKeys()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func newArchive(t testing.TB, st store.Store, z wal.SegmentSize) *Cluster {
 // reopened gives the same cluster as a new process sees it.
 func reopened(t testing.TB, c *Cluster) *Cluster {
 	t.Helper()
-	r, err := Open(t.Context(), c.repo.times.Store)
+	r, err := OpenWith(t.Context(), c.repo.times.Store, suiteKeys())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -385,7 +385,7 @@ func TestDamage(t *testing.T) {
 
 // damaged opens the repository anew and reads.
 func damaged(t *testing.T, c *Cluster, class damageClass, i int) error {
-	r, err := Open(t.Context(), c.repo.times.Store)
+	r, err := OpenWith(t.Context(), c.repo.times.Store, suiteKeys())
 	if err != nil {
 		return err
 	}

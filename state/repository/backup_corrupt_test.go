@@ -233,7 +233,7 @@ func TestOneBadClusterHidesNoOther(t *testing.T) {
 	putSegment(t, good, wal.Segment{Timeline: 1, Number: 9}, mib)
 	m.Set(good.key.startFile(testIntent(1).ID), []byte("{}"))
 	m.Set(bad.key.clusterFile(), []byte("{}"))
-	seen := Look(t.Context(), m, ObserveOptions{Location: "here"})
+	seen := Look(t.Context(), m, ObserveOptions{Keys: suiteKeys(), Location: "here"})
 	if seen.Unknown != nil || len(seen.Clusters) != 2 {
 		t.Fatalf("%+v", seen)
 	}

@@ -156,7 +156,7 @@ func TestIncrementalChains(t *testing.T) {
 		}
 		must(a.Sweep(t.Context(), late.Add(25*time.Hour)))(t)
 		must(a.Sweep(t.Context(), late.Add(25*time.Hour)))(t)
-		if left := a.repo.Store().(*memory).keys(); len(left) != 0 {
+		if left := memoryKeys(a); len(left) != 0 {
 			t.Errorf("round %d: left %v", round, left)
 		}
 	}

@@ -318,7 +318,7 @@ func aftermath(t *testing.T, c *Cluster) {
 	for range 4 { // a chain goes link by link
 		must(c.Sweep(t.Context(), late))(t)
 	}
-	if left := c.repo.Store().(*memory).keys(); len(left) > 0 {
+	if left := memoryKeys(c); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
 }

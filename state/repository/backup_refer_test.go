@@ -162,7 +162,7 @@ func TestReaderFollowsReferences(t *testing.T) {
 	if freed := must(c.Sweep(t.Context(), late))(t); freed == 0 {
 		t.Error("nothing was freed")
 	}
-	for _, key := range c.repo.Store().(*memory).keys() {
+	for _, key := range memoryKeys(c) {
 		if strings.Contains(key, child.ID) || strings.Contains(key, full.ID) && !strings.Contains(key, "/v/") && !strings.HasSuffix(key, ".json") {
 			t.Errorf("left: %s", key)
 		}
@@ -174,7 +174,7 @@ func TestReaderFollowsReferences(t *testing.T) {
 	check(t, c.Tomb(t.Context(), grandchild.ID, late))
 	must(c.Sweep(t.Context(), late.Add(25*time.Hour)))(t)
 	must(c.Sweep(t.Context(), late.Add(25*time.Hour)))(t)
-	if left := c.repo.Store().(*memory).keys(); len(left) != 0 {
+	if left := memoryKeys(c); len(left) != 0 {
 		t.Errorf("left: %v", left)
 	}
 }
@@ -218,7 +218,7 @@ func TestHoldKeepsATombedBackup(t *testing.T) {
 		t.Errorf("a tombed backup was held: %v", err)
 	}
 	must(c.Sweep(t.Context(), testNow.Add(101*time.Hour)))(t)
-	if left := c.repo.Store().(*memory).keys(); len(left) != 0 {
+	if left := memoryKeys(c); len(left) != 0 {
 		t.Errorf("left after the hold has expired: %v", left)
 	}
 }
@@ -242,7 +242,7 @@ func TestLateWriterFails(t *testing.T) {
 		}
 	}
 	must(c.Sweep(t.Context(), testNow))(t)
-	if left := c.repo.Store().(*memory).keys(); len(left) != 0 {
+	if left := memoryKeys(c); len(left) != 0 {
 		t.Errorf("left: %v", left)
 	}
 }

@@ -101,11 +101,11 @@ func TestACommitThatWasCalledOffIsSettled(t *testing.T) {
 func TestAForeignReadmeIsNoEmptyPlace(t *testing.T) {
 	m := newMemory()
 	m.objects[readmeKey] = []byte("Holiday pictures\n")
-	if _, err := Open(t.Context(), m); state.CodeOf(err) != state.CodeNotRepository {
+	if _, err := OpenWith(t.Context(), m, suiteKeys()); state.CodeOf(err) != state.CodeNotRepository {
 		t.Errorf("%v", err)
 	}
 	m.objects[readmeKey] = []byte(readme)
-	if _, err := Open(t.Context(), m); state.CodeOf(err) != state.CodeAbsent {
+	if _, err := OpenWith(t.Context(), m, suiteKeys()); state.CodeOf(err) != state.CodeAbsent {
 		t.Errorf("a Create that was cut short: %v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pgkeep/pgkeep/state/repository/seal"
 	"github.com/pgkeep/pgkeep/state/repository/store"
 )
 
@@ -149,7 +150,13 @@ func (m *memory) keys() []string {
 func testCluster(st store.Store) *Cluster {
 	key := ClusterKey{Name: "orders.eu", SystemID: "7335180256203400928"}
 	known := map[ClusterKey]ClusterFacts{key: {Major: 15, SegmentSize: 16 << 20, PageSize: 8192, PageChecksums: true}}
-	return &Cluster{repo: &Repository{st: st, shared: &shared{facts: known}}, key: key}
+	r := &Repository{st: st, shared: &shared{facts: known}}
+	if ring := suiteKeys(); ring != nil {
+		b := &box{Store: st, v: seal.NewVault("a repository", ring)}
+		drawTestKeys().addTo(b.v)
+		r.st, r.box, r.ring = b, b, ring
+	}
+	return &Cluster{repo: r, key: key}
 }
 
 var testNow = time.Date(2026, 2, 10, 21, 16, 17, 0, time.UTC)

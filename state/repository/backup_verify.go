@@ -231,6 +231,9 @@ func (v *verification) rest(ctx context.Context, volumes bool) error {
 
 // proveObject reads a whole object and compares its SHA-256.
 func (c *Cluster) proveObject(ctx context.Context, key string, l sumLine) error {
+	if c.closed(key) {
+		return c.proveSealed(ctx, key, l)
+	}
 	r, err := c.repo.Store().Get(ctx, key, 0, -1)
 	if err != nil {
 		return fmt.Errorf("get %s: %w", key, err)

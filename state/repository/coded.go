@@ -95,7 +95,7 @@ func Explain(err error) error { return code(err) }
 func code(err error) error {
 	var trouble *store.Trouble
 	switch {
-	case err == nil, errors.Is(err, store.ErrExists), errors.Is(err, store.ErrNotExist), errors.Is(err, context.Canceled),
+	case err == nil, state.CodeOf(err) != "", errors.Is(err, store.ErrExists), errors.Is(err, store.ErrNotExist), errors.Is(err, context.Canceled),
 		errors.Is(err, context.DeadlineExceeded):
 		return err
 	case errors.As(err, &trouble):

@@ -61,19 +61,18 @@ func CopyBackup(ctx context.Context, from, to *Cluster, in CopyIntent) (Copied, 
 	return c.copied, nil
 }
 
-// copyable tells whether anything can be copied as it is stored. What is encrypted can be read in another repository only
-// with the same keys.
+// copyable tells whether anything can be copied. What is encrypted is decrypted and encrypted anew, with the keys of the other repository: lists
+// of sums are of what was sealed, so the copy is the same backup. That takes the data key.
 func copyable(from, to *Cluster) error {
 	switch {
 	case from.key != to.key:
 		return fmt.Errorf("%s of system %s is not %s of system %s", from.key.Name, from.key.SystemID, to.key.Name, to.key.SystemID)
 	case from.repo.ID() == to.repo.ID():
 		return fmt.Errorf("both are repository %s", to.repo.ID())
-	case from.repo.file.Cipher != to.repo.file.Cipher:
+	case !from.repo.ReadsData():
 		return &state.Error{
-			Code: state.CodeSettings,
-			Text: fmt.Sprintf("repository %s has cipher %q and repository %s has %q: what one stores cannot be read in the other", from.repo.ID(), from.repo.file.Cipher, to.repo.ID(), to.repo.file.Cipher),
-			Hint: "a new base backup goes into both",
+			Code: state.CodeNoKey, Text: fmt.Sprintf("what repository %s holds cannot be copied from here: no identity here reads its data", from.repo.ID()),
+			Hint: "run pgkeep where an identity of one of its data_recipients is; a new base backup goes into both",
 		}
 	}
 	return nil
@@ -163,7 +162,7 @@ func (c *backupCopy) hold(ctx context.Context) (release func(), err error) {
 	h := state.Hold{Holder: "copy-" + c.to.repo.ID(), Reason: "being copied by " + c.in.Host, Expires: now.Add(copyHold)}
 	err = c.from.Hold(ctx, c.in.ID, h, now)
 	switch state.CodeOf(err) {
-	case state.CodePermission, state.CodeDiskFull:
+	case state.CodePermission, state.CodeDiskFull, state.CodeNoKey:
 		return func() {}, nil //nolint:nilerr // as above
 	}
 	if err != nil {

@@ -23,7 +23,7 @@ type leased struct {
 func newLeased(t *testing.T) *leased {
 	l := &leased{now: testNow}
 	l.st = storetest.NewMemory(func() time.Time { return l.now })
-	r := must(Create(t.Context(), l.st, CreateOptions{Now: testNow}))(t)
+	r := must(Create(t.Context(), l.st, CreateOptions{Now: testNow, Keys: suiteKeys()}))(t)
 	l.c = r.Cluster("orders.eu", "7335180256203400928")
 	check(t, l.c.Ensure(t.Context(), ClusterFacts{Major: 15, SegmentSize: 16 << 20, PageSize: 8192}))
 	return l
@@ -40,7 +40,7 @@ func (l *leased) pass(t *testing.T, d time.Duration) {
 // seen is the backup as another machine sees it, in a process of its own.
 func (l *leased) seen(t *testing.T, id string) state.Backup {
 	t.Helper()
-	r := must(Open(t.Context(), l.st))(t)
+	r := must(OpenWith(t.Context(), l.st, suiteKeys()))(t)
 	for _, b := range must(r.Cluster(l.c.key.Name, l.c.key.SystemID).Writers(t.Context(), nil, time.Time{}))(t) {
 		if b.ID == id {
 			return b
@@ -177,7 +177,7 @@ func TestALostDecisionIsNoGarbage(t *testing.T) {
 				t.Errorf("why: %q", b.Failure)
 			}
 			var found []string
-			check(t, must(Open(t.Context(), l.st))(t).Verify(t.Context(), true, func(f Finding) { found = append(found, f.Object) }))
+			check(t, must(OpenWith(t.Context(), l.st, suiteKeys()))(t).Verify(t.Context(), true, func(f Finding) { found = append(found, f.Object) }))
 			if len(found) != 1 || found[0] != l.c.key.commitFile(id) {
 				t.Errorf("verification finds %v", found)
 			}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/repository/seal"
 	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
@@ -19,14 +20,15 @@ type ObserveOptions struct {
 	Location string // path or URL without credentials, for messages
 	// Expected says what points to an earlier repository at this place ("slot pgkeep_orders of server orders reserves WAL"); empty: nothing.
 	Expected    string
-	WriterAlive Witness   // of writers on this machine; nil: only their leases are asked
-	Now         time.Time // this machine's clock, for leases; zero: only the store's times count
+	WriterAlive Witness       // of writers on this machine; nil: only their leases are asked
+	Now         time.Time     // this machine's clock, for leases; zero: only the store's times count
+	Keys        *seal.Keyring // of an encrypted repository; nil: it has none
 }
 
 // Look opens the repository of a store and observes it. What keeps it from being seen stands in Unknown, and then nothing else but free space
 // and mount point is told.
 func Look(ctx context.Context, st store.Store, o ObserveOptions) state.Repository {
-	r, err := Open(ctx, st)
+	r, err := OpenWith(ctx, st, o.Keys)
 	if err == nil {
 		var seen state.Repository
 		if seen, err = r.Observe(ctx, o); err == nil {
@@ -77,7 +79,7 @@ func look(ctx context.Context, st store.Store, seen *state.Repository) error {
 // only that backup corrupt.
 func (r *Repository) Observe(ctx context.Context, o ObserveOptions) (state.Repository, error) {
 	seen := state.Repository{Location: o.Location, ID: r.file.ID, Format: r.file.Format}
-	if err := look(ctx, r.st, &seen); err != nil {
+	if err := look(ctx, r.times, &seen); err != nil {
 		return seen, err
 	}
 	keys, err := r.Clusters(ctx)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -32,7 +33,7 @@ type repositoryFile struct {
 	FrameSize  int       `json:"frame_size"`  // most raw bytes in a frame of a volume
 	VolumeSize int       `json:"volume_size"` // most stored bytes in a volume
 	HashSeed   string    `json:"hash_seed"`   // of page hashes: 16 hexadecimal digits
-	Cipher     string    `json:"cipher"`      // "none"
+	Cipher     string    `json:"cipher"`      // "none" or "age"
 	// Capabilities are what a reader must know to read this repository rightly; an unknown one is a newer format.
 	Capabilities []string `json:"capabilities"`
 }
@@ -41,14 +42,18 @@ type repositoryFile struct {
 type CreateOptions struct {
 	Now         time.Time
 	Compression seal.Codec
-	Random      io.Reader // of the id and the seed; nil: crypto/rand
-	Lock        Lock      // of REPOSITORY.json; see WithLock
+	Random      io.Reader     // of the id and the seed; nil: crypto/rand
+	Lock        Lock          // of REPOSITORY.json and of the first key; see WithLock
+	Keys        *seal.Keyring // makes the repository an encrypted one; nil: nothing is encrypted
 }
 
 // Repository is an open repository. It is safe for many goroutines.
 type Repository struct {
-	st     store.Store // its errors carry codes
-	times  *coded      // the same, asked for the newest time
+	st     store.Store // its errors carry codes; of an encrypted repository it is the box
+	times  *coded      // the store as it is, asked for the newest time
+	box    *box        // nil: nothing is encrypted
+	ring   *seal.Keyring
+	keys   []KeyFact
 	file   repositoryFile
 	seed   uint64
 	codec  seal.Codec
@@ -71,7 +76,7 @@ func Create(ctx context.Context, st store.Store, o CreateOptions) (*Repository, 
 	if err := o.Compression.Check(); err != nil {
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
-	r, err := Open(ctx, st)
+	r, err := OpenWith(ctx, st, o.Keys)
 	if err == nil {
 		return r.WithCompression(o.Compression)
 	}
@@ -83,15 +88,20 @@ func Create(ctx context.Context, st store.Store, o CreateOptions) (*Repository, 
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
 	coded := &coded{Store: st}
-	if err := tryConditionalPut(ctx, coded); err != nil {
+	if err := tryConditionalPut(ctx, coded, o.Keys != nil); err != nil {
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
 	put := (&Repository{st: coded}).WithLock(o.Lock).st
+	if o.Keys != nil {
+		if err := o.firstKey(ctx, put, body); err != nil {
+			return nil, fmt.Errorf("create repository: %w", err)
+		}
+	}
 	err = put.PutIfAbsent(ctx, repositoryKey, bytes.NewReader(body), int64(len(body)), store.PutOptions{})
 	if err != nil && !errors.Is(err, store.ErrExists) {
 		return nil, fmt.Errorf("create repository: %w", err)
 	}
-	if r, err = Open(ctx, st); err != nil { // ours, or that of another who was faster
+	if r, err = OpenWith(ctx, st, o.Keys); err != nil { // ours, or that of another who was faster
 		return nil, err
 	}
 	return r.WithCompression(o.Compression)
@@ -106,15 +116,32 @@ func (o CreateOptions) repositoryFile() ([]byte, error) {
 	if _, err := io.ReadFull(random, b[:]); err != nil {
 		return nil, fmt.Errorf("draw an id: %w", err)
 	}
-	return encodeRecord(repositoryFile{
+	f := repositoryFile{
 		Format: Format, ID: hex.EncodeToString(b[:16]), Created: o.Now.UTC().Truncate(time.Second), PageSize: 8192, FrameSize: 512 << 10,
-		VolumeSize: 8 << 20, HashSeed: hex.EncodeToString(b[16:]), Cipher: "none", Capabilities: []string{},
-	})
+		VolumeSize: 8 << 20, HashSeed: hex.EncodeToString(b[16:]), Cipher: cipherNone, Capabilities: []string{},
+	}
+	if o.Keys != nil {
+		f.Cipher, f.HashSeed = cipherAge, "" // the seed comes from the meta key
+	}
+	return encodeRecord(f)
+}
+
+// firstKey puts the first key of an encrypted repository.
+func (o CreateOptions) firstKey(ctx context.Context, st store.Store, file []byte) error {
+	var f repositoryFile
+	if err := decodeRecord(file, &f); err != nil {
+		return err
+	}
+	sum := sha256.Sum256(file)
+	return newKey(ctx, st, keyRecord{
+		ID: f.ID[:16], Repository: f.ID, File: hex.EncodeToString(sum[:]), Number: 1, Created: f.Created,
+	}, o.Keys)
 }
 
 // tryConditionalPut puts README.txt, and then other bytes of the same name, which must be refused and change nothing.
-func tryConditionalPut(ctx context.Context, st store.Store) error {
-	err := st.PutIfAbsent(ctx, readmeKey, bytes.NewReader([]byte(readme)), int64(len(readme)), store.PutOptions{})
+func tryConditionalPut(ctx context.Context, st store.Store, encrypted bool) error {
+	text := readmeOf(encrypted)
+	err := st.PutIfAbsent(ctx, readmeKey, bytes.NewReader([]byte(text)), int64(len(text)), store.PutOptions{})
 	if err != nil && !errors.Is(err, store.ErrExists) {
 		if errors.Is(err, store.ErrUnsupported) {
 			return unconditional(err)
@@ -140,8 +167,12 @@ func unconditional(err error) error {
 }
 
 // Open reads REPOSITORY.json. The error has CodeAbsent where a repository could be created, CodeNotMounted where the file system that
-// should be there is not, CodeNotRepository where something else is, CodeNewerFormat, or CodeCorrupt.
-func Open(ctx context.Context, st store.Store) (*Repository, error) {
+// should be there is not, CodeNotRepository where something else is, CodeNewerFormat, or CodeCorrupt; CodeNoKey where it is encrypted.
+func Open(ctx context.Context, st store.Store) (*Repository, error) { return OpenWith(ctx, st, nil) }
+
+// OpenWith is Open with the keys that the configuration names for the repository. The error has CodeNoKey where its metadata cannot be read
+// with them, and CodeCorrupt where keys are given and the repository is not encrypted: nothing in it would be believed.
+func OpenWith(ctx context.Context, st store.Store, keys *seal.Keyring) (*Repository, error) {
 	c := &coded{Store: st}
 	b, err := readAll(ctx, c, repositoryKey, maxRepositoryFile)
 	if errors.Is(err, store.ErrNotExist) || errors.Is(err, store.ErrAbsent) {
@@ -151,19 +182,25 @@ func Open(ctx context.Context, st store.Store) (*Repository, error) {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
 	r := &Repository{st: c, times: c, shared: &shared{facts: map[ClusterKey]ClusterFacts{}}}
-	if err := r.read(b); err != nil {
+	if err := r.read(b, keys); err != nil {
 		return nil, err
+	}
+	if keys != nil {
+		if err := r.unlock(ctx, b, keys); err != nil {
+			return nil, err
+		}
 	}
 	return r.with(seal.Codec{}, "")
 }
 
 // read takes what REPOSITORY.json says.
-func (r *Repository) read(b []byte) error {
+func (r *Repository) read(b []byte, keys *seal.Keyring) error {
 	if err := decodeRecord(b, &r.file); err != nil {
 		return corrupt(repositoryKey, err)
 	}
 	f := r.file
-	if f.Format > Format || len(f.Capabilities) > 0 || f.Cipher != "none" {
+	encrypted := f.Cipher == cipherAge
+	if f.Format > Format || len(f.Capabilities) > 0 || f.Cipher != cipherNone && !encrypted {
 		return &state.Error{
 			Code: state.CodeNewerFormat,
 			Text: fmt.Sprintf("the repository has format %d, cipher %q and capabilities %q; this pgkeep reads format %d", f.Format, f.Cipher, f.Capabilities, Format),
@@ -171,12 +208,35 @@ func (r *Repository) read(b []byte) error {
 		}
 	}
 	seed, err := hex.DecodeString(f.HashSeed)
-	if err != nil || len(seed) != 8 || len(f.ID) != 32 || f.Format < 1 {
+	if err != nil || len(seed) != 8 && !encrypted || len(f.ID) != 32 || f.Format < 1 {
 		return corrupt(repositoryKey, fmt.Errorf("id %q, format %d or the seed is none", f.ID, f.Format))
+	}
+	if encrypted {
+		return r.wantKeys(keys)
+	}
+	if keys != nil {
+		return &state.Error{
+			Code: state.CodeCorrupt, Text: "the repository is not encrypted, and the configuration says that it is: nothing in it can be believed",
+			Hint: "a repository is encrypted from its creation on or never: name another place, or take the encryption block out if nobody changed the repository",
+		}
 	}
 	r.seed = binary.BigEndian.Uint64(seed)
 	return nil
 }
+
+// wantKeys refuses an encrypted repository without a word of its keys in the configuration.
+func (r *Repository) wantKeys(keys *seal.Keyring) error {
+	if keys != nil {
+		return nil
+	}
+	return noKey("the repository is encrypted, and the configuration has no encryption block for it", nil)
+}
+
+// The ciphers of REPOSITORY.json.
+const (
+	cipherNone = "none"
+	cipherAge  = "age"
+)
 
 // ID gives the repository's identity, which every copy of its REPOSITORY.json shares.
 func (r *Repository) ID() string { return r.file.ID }

@@ -102,7 +102,7 @@ func splitBackupKey(key string) (dir, name string, ok bool) {
 //
 // A decision `aborted` is passing as well.
 func isLasting(key string) bool {
-	if key == repositoryKey {
+	if key == repositoryKey || strings.HasPrefix(key, keysDir) {
 		return true
 	}
 	if _, name, ok := splitBackupKey(key); ok {

@@ -25,8 +25,10 @@ func (c *Cluster) ExtendLock(ctx context.Context, x Extension) error {
 	if err := c.extendKeys(ctx, x.Until, repositoryKey, c.key.clusterFile()); err != nil {
 		return err
 	}
-	if err := c.extendListed(ctx, c.key.historyDir(), x.Until, func(string) bool { return true }); err != nil {
-		return err
+	for _, dir := range []string{c.key.historyDir(), keysDir} {
+		if err := c.extendListed(ctx, dir, x.Until, func(string) bool { return true }); err != nil {
+			return err
+		}
 	}
 	facts, err := c.Facts(ctx)
 	if err != nil {

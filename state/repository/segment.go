@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository/seal"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
@@ -98,6 +99,9 @@ func (w *WALReader) Read(p []byte) (int, error) {
 }
 
 func (w *WALReader) fail(err error) error {
+	if state.CodeOf(err) != "" {
+		return err
+	}
 	if errors.Is(err, seal.ErrCorrupt) {
 		return corrupt(w.key, err)
 	}

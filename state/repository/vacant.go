@@ -22,7 +22,7 @@ func vacant(ctx context.Context, st store.Store) error {
 		return fmt.Errorf("open repository: %w", code(err))
 	case facts.FstabMount != "":
 		return notMounted(facts)
-	case !facts.Empty && (!slices.Equal(facts.Entries, []string{readmeKey}) || !ourReadme(ctx, st)):
+	case !facts.Empty && (slices.ContainsFunc(facts.Entries, foreign) || !ourReadme(ctx, st)):
 		return notRepository(facts.Path)
 	}
 	what := "is empty"
@@ -37,11 +37,16 @@ func vacantStore(ctx context.Context, st store.Store) error {
 		if err != nil {
 			return fmt.Errorf("open repository: %w", code(err))
 		}
-		if info.Key != readmeKey || !ourReadme(ctx, st) { // which a Create that was cut short leaves alone
+		if foreign(info.Key) || !ourReadme(ctx, st) { // which a Create that was cut short leaves alone
 			return notRepository("the store")
 		}
 	}
 	return &state.Error{Code: state.CodeAbsent, Text: "the store is empty: there is no repository", Hint: "pgkeep plan says whether one is to be created there, or what was there has to be mounted"}
+}
+
+// foreign tells what a Create that was cut short would not have left.
+func foreign(name string) bool {
+	return name != readmeKey && name+"/" != keysDir && name != keysDir
 }
 
 // ourReadme tells whether README.txt begins as ours does: a Create that was cut short put it.

@@ -26,12 +26,15 @@ func (r *Repository) Verify(ctx context.Context, full bool, report func(Finding)
 	again := Repository{}
 	b, err := readAll(ctx, r.st, repositoryKey, maxRepositoryFile)
 	if err == nil {
-		err = again.read(b)
+		err = again.read(b, r.ring)
 	}
 	if err == nil && again.file.ID != r.file.ID {
 		err = corrupt(repositoryKey, fmt.Errorf("it is of repository %s", again.file.ID))
 	}
 	if err := reportOr(ctx, report, repositoryKey, err); err != nil {
+		return fmt.Errorf("verify repository: %w", err)
+	}
+	if err := r.verifyKeys(ctx, b, report); err != nil {
 		return fmt.Errorf("verify repository: %w", err)
 	}
 	keys, err := r.Clusters(ctx)

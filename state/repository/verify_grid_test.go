@@ -234,7 +234,7 @@ func TestCorruptionGrid(t *testing.T) {
 // is what comes of a restore.
 func (g *grid) judge(t *testing.T, hurt *memory, key, what string) {
 	t.Helper()
-	r, err := Open(t.Context(), hurt)
+	r, err := OpenWith(t.Context(), hurt, suiteKeys())
 	if key == repositoryKey {
 		if code := state.CodeOf(err); code == "" {
 			t.Errorf("%s: opened: %v", what, err)
@@ -328,7 +328,7 @@ func TestSoundRepositoriesVerify(t *testing.T) {
 	for seed := range byte(rounds(t, 10)) {
 		codec := seal.Codec{Algorithm: []seal.Algorithm{seal.Zstd, seal.Gzip, seal.LZ4}[seed%3]}
 		m := fillGrid(t, codec, seed)
-		c := must(Open(t.Context(), m))(t).Cluster(archiveName, archiveID)
+		c := must(OpenWith(t.Context(), m, suiteKeys()))(t).Cluster(archiveName, archiveID)
 		check(t, c.Hold(t.Context(), testIntent(1).ID, state.Hold{Reason: "audit"}, testNow))
 		check(t, c.RecordVerification(t.Context(), Verification{ID: testIntent(1).ID, At: testNow}))
 		check(t, c.Tomb(t.Context(), testIntent(2).ID, testNow))
@@ -337,7 +337,7 @@ func TestSoundRepositoriesVerify(t *testing.T) {
 		must(c.AbortBackup(t.Context(), testIntent(4).ID, "broken off", testNow))(t)
 		must(c.DeleteWAL(t.Context(), []wal.Range{{Timeline: 1, From: 0, To: wal.Segment{Number: 5}.Start(mib)}}))(t)
 		for _, full := range []bool{false, true} {
-			check(t, must(Open(t.Context(), m))(t).Verify(t.Context(), full, func(f Finding) { t.Errorf("seed %d, full %v: %+v", seed, full, f) }))
+			check(t, must(OpenWith(t.Context(), m, suiteKeys()))(t).Verify(t.Context(), full, func(f Finding) { t.Errorf("seed %d, full %v: %+v", seed, full, f) }))
 		}
 	}
 }

@@ -61,6 +61,11 @@ func (c *Cluster) Examine(ctx context.Context, o VerifyOptions) (state.Verificat
 	m := &metered{Store: c.repo.st, rate: o.MaxRate, now: o.Now, tell: x.progress}
 	repo := *c.repo
 	repo.st = m
+	if b := c.repo.box; b != nil { // what is read is what is stored
+		m.Store = b.Store
+		repo.box = &box{Store: m, v: b.v}
+		repo.st = repo.box
+	}
 	x.c, x.m = &Cluster{repo: &repo, key: c.key}, m
 	if err := x.run(ctx); err != nil {
 		return x.result, fmt.Errorf("verify %s: %w", c.key.Name, err)

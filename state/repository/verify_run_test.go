@@ -77,7 +77,7 @@ func TestVerifyGoesOn(t *testing.T) {
 	for _, part := range []string{"/v/base/", "/w/0"} {
 		for after := 1; after <= 5; after += 2 {
 			m := &memory{objects: maps.Clone(base.objects)}
-			c := must(Open(t.Context(), m))(t).Cluster(archiveName, archiveID)
+			c := must(OpenWith(t.Context(), m, suiteKeys()))(t).Cluster(archiveName, archiveID)
 			now := ticking()
 			o := VerifyOptions{Level: state.VerifyFull, Every: time.Nanosecond, Now: now, step: 1}
 			ctx, cancel := context.WithCancel(t.Context())
@@ -117,7 +117,7 @@ func TestVerifyGoesOn(t *testing.T) {
 // TestVerifySkipsWhatWasReadLately: a backup that was read whole is not read again within max_age, and a sample reads a part.
 func TestVerifySkipsWhatWasReadLately(t *testing.T) {
 	m := fillGrid(t, seal.Codec{}, 0)
-	c := must(Open(t.Context(), m))(t).Cluster(archiveName, archiveID)
+	c := must(OpenWith(t.Context(), m, suiteKeys()))(t).Cluster(archiveName, archiveID)
 	o := VerifyOptions{Level: state.VerifyFull, Now: ticking()}
 	all := reads(m, "/v/base/", 0, nil)
 	must(c.Examine(t.Context(), o))(t)
@@ -153,7 +153,7 @@ func TestVerifySkipsWhatWasReadLately(t *testing.T) {
 // TestVerifyRemembersDamage: what a full look found, a quick one finds too, until it is mended.
 func TestVerifyRemembersDamage(t *testing.T) {
 	m := fillGrid(t, seal.Codec{}, 0)
-	c := must(Open(t.Context(), m))(t).Cluster(archiveName, archiveID)
+	c := must(OpenWith(t.Context(), m, suiteKeys()))(t).Cluster(archiveName, archiveID)
 	var key string
 	for _, k := range m.keys() {
 		if strings.Contains(k, "/v/base/") {
@@ -177,7 +177,7 @@ func TestVerifyRemembersDamage(t *testing.T) {
 			t.Errorf("%s: %+v", v.Level, v.Damage)
 		}
 	}
-	seen := must(must(Open(t.Context(), m))(t).Observe(t.Context(), ObserveOptions{}))(t)
+	seen := must(must(OpenWith(t.Context(), m, suiteKeys()))(t).Observe(t.Context(), ObserveOptions{Keys: suiteKeys()}))(t)
 	for _, b := range seen.Clusters[archiveName][0].Backups {
 		if want := map[bool]state.BackupState{true: state.BackupCorrupt, false: state.BackupCommitted}[b.ID == testIntent(1).ID]; b.State != want {
 			t.Errorf("%s is seen as %s", b.ID, b.State)
@@ -218,7 +218,7 @@ func TestVerifyInParts(t *testing.T) {
 }
 
 func testArchive(t *testing.T, m *memory) *Cluster {
-	return must(Open(t.Context(), m))(t).Cluster(archiveName, archiveID)
+	return must(OpenWith(t.Context(), m, suiteKeys()))(t).Cluster(archiveName, archiveID)
 }
 
 // TestVerifyHoldsLittle: as many names as are held at a time fit into a part of what a command may use.

@@ -37,7 +37,7 @@ func TestDamageReachesWhoeverReadsIt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := &memory{objects: maps.Clone(base.objects)}
-			c := must(Open(t.Context(), m))(t).Cluster(archiveName, archiveID)
+			c := must(OpenWith(t.Context(), m, suiteKeys()))(t).Cluster(archiveName, archiveID)
 			now := ticking()
 			if look.lately != nil {
 				must(c.Examine(t.Context(), VerifyOptions{Level: state.VerifyFull, Backups: look.lately, Now: now}))(t)
@@ -47,7 +47,7 @@ func TestDamageReachesWhoeverReadsIt(t *testing.T) {
 			volume[100] ^= 1
 			m.objects[key] = volume
 			must(c.Examine(t.Context(), VerifyOptions{Level: state.VerifyFull, Backups: look.asked, MaxAge: time.Hour, Now: now}))(t)
-			seen := must(c.observe(t.Context(), ObserveOptions{Now: now()}))(t)
+			seen := must(c.observe(t.Context(), ObserveOptions{Keys: suiteKeys(), Now: now()}))(t)
 			for _, b := range seen.Backups {
 				want := state.BackupCorrupt
 				if b.ID == other.ID {

@@ -217,6 +217,9 @@ func (w *timelineCheck) passed(number uint64) bool {
 
 // prove reads a segment as a restore does.
 func (w *timelineCheck) prove(ctx context.Context, n walName, e indexEntry, indexed bool) error {
+	if w.c.closed(w.c.key.walFile(n, w.z)) {
+		return w.proveSealed(ctx, n, e, indexed)
+	}
 	r, err := w.c.openWAL(ctx, n, w.z)
 	if err != nil {
 		return err

@@ -274,7 +274,7 @@ func TestKilledDelete(t *testing.T) {
 // clone gives the same archive in a store of its own.
 func (a *archiveModel) clone(t testing.TB) *archiveModel {
 	st := a.st.Clone()
-	r, err := Open(t.Context(), st)
+	r, err := OpenWith(t.Context(), st, suiteKeys())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +286,7 @@ func (a *archiveModel) killDelete(t *testing.T, at int64, before bool, doomed []
 	t.Helper()
 	f := &storetest.Faulty{Store: a.st}
 	dead := false
-	r, err := Open(t.Context(), f)
+	r, err := OpenWith(t.Context(), f, suiteKeys())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -455,7 +455,7 @@ func TestRangesAreCheap(t *testing.T) {
 		}
 	}
 	f := &storetest.Faulty{Store: st}
-	r, err := Open(t.Context(), f)
+	r, err := OpenWith(t.Context(), f, suiteKeys())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,6 +71,10 @@ const headStep = 16 << 10
 
 // readMeta reads the note of a sealed object.
 func (c *Cluster) readMeta(ctx context.Context, key string) (seal.Meta, error) {
+	if c.repo.box != nil && classOf(key) == seal.ClassData {
+		n, err := c.repo.box.note(ctx, key)
+		return metaIn(n, key, err)
+	}
 	for want := int64(headStep); ; want *= 8 {
 		head, err := c.readHead(ctx, key, want)
 		if err != nil {
@@ -87,6 +91,17 @@ func (c *Cluster) readMeta(ctx context.Context, key string) (seal.Meta, error) {
 			return seal.Meta{}, corrupt(key, errors.New("it ends inside its note"))
 		}
 	}
+}
+
+// metaIn reads what the note of an encrypted object repeats of the one inside.
+func metaIn(n seal.Note, key string, err error) (m seal.Meta, _ error) {
+	if err != nil {
+		return m, err
+	}
+	if err := json.Unmarshal(n.Rest, &m); err != nil {
+		return m, corrupt(key, err)
+	}
+	return m, nil
 }
 
 func (c *Cluster) readHead(ctx context.Context, key string, n int64) ([]byte, error) {
@@ -154,6 +169,16 @@ func (c *Cluster) packSealed(s sealing, plain io.ReaderAt, size int64) (*packedO
 	return &packedObject{c: c, s: s, o: o}, nil
 }
 
+// there gives the note of what is there already. What cannot be decrypted here is read whole all the same: a header alone may stand
+// before anything.
+func (p *packedObject) there(ctx context.Context) (seal.Meta, error) {
+	if box := p.c.repo.box; box != nil && classOf(p.s.key) == seal.ClassData {
+		n, err := box.prove(ctx, p.s.key)
+		return metaIn(n, p.s.key, err)
+	}
+	return p.c.readMeta(ctx, p.s.key)
+}
+
 // put puts a packed object. When the name is taken, the plain bytes decide: the same are success, however they were
 // compressed; others are CodeFork, and nothing is overwritten.
 func (p *packedObject) put(ctx context.Context) error {
@@ -164,7 +189,7 @@ func (p *packedObject) put(ctx context.Context) error {
 	if !errors.Is(err, store.ErrExists) {
 		return fmt.Errorf("archive %s: %w", p.s.what, err)
 	}
-	there, err := p.c.readMeta(ctx, p.s.key)
+	there, err := p.there(ctx)
 	if err != nil {
 		return fmt.Errorf("archive %s: compare with what is there: %w", p.s.what, err)
 	}

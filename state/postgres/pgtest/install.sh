@@ -8,7 +8,7 @@
 # PGKEEP_CACHE names another folder. What is there already is found again; several may run at once; a run that is killed
 # leaves nothing half made. Works as root and as an ordinary user; where it may not install it says what to install.
 #
-# Those programs (strace makes system calls fail; zstd, gzip and lz4 read what pgkeep wrote) come by apt. Where they may not be
+# Those programs (strace makes system calls fail; zstd, gzip, lz4 and age read what pgkeep wrote) come by apt. Where they may not be
 # installed, the tests that call them are skipped on a desk, and fail in CI.
 #
 # Standard output: one line for each major, "MAJOR BINDIR". Everything else goes to standard error.
@@ -20,7 +20,7 @@ declare -A release=(
 debian=/usr/lib/postgresql/15/bin
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../../.." && pwd)
-programs=(strace zstd gzip lz4)
+programs=(strace zstd gzip lz4 age)
 cache=${PGKEEP_CACHE:-$repository/.cache}/postgres
 
 say() { echo "pgkeep install: $*" >&2; }

@@ -1,0 +1,315 @@
+package repository
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/repository/seal"
+	"github.com/pgkeep/pgkeep/state/repository/store"
+)
+
+// keysDir holds the keys of an encrypted repository: keys/<id>/key.json with the public halves, and beside it, for each reader,
+// keys/<id>/<class>-<reader>.age with a secret half.
+const keysDir = "keys/"
+
+// maxKeyObjects bounds what is read below keys/, which anybody who can write the store may fill.
+const maxKeyObjects = 2000
+
+func keyFile(id string) string { return keysDir + id + "/key.json" }
+
+func wrappedFile(id string, class seal.Class, reader string) string {
+	return fmt.Sprintf("%s%s/%s-%s.age", keysDir, id, class, reader)
+}
+
+var (
+	keyIDPattern   = regexp.MustCompile(`^[0-9a-f]{16}$`)
+	wrappedPattern = regexp.MustCompile(`^(meta|data)-([0-9a-f]{16}|passphrase)\.age$`)
+)
+
+// keyRecord is keys/<id>/key.json.
+type keyRecord struct {
+	Format     int           `json:"format"`
+	ID         string        `json:"id"`
+	Repository string        `json:"repository"`        // its id
+	File       string        `json:"repository_sha256"` // of REPOSITORY.json
+	Number     int           `json:"number"`
+	Created    time.Time     `json:"created"`
+	Meta       string        `json:"meta"` // recipients of age
+	Data       string        `json:"data"`
+	Writer     seal.WriterID `json:"writer"`
+	Signature  string        `json:"signature"` // 128 lower-case digits
+}
+
+// signable is what the writer signs.
+func (k keyRecord) signable() []byte {
+	return fmt.Appendf(nil, "pgkeep key 1\n%s\n%s\n%s\n%d\n%s\n%s\n%s\n%s\n",
+		k.Repository, k.File, k.ID, k.Number, k.Created.UTC().Format(time.RFC3339), k.Meta, k.Data, k.Writer)
+}
+
+func (k keyRecord) public() seal.RepositoryKey {
+	return seal.RepositoryKey{ID: k.ID, Number: k.Number, Meta: k.Meta, Data: k.Data}
+}
+
+// errForeignKey is why what a Create that was cut short left does not count: a record of a repository that never came to be, or none.
+var errForeignKey = errors.New("it is the key of no repository, or of another one")
+
+// check tells whether a writer that is believed has made the key for this repository.
+func (k keyRecord) check(id, repository, file string, ring *seal.Keyring) error {
+	sig, err := hex.DecodeString(k.Signature)
+	switch {
+	case k.ID != id || k.Repository != repository || k.File != file || k.Number < 1:
+		return errForeignKey
+	case !ring.AnyWriter && !slices.Contains(ring.Trusted, k.Writer):
+		return fmt.Errorf("it is signed by %s, which is not among the trusted writers", k.Writer)
+	case err != nil || !k.Writer.Verify(k.signable(), sig):
+		return errors.New("its signature does not match")
+	}
+	return nil
+}
+
+// newKey draws a key, wraps it for its readers and puts everything, the record last: a key without record is nobody's. Who reads data
+// reads metadata too.
+func newKey(ctx context.Context, st store.Store, k keyRecord, ring *seal.Keyring) error {
+	if ring.Writer == nil {
+		return noKey("a repository key has to be signed, and the configuration names no signing_key", seal.ErrNoKey)
+	}
+	public, meta, data, err := seal.NewRepositoryKey(k.ID, k.Number)
+	if err != nil {
+		return err
+	}
+	if err := (half{k.ID, seal.ClassMeta, meta}).wrap(ctx, st, readersOf(ring, seal.ClassMeta)); err != nil {
+		return err
+	}
+	if err := (half{k.ID, seal.ClassData, data}).wrap(ctx, st, readersOf(ring, seal.ClassData)); err != nil {
+		return err
+	}
+	k.Format, k.Meta, k.Data, k.Writer = 1, public.Meta, public.Data, ring.Writer.ID()
+	k.Signature = hex.EncodeToString(ring.Writer.Sign(k.signable()))
+	body, err := encodeRecord(k)
+	if err != nil {
+		return err
+	}
+	return putClear(ctx, st, keyFile(k.ID), body)
+}
+
+// readersOf gives who is to read a class.
+func readersOf(ring *seal.Keyring, class seal.Class) []seal.Recipient {
+	out := slices.Clone(ring.Data)
+	if class == seal.ClassData {
+		return out
+	}
+	for _, r := range ring.Meta {
+		if !slices.ContainsFunc(out, func(o seal.Recipient) bool { return o.Name() == r.Name() }) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// half is the secret half of one class of a repository's key.
+type half struct {
+	id     string // of the key
+	class  seal.Class
+	secret *age.X25519Identity
+}
+
+// wrap puts it for each of some readers. One that it is wrapped for already stays as it is.
+func (h half) wrap(ctx context.Context, st store.Store, readers []seal.Recipient) error {
+	for _, r := range readers {
+		body, err := seal.Wrap(h.secret, r)
+		if err == nil {
+			err = putClear(ctx, st, wrappedFile(h.id, h.class, r.Fingerprint()), body)
+		}
+		if err != nil && !errors.Is(err, store.ErrExists) {
+			return fmt.Errorf("wrap the %s key for %s: %w", h.class, r.Name(), err)
+		}
+	}
+	return nil
+}
+
+func putClear(ctx context.Context, st store.Store, key string, body []byte) error {
+	if err := st.PutIfAbsent(ctx, key, bytes.NewReader(body), int64(len(body)), store.PutOptions{}); err != nil {
+		return fmt.Errorf("put %s: %w", key, err)
+	}
+	return nil
+}
+
+// foundKey is one key that lies in a repository.
+type foundKey struct {
+	id      string
+	record  keyRecord
+	bad     error             // why the record does not count
+	wrapped map[string]string // by "meta-…" or "data-…": its object
+}
+
+// findKeys lists and reads keys/. What is not named like ours is left alone.
+func findKeys(ctx context.Context, st store.Store, repository, file string, ring *seal.Keyring) ([]foundKey, error) {
+	byID := map[string]*foundKey{}
+	n := 0
+	for info, err := range st.List(ctx, keysDir, "", false) {
+		if err != nil {
+			return nil, fmt.Errorf("list keys: %w", err)
+		}
+		if n++; n > maxKeyObjects {
+			return nil, corrupt(keysDir, fmt.Errorf("more than %d objects lie there", maxKeyObjects))
+		}
+		id, name, _ := strings.Cut(strings.TrimPrefix(info.Key, keysDir), "/")
+		if !keyIDPattern.MatchString(id) {
+			continue
+		}
+		if byID[id] == nil {
+			byID[id] = &foundKey{id: id, bad: errForeignKey, wrapped: map[string]string{}}
+		}
+		f := byID[id]
+		switch {
+		case info.Key == keyFile(id):
+			if f.record, f.bad, err = readKey(ctx, st, id); err != nil {
+				return nil, err
+			}
+			if f.bad == nil {
+				f.bad = f.record.check(id, repository, file, ring)
+			}
+		case wrappedPattern.MatchString(name):
+			f.wrapped[strings.TrimSuffix(name, ".age")] = info.Key
+		}
+	}
+	out := make([]foundKey, 0, len(byID))
+	for _, f := range byID {
+		out = append(out, *f)
+	}
+	slices.SortFunc(out, func(a, b foundKey) int {
+		if a.record.Number != b.record.Number {
+			return a.record.Number - b.record.Number
+		}
+		return strings.Compare(a.id, b.id)
+	})
+	return out, nil
+}
+
+func readKey(ctx context.Context, st store.Store, id string) (k keyRecord, bad, err error) {
+	b, err := readAll(ctx, st, keyFile(id), maxRecord)
+	if isCorrupt(err) {
+		return k, err, nil
+	}
+	if err != nil {
+		return k, nil, err
+	}
+	return k, decodeRecord(b, &k), nil
+}
+
+// unwrap opens the secret half of a class with what is here; nil: nothing here opens it.
+func (f foundKey) unwrap(ctx context.Context, st store.Store, class seal.Class, ring *seal.Keyring) (*age.X25519Identity, error) {
+	for name, key := range f.wrapped {
+		if !strings.HasPrefix(name, class.String()+"-") {
+			continue
+		}
+		b, err := readAll(ctx, st, key, seal.MaxWrapped)
+		if isAbsent(err) || isCorrupt(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		id, err := ring.Unwrap(b)
+		if err == nil && id.Recipient().String() == f.record.public().Public(class) {
+			return id, nil
+		} // what was put there by somebody else opens nothing
+	}
+	return nil, nil
+}
+
+// wrappedFor tells whether a half is wrapped for anybody.
+func (f foundKey) wrappedFor(class seal.Class) bool {
+	for name := range f.wrapped {
+		if strings.HasPrefix(name, class.String()+"-") {
+			return true
+		}
+	}
+	return false
+}
+
+// unlock reads the keys of an encrypted repository. The error has CodeNoKey where its metadata cannot be read here.
+func (r *Repository) unlock(ctx context.Context, file []byte, ring *seal.Keyring) error {
+	sum := sha256.Sum256(file)
+	found, err := findKeys(ctx, r.times, r.file.ID, hex.EncodeToString(sum[:]), ring)
+	if err != nil {
+		return fmt.Errorf("open repository: %w", err)
+	}
+	v := seal.NewVault(r.file.ID, ring)
+	why := errors.New("it holds no key")
+	for _, f := range found {
+		if f.bad != nil {
+			why = fmt.Errorf("%s: %w", keyFile(f.id), f.bad)
+			continue
+		}
+		k := KeyFact{ID: f.id, Number: f.record.Number, Created: f.record.Created}
+		meta, err := f.unwrap(ctx, r.times, seal.ClassMeta, ring)
+		if err != nil {
+			return fmt.Errorf("open repository: %w", err)
+		}
+		data, err := f.unwrap(ctx, r.times, seal.ClassData, ring)
+		if err != nil {
+			return fmt.Errorf("open repository: %w", err)
+		}
+		if err := v.Add(f.record.public(), meta, data); err != nil {
+			return corrupt(keyFile(f.id), err)
+		}
+		k.Meta, k.Data = meta != nil, data != nil
+		for name := range f.wrapped {
+			k.Wrapped = append(k.Wrapped, name)
+		}
+		slices.Sort(k.Wrapped)
+		r.keys = append(r.keys, k)
+	}
+	if len(r.keys) == 0 {
+		return &state.Error{
+			Code: state.CodeCorrupt, Text: "no key of the encrypted repository is signed by a writer that is trusted here",
+			Hint: "compare trusted_writers of its encryption block with keys/*/key.json", Err: why,
+		}
+	}
+	if !v.Reads(seal.ClassMeta) {
+		return noKey("the repository is encrypted, and none of the identities here opens its metadata", seal.ErrNoKey)
+	}
+	r.seed, _ = v.Secret("page hashes")
+	r.box = &box{Store: r.times, v: v}
+	r.st, r.ring = r.box, ring
+	return nil
+}
+
+// KeyFact is what can be told of one key of an encrypted repository without showing any of it.
+type KeyFact struct {
+	ID      string
+	Number  int // the highest seals what is new
+	Created time.Time
+	Meta    bool     // its metadata half was opened here
+	Data    bool     // its data half was opened here
+	Wrapped []string // for whom there is a wrapped half: "meta-…", "data-…", with the fingerprint of the recipient
+}
+
+// Keys gives the keys of an encrypted repository by number; none: it is not encrypted.
+func (r *Repository) Keys() []KeyFact { return slices.Clone(r.keys) }
+
+// Encrypted tells whether objects are encrypted.
+func (r *Repository) Encrypted() bool { return r.box != nil }
+
+// ReadsData tells whether volumes and WAL can be read here: always where nothing is encrypted.
+func (r *Repository) ReadsData() bool { return r.box == nil || r.box.v.Reads(seal.ClassData) }
+
+// noKey is the error for what cannot be read or signed here.
+func noKey(text string, err error) error {
+	return &state.Error{
+		Code: state.CodeNoKey, Text: text, Err: err,
+		Hint: "look at identity_files, identity_command, signing_key and trusted_writers of the repository's encryption block; pgkeep key check says which keys are here",
+	}
+}
