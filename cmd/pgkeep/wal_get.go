@@ -58,14 +58,20 @@ func walGet(ctx context.Context, args []string, errs io.Writer) (code int) {
 	f.Usage = func() { _, _ = io.WriteString(errs, walGetHelp+"\n") }
 	var o recovery.WALGetOptions
 	f.StringVar(&o.Route, "route", "", "")
+	after := f.String("ahead", "", "") // wal-get starts itself with it
 	if err := f.Parse(args); err != nil {
 		return walFailed
+	}
+	if *after != "" && f.NArg() == 0 {
+		_ = recovery.FetchAhead(ctx, o.Route, *after) // whoever asks for the segment is told why it cannot be had
+		return walServed
 	}
 	if f.NArg() != 2 || o.Route == "" {
 		fmt.Fprintln(errs, "pgkeep wal-get: wants --route FILE, the file's name and where to write it")
 		return walFailed
 	}
 	o.Name, o.Into = f.Arg(0), f.Arg(1)
+	o.Program, _ = os.Executable() // without it nothing is fetched ahead
 	code, err := recovery.WALGet(ctx, o)
 	if err != nil {
 		fmt.Fprintf(errs, "pgkeep wal-get: %s: %s\n", o.Name, err)

@@ -30,7 +30,10 @@ const (
 
 // stateDir gives the directory beside the data directory that holds what is ours: PostgreSQL's own contains nothing but
 // PostgreSQL's files, so that pg_verifybackup agrees with it.
-func stateDir(dataDir string) string { return dataDir + ".pgkeep" }
+func stateDir(dataDir string) string { return dataDir + stateSuffix }
+
+// stateSuffix follows the name of the data directory.
+const stateSuffix = ".pgkeep"
 
 // RouteFile gives the path of the route file of a restored data directory.
 func RouteFile(dataDir string) string { return filepath.Join(stateDir(dataDir), routeName) }

@@ -29,6 +29,8 @@ type WALGetOptions struct {
 	Route string // the route file
 	Name  string // %f
 	Into  string // %p, from PostgreSQL's working directory
+	// Program is the pgkeep that fetches what PostgreSQL will ask for next, see FetchAhead; empty: nothing is fetched ahead.
+	Program string
 }
 
 // retryAtMost bounds the pause between two tries of repositories that do not answer.
@@ -77,6 +79,13 @@ func walGet(ctx context.Context, o WALGetOptions, open func(*routeFile, context.
 	}
 	if _, ok := route.needs(seg); !ok {
 		return ExitAbsent, nil
+	}
+	if a, ok := aheadOf(o.Route); ok && len(route.Repositories) > 0 {
+		served := a.serve(ctx, o.Name, o.Into)
+		a.start(o.Program, o.Route, o.Name)
+		if served {
+			return ExitGot, nil
+		}
 	}
 	err = again(ctx, route.wait(), func() error {
 		err := open(route, ctx).segment(ctx, seg, o.Into)

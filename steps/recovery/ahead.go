@@ -1,0 +1,131 @@
+package recovery
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// While PostgreSQL replays one segment, a process of its own fetches the next ones into the state directory, where wal-get
+// finds them. It is started by wal-get, ends when PostgreSQL does or asks for nothing any more, and takes with it what nobody
+// came for. Everything that it does wal-get can do without it.
+const (
+	aheadDir      = "ahead"
+	aheadBytes    = 128 << 20 // what lies there at most, or two segments,
+	aheadMost     = 32        // or so many segments
+	aheadFetches  = 2         // at once
+	aheadIdle     = 30 * time.Second
+	aheadLook     = 10 * time.Millisecond
+	aheadPatience = 10 * time.Second // how long wal-get waits for a segment that is on its way
+)
+
+// ahead is the directory for one route and one boot of the machine: what lies there is not fsynced, and after a loss of
+// power it may be torn.
+type ahead struct {
+	dir  string
+	data string // the data directory that is recovered
+}
+
+var bootID = regexp.MustCompile(`^[0-9a-f-]{36}$`)
+
+// aheadOf gives the directory of a route; ok is false where nothing can be fetched ahead.
+func aheadOf(route string) (a ahead, ok bool) {
+	content, err := os.ReadFile(route)
+	boot, bootErr := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	id := strings.TrimSpace(string(boot))
+	data, beside := strings.CutSuffix(filepath.Dir(route), stateSuffix)
+	if err != nil || bootErr != nil || !beside || !bootID.MatchString(id) || !filepath.IsAbs(route) {
+		return ahead{}, false
+	}
+	sum := sha256.Sum256(content)
+	return ahead{dir: filepath.Join(filepath.Dir(route), aheadDir, fmt.Sprintf("%s-%x", id, sum[:8])), data: data}, true
+}
+
+// recovers tells whether PostgreSQL runs in the data directory and has not ended its recovery.
+func (a ahead) recovers() bool {
+	exists := func(name string) bool {
+		_, err := os.Lstat(filepath.Join(a.data, name))
+		return err == nil
+	}
+	return exists("postmaster.pid") && (exists("recovery.signal") || exists("standby.signal"))
+}
+
+func (a ahead) path(name string) string { return filepath.Join(a.dir, name) }
+
+func (a ahead) lock() *flock.Flock {
+	return flock.New(a.path("lock"), flock.SetPermissions(0o600))
+}
+
+// works tells whether somebody fetches ahead now.
+func (a ahead) works() bool {
+	if _, err := os.Lstat(a.path("lock")); err != nil {
+		return false
+	}
+	l := a.lock()
+	free, err := l.TryLock()
+	return err == nil && !free || l.Unlock() != nil
+}
+
+// serve moves a segment that was fetched ahead to where PostgreSQL wants it, and waits for one that is on its way.
+func (a ahead) serve(ctx context.Context, name, into string) bool {
+	limit := time.Now().Add(aheadPatience)
+	for !a.take(name, into) {
+		if _, err := os.Lstat(a.path(name + unfinished)); err != nil || time.Now().After(limit) || !a.works() {
+			return a.take(name, into)
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(aheadLook / 5):
+		}
+	}
+	return true
+}
+
+// unfinished ends the names of segments that are being fetched.
+const unfinished = ".new"
+
+func (a ahead) take(name, into string) bool {
+	err := os.Rename(a.path(name), into)
+	if !errors.Is(err, syscall.EXDEV) {
+		return err == nil
+	}
+	from, err := os.Open(a.path(name))
+	if err != nil {
+		return false
+	}
+	defer from.Close()
+	to, err := create(into)
+	if err != nil {
+		return false
+	}
+	_, err = io.Copy(to, from)
+	if errors.Join(err, to.Close()) != nil {
+		_ = os.Remove(into)
+		return false
+	}
+	return os.Remove(a.path(name)) == nil
+}
+
+// start has a process of its own fetch what follows a segment. That it cannot be started costs time only.
+func (a ahead) start(program, route, after string) {
+	if program == "" || !a.recovers() || a.works() {
+		return
+	}
+	c := exec.Command(program, "wal-get", "--route", route, "--ahead", after)
+	c.Dir, c.SysProcAttr = "/", &syscall.SysProcAttr{Setsid: true}
+	if c.Start() == nil {
+		_ = c.Process.Release()
+	}
+}
