@@ -96,6 +96,13 @@ func (c *checker) onServer(s *server) {
 	if len(settings) > 0 {
 		c.say(s.Address, "settings: "+strings.Join(settings, ", "), state.CodeSettings)
 	}
+	if told, known := tells(s); known && c.incrementals(s.Name) {
+		text := "the server tells which pages changed (summarize_wal = on)"
+		if !told {
+			text = "the whole cluster is read and compared each time; the server would tell which pages changed with ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf();"
+		}
+		c.say(s.Address, "incremental backups: "+text)
+	}
 	slot := findSlot(s.seen, s.Slot.Name)
 	if slot != nil && slot.Physical && slot.RestartLSN != 0 && (slot.WALStatus == state.SlotReserved || slot.WALStatus == state.SlotExtended) {
 		c.say(s.Address, fmt.Sprintf("slot: %s is %s and holds back %s", slot.Name, slot.WALStatus, Size(slot.Retained)), state.CodeSlotInUse, state.CodeSlotLost)
@@ -103,6 +110,11 @@ func (c *checker) onServer(s *server) {
 	if slot == nil {
 		c.bad(Error, state.CodeSlotAbsent, s.Address, "there is no slot "+s.Slot.Name+": PostgreSQL may remove WAL before it is archived", "pgkeep apply")
 	}
+}
+
+// incrementals tells whether a schedule orders incremental backups of a server.
+func (c *checker) incrementals(server string) bool {
+	return slices.ContainsFunc(c.schedules[server], func(d *due) bool { return d.spec.Backup != "full" })
 }
 
 // walsender says whether a replication connection can be opened now, where one was tried: a stream that lives proves only

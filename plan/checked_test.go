@@ -46,9 +46,20 @@ func TestChecked(t *testing.T) {
 		return `{"id": "` + id + `", "kind": "full", "timeline": 1, "redo": "0/2000028", "stop": "0/2000100", "began": "` + ended + `", "ended": "` + ended + `"` + more + `}`
 	}
 	const good = `, "state": "committed", "data_bytes": 1000, "stored_bytes": 300`
+	const auto = "auto"
+	on17 := func(value string) string {
+		return `{"servers": {"orders": {"version": 170010, "settings": {"summarize_wal": "` + value + `"}}},
+			"repositories": {"main": {"clusters": {"orders": [{"name": "orders", "system_id": "7335180256203400928", "major": 17, "segment_size": 16777216,
+			"wal": [{"timeline": 1, "from": "0/2000000", "to": "0/5000000", "bytes": 12000000, "partial": "0/5000060"}],
+			"backups": [` + one("20260210T000000Z-F-0010", "2026-02-10T00:10:00Z", good+`, "version": 170010`) + `]}]}}}}`
+	}
 	const onServer = "repository connection role identity settings slot receiver spool"
 	for _, c := range []struct{ name, hcl, patch, want string }{
 		{"all is well", "", "", onServer + archived},
+		{"no WAL summaries before 17", auto, `{"servers": {"orders": {"settings": {"summarize_wal": "on"}}}}`, onServer + archived},
+		{"no WAL summaries", auto, on17("off"), strings.Replace(onServer, "settings", "settings incremental-backups", 1) + archived},
+		{"WAL summaries", auto, on17("on"), strings.Replace(onServer, "settings", "settings incremental-backups", 1) + archived},
+		{"nobody asks for summaries", "", on17("off"), onServer + archived},
 		{"no answer", "", `{"servers": {"orders": {"unknown": {"code": "E-UNREACHABLE", "because": "nothing listens"}}}}`, "repository receiver spool" + archived},
 		{"another cluster", "", `{"servers": {"orders": {"system_id": "8"}}}`, "repository connection role settings slot receiver spool"},
 		{"wal_level", "", `{"servers": {"orders": {"settings": {"wal_level": "minimal"}}}}`, "repository connection role identity slot receiver spool" + archived},
@@ -78,7 +89,11 @@ func TestChecked(t *testing.T) {
 		},
 	} {
 		configuration := string(hcl)
-		if c.hcl != "" {
+		switch c.hcl {
+		case "":
+		case auto:
+			configuration = strings.Replace(configuration, `"full"`, `"auto"`, 1)
+		default:
 			configuration = strings.Replace(configuration, `backup   = "full"`, `backup = "full"`+"\n  "+c.hcl, 1)
 		}
 		if diff := cmp.Diff(c.want, verdicts(configuration, c.patch)); diff != "" {

@@ -42,12 +42,38 @@ func (b *builder) kindOf(s *server, asked string) (kind, parent string, why *Rea
 	case p.Chain != nil && p.Chain.LiveBytes*2 < p.Chain.ReferredBytes:
 		return full("chain-thin", "of the %s of volumes that %s keeps it reads less than half", Size(p.Chain.ReferredBytes), p.ID)
 	}
+	told, known := tells(s)
+	if known && !told && p.Chain != nil && p.Chain.Summaries {
+		return full("not-told", "%s has not the hashes of all its pages, and %s", p.ID, summariesOff)
+	}
 	text := fmt.Sprintf("an incremental backup on %s, number %d of its chain: pages that it has are not stored again", p.ID, depth)
 	if c := p.Chain; c != nil && p.StoredBytes > 0 {
 		text += fmt.Sprintf("; %s stored %s", p.ID, Size(p.StoredBytes))
 	}
+	switch {
+	case told:
+		text += "; the server tells which pages changed"
+	case known:
+		text += "; " + summariesOff + ": the whole cluster is read and compared"
+	}
 	r := because("incremental", text, at)
 	return "incremental", p.ID, &r
+}
+
+// summariesSince is the first major version that keeps WAL summaries, and so can tell which pages changed.
+const summariesSince = 17
+
+// summariesOff is why a server does not tell.
+const summariesOff = "summarize_wal is off"
+
+// tells looks whether the server tells an incremental backup which pages changed. known is false where it was not seen, and
+// on versions that never do.
+func tells(s *server) (told, known bool) {
+	if s.seen.Major() < summariesSince {
+		return false, false
+	}
+	v, known := s.seen.Settings["summarize_wal"]
+	return v == "on", known
 }
 
 // parent gives the newest backup on which another can build: committed in every repository that gets the new one, of the

@@ -81,3 +81,36 @@ func TestKindOf(t *testing.T) {
 		})
 	}
 }
+
+// TestKindOfTold: from 17 on the server may tell what changed; without it a backup that was told of cannot be compared with.
+func TestKindOfTold(t *testing.T) {
+	now := time.Date(2026, 2, 10, 1, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		version  int
+		setting  string
+		told     bool // the parent was
+		kind     string
+		says     string
+		saysNone string
+	}{
+		{150018, "", false, "incremental", "", "summarize_wal"},
+		{170010, "on", false, "incremental", "the server tells", "summarize_wal"},
+		{170010, "on", true, "incremental", "the server tells", "summarize_wal"},
+		{170010, "off", false, "incremental", "summarize_wal is off: the whole cluster is read and compared", "tells"},
+		{180004, "off", true, "full", "I has not the hashes of all its pages, and summarize_wal is off", "tells"},
+		{180004, "", true, "incremental", "", "summarize_wal"}, // not seen: the backup itself finds out
+	} {
+		b, s := homesOf(now, []state.Backup{{
+			ID: "I", State: state.BackupCommitted, Kind: "incremental", Version: c.version, Timeline: 1, Redo: 0x2000028, Stop: 0x2000100, Began: now.Add(-time.Hour),
+			Ended: now, Chain: &state.BackupChain{Depth: 1, Full: "F", Began: now.Add(-time.Hour), ReferredBytes: 9, LiveBytes: 9, Summaries: c.told},
+		}})
+		s.seen.Version, s.seen.Settings = c.version, map[string]string{}
+		if c.setting != "" {
+			s.seen.Settings["summarize_wal"] = c.setting
+		}
+		kind, _, why := b.kindOf(s, "incremental")
+		if kind != c.kind || why == nil || !strings.Contains(why.Text, c.says) || strings.Contains(why.Text, c.saysNone) {
+			t.Errorf("%+v: %s because %+v", c, kind, why)
+		}
+	}
+}

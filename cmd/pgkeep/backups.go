@@ -123,7 +123,7 @@ func (a *app) showBackup(f foundBackup) {
 		{"server", f.Server + ", system identifier " + f.SystemID},
 		{"repository", f.Repository},
 		{"state", string(b.State) + ", " + string(f.Usability)},
-		{"kind", b.Kind},
+		{"kind", kindOf(b)},
 		{"postgresql", fmt.Sprintf("%d.%d", b.Version/10000, b.Version%10000)},
 		{"began", plan.Moment(b.Began)},
 		{"ended", plan.Moment(b.Ended)},
@@ -144,6 +144,17 @@ func (a *app) showBackup(f foundBackup) {
 			fmt.Fprintf(a.out, "%-12s %s\n", l[0], l[1])
 		}
 	}
+}
+
+// kindOf says of what kind a backup is, and of an incremental one how it was taken.
+func kindOf(b state.Backup) string {
+	switch {
+	case b.Chain == nil:
+		return b.Kind
+	case b.Chain.Summaries:
+		return fmt.Sprintf("%s, number %d of its chain; the server told which pages changed", b.Kind, b.Chain.Depth)
+	}
+	return fmt.Sprintf("%s, number %d of its chain; compared with its parent", b.Kind, b.Chain.Depth)
 }
 
 func backupsDeleteCommand(a *app) *cobra.Command {

@@ -23,8 +23,8 @@ type Difference struct {
 // Check compares a data directory, in which no server was started since it was restored, with PostgreSQL's own manifest
 // of its backup: every file is there with its size and CRC-32C, and no other file is. Like pg_verifybackup it passes over
 // what a restore changes (postgresql.auto.conf, recovery.signal, pg_wal); it adds backup_label, postgresql.conf and
-// pg_hba.conf only when they are missing. same lists paths whose content cannot be compared with this manifest, for example
-// files that an incremental backup rebuilt; nil: none.
+// pg_hba.conf only when they are missing. Of a file that came in part (INCREMENTAL.<file>) the manifest knows neither size nor
+// content: it must be there in whole pages. same lists paths whose content cannot be compared with this manifest; nil: none.
 func Check(ctx context.Context, dir string, manifest io.Reader, same func(path string) bool) ([]Difference, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -79,6 +79,10 @@ func changed(path string) bool {
 func nameKey(path string) key { return keyOf(&repository.File{Path: path}) }
 
 func (c *checker) file(f postgres.ManifestFile) error {
+	path, part := postgres.IncrementalName(f.Path)
+	if part {
+		f.Path = path
+	}
 	c.seen.add(nameKey(f.Path))
 	if changed(f.Path) {
 		return nil
@@ -99,7 +103,10 @@ func (c *checker) file(f postgres.ManifestFile) error {
 		c.differ(f.Path, "it is not a regular file")
 		return nil
 	}
-	if c.skip != nil && c.skip(f.Path) {
+	if part && info.Size()%postgres.PageBytes != 0 {
+		c.differ(f.Path, "it came in part, and is of %d bytes", info.Size())
+	}
+	if part || c.skip != nil && c.skip(f.Path) {
 		return nil
 	}
 	if info.Size() != f.Size {
