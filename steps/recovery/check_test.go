@@ -36,8 +36,11 @@ func TestCheckAfterFilesCameInPart(t *testing.T) {
 	}
 	var files iter.Seq2[postgres.ManifestFile, error] = func(yield func(postgres.ManifestFile, error) bool) {
 		for _, f := range []postgres.ManifestFile{
-			{Path: "base/5/INCREMENTAL.16384", Size: 12}, {Path: "base/5/INCREMENTAL.16385", Size: 12}, {Path: "base/5/INCREMENTAL.16386", Size: 12},
-			{Path: "base/5/16387", Size: 8192}, {Path: "base/5/16388", Size: 200},
+			{Path: "base/5/INCREMENTAL.16384", Size: 12},
+			{Path: "base/5/INCREMENTAL.16385", Size: 12},
+			{Path: "base/5/INCREMENTAL.16386", Size: 12},
+			{Path: "base/5/16387", Size: 8192},
+			{Path: "base/5/16388", Size: 200},
 		} {
 			f.ModTime = time.Unix(0, 0)
 			if !yield(f, nil) {
@@ -55,7 +58,8 @@ func TestCheckAfterFilesCameInPart(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Difference{
-		{"base/5/16385", "it came in part, and is of 8199 bytes"}, {"base/5/16386", "it is missing"},
+		{"base/5/16385", "it came in part, and is of 8199 bytes"},
+		{"base/5/16386", "it is missing"},
 		{"base/5/16388", "it has 100 bytes, the manifest says 200"},
 	}
 	if d := cmp.Diff(want, got); d != "" {
