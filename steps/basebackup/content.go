@@ -32,18 +32,28 @@ func (f *folder) take(c *content) error {
 	defer func() { c.rec.inData = false }()
 	size := c.m.Size
 	var err error
-	switch path, part := postgres.IncrementalName(c.m.Path); {
-	case f.ts.OID == 0 && c.m.Path == "backup_label":
-		size, err = f.backupLabel(c)
-	case f.t.summaries && part && c.m.Type == repository.RegularFile && isMainFork(f.manifestPath(path)):
+	path, part := f.whole(c.m)
+	switch {
+	case part:
 		size, err = f.part(c, path)
+	case f.ts.OID == 0 && path == "backup_label":
+		size, err = f.backupLabel(c)
 	default:
-		err = f.whole(c, c.m)
+		err = f.pass(c, c.m)
 	}
 	if err != nil {
 		return err
 	}
-	return f.t.members.came(f.manifestPath(c.m.Path), c.m, c.crc, size)
+	return f.t.members.came(f.manifestPath(path), c.m, c.crc, size)
+}
+
+// whole gives the path of the whole file that a member makes; part tells that only pages of it come.
+func (f *folder) whole(m repository.Member) (path string, part bool) {
+	path, part = postgres.IncrementalName(m.Path)
+	if part && f.t.summaries && m.Type == repository.RegularFile && isMainFork(f.manifestPath(path)) {
+		return path, true
+	}
+	return m.Path, false
 }
 
 // header begins a member in every group. What comes from here on is content.
@@ -54,8 +64,8 @@ func (f *folder) header(c *content, m repository.Member) error {
 	return err
 }
 
-// whole passes a member on as it came.
-func (f *folder) whole(c *content, m repository.Member) error {
+// pass passes a member on, as m, and what comes of it.
+func (f *folder) pass(c *content, m repository.Member) error {
 	if err := f.header(c, m); err != nil {
 		return err
 	}
@@ -80,9 +90,6 @@ func (f *folder) rest(c *content) error {
 
 // part lays a file that came in part over the parent's, under its own name, and gives how long it is then.
 func (f *folder) part(c *content, path string) (int64, error) {
-	if err := f.t.members.reserve(f.manifestPath(path)); err != nil {
-		return 0, f.refuse(err)
-	}
 	c.rec.inData = true
 	head, err := postgres.ReadIncrementalFile(c, c.m.Size)
 	if errors.Is(err, io.ErrUnexpectedEOF) {
@@ -95,7 +102,7 @@ func (f *folder) part(c *content, path string) (int64, error) {
 	m.Path, m.Size = path, int64(head.Pages)*postgres.PageBytes
 	m.Rebuild = &repository.Rebuild{Blocks: head.Blocks, Least: int64(head.Least)}
 	m.Inspect = f.t.o.VerifyPages
-	return m.Size, f.whole(c, m)
+	return m.Size, f.pass(c, m)
 }
 
 // maxLabel bounds backup_label, which is kept in memory.

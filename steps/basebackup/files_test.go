@@ -167,9 +167,19 @@ func pageOfFile(n int) string {
 
 func pathOfFile(n int) string { return fmt.Sprintf("base/5/%d", 100_000+n) }
 
+// sentOfFile is the n-th file as it is sent: whole, or told to be as it was.
+func sentOfFile(n int, told bool) (path, content string) {
+	path, content = pathOfFile(n), pageOfFile(n)
+	if told && content != "" {
+		path, content = fmt.Sprintf("base/5/INCREMENTAL.%d", 100_000+n), "\x0d\x1f\xae\xd3\x00\x00\x00\x00\x01\x00\x00\x00"
+	}
+	return path, content
+}
+
 // tarOfFiles is a tar stream of so many files, made as it is read.
 type tarOfFiles struct {
 	files, next int
+	told        bool // by a server that knows that nothing changed
 	rest        []byte
 }
 
@@ -180,7 +190,8 @@ func (r *tarOfFiles) Read(p []byte) (int, error) {
 		case r.next == 0:
 			r.rest = stream(dir("base"), dir("base/5"))
 		case r.next <= r.files:
-			r.rest = stream(entry{name: pathOfFile(r.next), data: pageOfFile(r.next)})
+			path, data := sentOfFile(r.next, r.told)
+			r.rest = stream(entry{name: path, data: data})
 		case r.next == r.files+1:
 			r.rest = closed(nil)
 		default:
@@ -196,6 +207,7 @@ func (r *tarOfFiles) Read(p []byte) (int, error) {
 // manifestOfFiles is their manifest, made as it is read.
 type manifestOfFiles struct {
 	files, next int
+	told        bool
 	rest        string
 	sum         hash.Hash
 }
@@ -207,12 +219,13 @@ func (r *manifestOfFiles) Read(p []byte) (int, error) {
 		case r.next == 0:
 			r.rest = "{ \"PostgreSQL-Backup-Manifest-Version\": 1,\n\"Files\": ["
 		case r.next <= r.files:
-			data, sep := pageOfFile(r.next), ",\n"
+			path, data := sentOfFile(r.next, r.told)
+			sep := ",\n"
 			if r.next == 1 {
 				sep = "\n"
 			}
 			r.rest = fmt.Sprintf("%s{ \"Path\": %q, \"Size\": %d, \"Last-Modified\": \"2026-02-10 21:16:17 GMT\", \"Checksum-Algorithm\": \"CRC32C\", \"Checksum\": %q }",
-				sep, pathOfFile(r.next), len(data), postgres.ManifestCRC32C(updateCRC(0, []byte(data))))
+				sep, path, len(data), postgres.ManifestCRC32C(updateCRC(0, []byte(data))))
 		case r.next == r.files+1:
 			r.rest = "\n],\n\"WAL-Ranges\": [\n{ \"Timeline\": 1, \"Start-LSN\": \"0/3000028\", \"End-LSN\": \"0/3000100\" }\n],\n"
 		case r.next == r.files+2:

@@ -145,7 +145,11 @@ func (f *folder) checkMember(h *tar.Header, raw []byte, padding int) (repository
 	if err != nil {
 		return m, err
 	}
-	if err := f.t.members.place(f.manifestPath(m.Path), m, f.ts.OID); err != nil {
+	placed := m
+	if path, part := f.whole(m); part {
+		placed.Path, placed.Type = path, inPart
+	}
+	if err := f.t.members.place(f.manifestPath(placed.Path), placed, f.ts.OID); err != nil {
 		return m, err
 	}
 	m.Inspect = f.t.o.VerifyPages && m.Type == repository.RegularFile && isRelation(f.manifestPath(m.Path))

@@ -98,17 +98,9 @@ type members struct {
 
 func newMembers() *members { return &members{} }
 
-// reserved is the kind of a name under which nothing came, and nothing else may come: that of a file that came in part.
-const reserved repository.FileType = 'i'
-
-// reserve makes sure that a file that came in part does not come whole too.
-func (s *members) reserve(path string) error {
-	key := xxh3.HashString128(path)
-	if _, twice := s.known.find(key); twice {
-		return fmt.Errorf("%q comes twice", path)
-	}
-	return s.known.put(came{path: key, kind: reserved})
-}
+// inPart is the kind of a regular file of which some pages came, in a file named INCREMENTAL.<file>. It is known by its own
+// name, so that it does not come whole too; its size and sum are those of what came.
+const inPart repository.FileType = 'i'
 
 // place makes sure that a member comes once, and below a directory that came before: so nothing is written through a
 // link, and no file takes the place of a directory.
@@ -135,7 +127,7 @@ func cutLast(path string) (parent, name string, nested bool) {
 	return path[:i], path[i+1:], true
 }
 
-// came notes a member's content, which makes a file of size bytes.
+// came notes a member's content, which makes a file of size bytes. path is that under which the member was placed.
 func (s *members) came(path string, m repository.Member, crc uint32, size int64) error {
 	if m.Type != repository.RegularFile {
 		return nil
@@ -152,10 +144,14 @@ func (s *members) came(path string, m repository.Member, crc uint32, size int64)
 
 // listed compares one line of the manifest with what came.
 func (s *members) listed(f postgres.ManifestFile) error {
-	key := xxh3.HashString128(f.Path)
-	m, _ := s.known.find(key)
+	m, whole := s.known.find(xxh3.HashString128(f.Path))
+	kind := repository.RegularFile
+	if name, part := postgres.IncrementalName(f.Path); part && !whole {
+		m, _ = s.known.find(xxh3.HashString128(name))
+		kind = inPart
+	}
 	switch {
-	case m.kind != repository.RegularFile:
+	case m.kind != kind:
 		return fmt.Errorf("the manifest lists %q, which did not come", f.Path)
 	case m.listed:
 		return fmt.Errorf("the manifest lists %q twice", f.Path)
