@@ -191,6 +191,9 @@ func acts(t *rapid.T, p *plan.Plan) string {
 		case plan.PruneWAL:
 			a.Clock = time.Time{}
 			s.Action = a
+		case plan.CopyWAL:
+			a.Ranges = nil
+			s.Action = a
 		case plan.TakeBackup:
 			a.Known = nil
 			s.Action = a

@@ -13,7 +13,7 @@ import (
 func (b *builder) backup(s *server) {
 	var why []Reason
 	for _, h := range s.homes {
-		if r, needed := b.needed(s, h); needed {
+		if r, needed := b.needed(s, h); needed && h.copying == nil {
 			why = append(why, r)
 		}
 	}
@@ -76,6 +76,13 @@ func (b *builder) takeBackup(s *server, action TakeBackup, kind string, why []Re
 	}
 	host := ""
 	for _, h := range s.homes {
+		if action.Parent != "" && h.gets(action.Parent) {
+			b.notDone(NotDone{
+				What: "this backup of " + s.Name + " into " + h.spec.Name, Hint: "the next plan copies it there",
+				Why: because("parent-lacks", fmt.Sprintf("%s lacks its parent %s, and gets that from %s first", h.spec.Address, action.Parent, h.copying.from.spec.Address), s.Where.Of("repositories")),
+			})
+			continue
+		}
 		action.Repositories = append(action.Repositories, h.spec.Name)
 		if host == "" {
 			host = h.spec.Host
@@ -106,6 +113,7 @@ func (b *builder) takeBackup(s *server, action TakeBackup, kind string, why []Re
 	case action.Needed:
 		requires = append(requires, Condition{Code: NeedNoBackupSince, Text: "nobody else took a backup since this plan was made"})
 	}
+	s.dropCopies(action)
 	s.retry = b.step(Step{
 		ID: "server." + s.Name + "/backup", Action: action, Change: Add, Impact: Safe, Host: host,
 		Because: why, Effect: effect, After: slices.Clone(s.after), Requires: requires,
@@ -123,15 +131,20 @@ func (s *server) knownBackups() []string {
 	return out
 }
 
-// running gives a backup of the server that is being written now.
+// committed tells whether a repository has the backup whole: where another one is still writing it, it is a copy.
+func (s *server) committed(id string) bool {
+	return slices.ContainsFunc(s.allBackups(), func(k *state.Backup) bool { return k.ID == id && k.State == state.BackupCommitted })
+}
+
+// running gives a backup of the server that is being written now, copies not counted.
 func (s *server) running() *state.Backup {
 	for _, h := range s.homes {
 		if h.archive == nil {
 			continue
 		}
 		for i := range h.archive.Backups {
-			if h.archive.Backups[i].State == state.BackupRunning {
-				return &h.archive.Backups[i]
+			if k := &h.archive.Backups[i]; k.State == state.BackupRunning && !s.committed(k.ID) {
+				return k
 			}
 		}
 	}
@@ -147,8 +160,9 @@ func (b *builder) needed(s *server, h *home) (Reason, bool) {
 	}
 	a, onLine := h.archive, false
 	gone := make([]wal.Range, 0, len(a.Gaps)+1)
+	held := append(slices.Clone(a.have), s.elsewhere(h)...)
 	for _, g := range a.Gaps {
-		gone = append(gone, g.Range)
+		gone = append(gone, wal.Missing(g.Range, held)...) // somebody had it after all
 	}
 	if s.lost != nil {
 		gone = append(gone, *s.lost)
@@ -162,7 +176,7 @@ func (b *builder) needed(s *server, h *home) (Reason, bool) {
 			continue
 		}
 		onLine = true
-		broken, where := b.broken(s, a, k, gone)
+		broken, where := b.broken(s, h, k, gone)
 		if !broken {
 			return Reason{}, false
 		}
@@ -180,9 +194,19 @@ func (b *builder) needed(s *server, h *home) (Reason, bool) {
 	return because("chain-broken", fmt.Sprintf("in %s the WAL after the newest backup %s is broken at %s to %s", h.spec.Address, newest.ID, hole.From, hole.To), at), true
 }
 
+// elsewhere gives the WAL that the other repositories of the server hold and that can be read: it is copied.
+func (s *server) elsewhere(h *home) []wal.Range {
+	var out []wal.Range
+	for _, o := range s.sources(h) {
+		out = append(out, o.archive.have...)
+	}
+	return out
+}
+
 // broken tells whether WAL between a backup and the end of the archive is gone for good: recorded as a gap, or archived
-// on both sides and in no spool.
-func (b *builder) broken(s *server, a *archive, k *state.Backup, gone []wal.Range) (bool, wal.Range) {
+// on both sides, in no spool and in no other repository.
+func (b *builder) broken(s *server, h *home, k *state.Backup, gone []wal.Range) (bool, wal.Range) {
+	a := h.archive
 	path := a.current.path(k.Redo, ^wal.LSN(0), a.size)
 	for _, want := range path {
 		for _, g := range gone {
@@ -202,7 +226,7 @@ func (b *builder) broken(s *server, a *archive, k *state.Backup, gone []wal.Rang
 		}
 	}
 	for _, hole := range a.missing(a.current.path(k.Redo, end, a.size)) {
-		if left := missingFrom(hole, sp.Pending); len(left) > 0 && left[0].From < sp.Durable {
+		if left := missingFrom(hole, append(s.elsewhere(h), sp.Pending...)); len(left) > 0 && left[0].From < sp.Durable {
 			return true, left[0]
 		}
 	}

@@ -13,20 +13,24 @@ import (
 )
 
 // clean plans what the server's repositories no longer need: backups without a decision, backups kept by no rule, and
-// WAL that no recovery point needs.
+// WAL that no recovery point needs. What one repository gets from another comes in between.
 func (b *builder) clean(s *server) {
-	for _, h := range s.homes {
-		if h.create != "" {
-			continue
-		}
+	after := make([][]string, len(s.homes))
+	for at, h := range s.homes {
 		for i := range h.others {
 			b.incomplete(s, h, &h.others[i])
 		}
-		var after []string
 		if h.archive != nil {
-			after = b.incomplete(s, h, h.archive.Cluster)
+			after[at] = b.incomplete(s, h, h.archive.Cluster)
 		}
-		b.retain(s, h, after)
+	}
+	for at, h := range s.homes { // before anything is deleted in the repository that it comes from
+		b.copy(s, h, after[at])
+	}
+	for at, h := range s.homes {
+		if h.create == "" {
+			b.retain(s, h, after[at])
+		}
 	}
 }
 
@@ -340,7 +344,7 @@ func (b *builder) pruneWAL(s *server, h *home, r Retained, free []wal.Range, aft
 		effect = "the moments that nothing asks for any more can no longer be recovered"
 	}
 	b.step(Step{
-		ID: b.cleanID(s, "wal", h, h.archive.Cluster), Change: Destroy, Impact: Safe, Host: h.spec.Host, After: after,
+		ID: b.cleanID(s, "wal", h, h.archive.Cluster), Change: Destroy, Impact: Safe, Host: h.spec.Host, After: append(slices.Clip(after), h.gifts(free)...),
 		Action:  PruneWAL{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, RepositoryID: h.seen.ID, Ranges: free, Clock: r.clock},
 		Because: []Reason{because("needless-wal", why, r.rules.Blocks[0].Where.Block)},
 		Effect:  fmt.Sprintf("%s; frees %s of WAL (before compression)", effect, Size(total)), Loses: r.withWAL,

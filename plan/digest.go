@@ -168,6 +168,9 @@ func reviewed(s *Step) string {
 	case PruneWAL:
 		a.Ranges, a.StaleParts = nil, false
 		act = a
+	case CopyWAL: // the ranges are positions
+		a.Ranges = nil
+		act = a
 	case RecoverTo: // the target says how far, the rest is found again
 		a.Route.Path, a.Route.End = nil, 0
 		act = a

@@ -68,6 +68,9 @@ func settled(a Action) Action {
 	case TakeBackup:
 		a.Known = nil
 		return a
+	case CopyWAL: // the end moves on with what is archived; where it begins is a decision
+		a.Ranges = beginnings(a.Ranges)
+		return a
 	case RecoverTo:
 		a.Route.WALBytes, a.Route.DataBytes = 0, 0
 		if a.Route.Target.Latest || a.Route.AtEnd { // the end moves on with what is archived; that of a target never
@@ -76,6 +79,15 @@ func settled(a Action) Action {
 		return a
 	}
 	return a
+}
+
+// beginnings gives ranges without their ends.
+func beginnings(ranges []wal.Range) []wal.Range {
+	out := make([]wal.Range, len(ranges))
+	for i, r := range ranges {
+		out[i] = wal.Range{Timeline: r.Timeline, From: r.From}
+	}
+	return out
 }
 
 // parameters flattens an action into facts, sorted by name: "backups", "route.destination.path".

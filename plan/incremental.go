@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,19 +77,24 @@ func tells(s *server) (told, known bool) {
 	return v == "on", known
 }
 
-// parent gives the newest backup on which another can build: committed in every repository that gets the new one, of the
+// parent gives the newest backup on which another can build: committed in every repository that gets the new one (one that gets
+// this very backup from another repository first is left out), of the
 // server's major version, on its line of history, and sure of its own chain. Else it says why not; empty: there is no
 // committed one at all.
 func (b *builder) parent(s *server) (p *state.Backup, missed string) {
 	for _, h := range s.homes {
-		if h.archive == nil {
+		if h.archive == nil && h.copying == nil {
 			missed = h.spec.Address + " holds no backup of " + s.Name
 		}
 	}
-	if missed != "" || len(s.homes) == 0 {
+	if missed != "" {
 		return nil, missed
 	}
-	a := s.homes[0].archive
+	at := slices.IndexFunc(s.homes, func(h *home) bool { return h.copying == nil }) // the others lag behind it
+	if at < 0 {
+		return nil, missed
+	}
+	a := s.homes[at].archive
 	for i := len(a.Backups) - 1; i >= 0; i-- {
 		k := &a.Backups[i]
 		if k.State != state.BackupCommitted {
@@ -122,6 +128,13 @@ func (s *server) lacking(k *state.Backup) []string {
 	var out []string
 next:
 	for _, h := range s.homes {
+		if h.gets(k.ID) {
+			continue // before the next one
+		}
+		if h.archive == nil {
+			out = append(out, h.spec.Address)
+			continue
+		}
 		for i := range h.archive.Backups {
 			if o := &h.archive.Backups[i]; o.ID == k.ID && o.State == state.BackupCommitted {
 				continue next

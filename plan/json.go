@@ -159,5 +159,7 @@ func actions() map[string]func([]byte) (Action, error) {
 		"recover-to":        readAs[RecoverTo],
 		"switch-wal":        readAs[SwitchWAL],
 		"verify":            readAs[Verify],
+		"copy-backup":       readAs[CopyBackup],
+		"copy-wal":          readAs[CopyWAL],
 	}
 }

@@ -26,6 +26,8 @@ func observed(a Action, seen state.Observation) string {
 		return receiverNow(a.Server, seen)
 	case TakeBackup:
 		return newestNow(a, seen)
+	case CopyBackup:
+		return strings.Join(fates(a.Server, a.SystemID, a.Repository, []string{a.Backup}, seen), ", ")
 	case RemoveIncomplete:
 		return strings.Join(fates(a.Server, a.SystemID, a.Repository, a.Backups, seen), ", ")
 	case Prune:

@@ -55,11 +55,75 @@ func after(seen state.Observation, spec *hclspec.Spec, p *plan.Plan) state.Obser
 			eachCluster(out, a.Repository, a.Server, a.SystemID, func(c *state.Cluster) { prune(c, a, p.Now) })
 		case plan.PruneWAL:
 			eachCluster(out, a.Repository, a.Server, a.SystemID, func(c *state.Cluster) { *c = withoutWAL(*c, a.Ranges) })
+		case plan.CopyBackup:
+			copyBackup(out, a)
+		case plan.CopyWAL:
+			copyWAL(out, a)
 		case plan.Verify:
 			eachCluster(out, a.Repository, a.Server, a.SystemID, func(c *state.Cluster) { c.Verified = looked(a, p.Now) })
 		}
 	}
 	return out
+}
+
+// into changes what a repository holds of a cluster, as one that is new there if need be.
+func into(o state.Observation, repository, server, systemID string, like state.Cluster, change func(*state.Cluster)) {
+	r := o.Repositories[repository]
+	if r.Clusters == nil {
+		r.Clusters = map[string][]state.Cluster{}
+	}
+	list := r.Clusters[server]
+	i := slices.IndexFunc(list, func(c state.Cluster) bool { return c.SystemID == systemID })
+	if i < 0 {
+		list = append(list, state.Cluster{Name: server, SystemID: systemID, Major: like.Major, SegmentSize: like.SegmentSize})
+		i = len(list) - 1
+	}
+	change(&list[i])
+	r.Clusters[server] = list
+	o.Repositories[repository] = r
+}
+
+func copyBackup(o state.Observation, a plan.CopyBackup) {
+	eachCluster(o, a.From, a.Server, a.SystemID, func(from *state.Cluster) {
+		for _, k := range from.Backups {
+			if k.ID != a.Backup {
+				continue
+			}
+			into(o, a.Repository, a.Server, a.SystemID, *from, func(c *state.Cluster) {
+				c.Backups = append(c.Backups, k)
+				slices.SortFunc(c.Backups, func(x, y state.Backup) int { return strings.Compare(x.ID, y.ID) })
+			})
+		}
+	})
+}
+
+func copyWAL(o state.Observation, a plan.CopyWAL) {
+	eachCluster(o, a.From, a.Server, a.SystemID, func(from *state.Cluster) {
+		var have []wal.Range
+		for _, r := range from.WAL {
+			have = append(have, wal.Range{Timeline: r.Timeline, From: r.From, To: from.SegmentSize.Ceil(max(r.To, r.Partial))})
+		}
+		into(o, a.Repository, a.Server, a.SystemID, *from, func(c *state.Cluster) {
+			all := slices.Clone(a.Ranges)
+			partial := map[wal.LSN]wal.LSN{}
+			for _, r := range c.WAL {
+				all = append(all, r.Range)
+				partial[r.To] = r.Partial
+			}
+			c.WAL = nil
+			for _, r := range wal.Merge(all) {
+				if len(wal.Missing(r, have)) > 0 && len(a.Ranges) > 0 && r == a.Ranges[0] {
+					panic("WAL is copied that is not there")
+				}
+				c.WAL = append(c.WAL, state.WALRange{Range: r, LastCommit: baseTime, Partial: partial[r.To]})
+			}
+			for _, h := range from.Histories {
+				if slices.Contains(a.Histories, h.Timeline) {
+					c.Histories = append(c.Histories, h)
+				}
+			}
+		})
+	})
 }
 
 // looked is the evidence of a verification that found nothing.
@@ -327,7 +391,9 @@ func TestRandomWorlds(t *testing.T) {
 func madeNeedless(p *plan.Plan, s plan.Step) bool {
 	server, _, _ := strings.Cut(s.ID, "/")
 	verb := plan.Verb(s.Action)
-	return (verb == "prune" || verb == "prune-wal") && slices.ContainsFunc(p.Steps, func(o plan.Step) bool { return o.ID == server+"/backup" })
+	return (verb == "prune" || verb == "prune-wal") && slices.ContainsFunc(p.Steps, func(o plan.Step) bool {
+		return o.ID == server+"/backup" || strings.HasPrefix(o.ID, server+"/copy/")
+	})
 }
 
 // moved lets positions and clocks move on a little, as between a plan and its apply.

@@ -32,12 +32,17 @@ type home struct {
 	archive *archive        // nil: nothing of this cluster
 	others  []state.Cluster // other system identifiers under the same name
 	fates   Retained
+	copying *copying // the backup that it gets from another repository; nil: none
+	copied  string   // id of the step that brings it; empty: none is planned
+	filled  string   // id of the step that brings WAL; empty: none is planned
+	gives   []gift   // WAL that others get from it
 }
 
 // server plans one server block: first what is wrong with it, then slot, timeline, receiver and backups, then what the
 // repositories no longer need.
 func (b *builder) server(spec *hclspec.Server) {
 	s := b.gather(spec)
+	b.copyBackups(s)
 	s.usable = s.known && b.identity(s) && b.ready(s)
 	if s.usable {
 		b.unclaimed(s)
@@ -93,7 +98,9 @@ func (b *builder) gather(spec *hclspec.Server) *server {
 		s.systemID = b.systemIDOf(s)
 	}
 	for _, h := range s.homes {
-		h.settle(s)
+		if h.create == "" { // what is to be created holds nothing
+			h.settle(s)
+		}
 	}
 	return s
 }

@@ -99,8 +99,8 @@ const (
 	NeedUsableLeft    = "usable-left"        // prune: Value is how many usable backups stay at least
 	NeedUnverified    = "not-verified-since" // verify: nobody else looked as closely since it became due
 	NeedDestination   = "destination-free"   // recover-to: empty or this recovery's own, and no server runs in it
-	NeedBackup        = "backup-committed"   // recover-to: the backup is still there, or held
-	NeedWAL           = "wal-present"        // recover-to: every segment of the route
+	NeedBackup        = "backup-committed"   // recover-to: the backup is still there, or held; copy-backup: the original is, and sound
+	NeedWAL           = "wal-present"        // recover-to: every segment of the route; copy-wal: of the ranges, where it is copied from
 	NeedStartable     = "startable"          // recover-to with Start: an owner, programs and a port that PostgreSQL can start with
 )
 
@@ -219,6 +219,27 @@ type (
 		Since        time.Time `json:"since,omitzero"`
 		RepositoryID string    `json:"repository_id,omitempty"` // as RemoveIncomplete's
 	}
+	// CopyBackup copies one backup from one repository of the server into another, under the same id.
+	CopyBackup struct {
+		Server       string `json:"server"`
+		SystemID     string `json:"system_id"`
+		From         string `json:"from"`
+		FromID       string `json:"from_id,omitempty"` // as RemoveIncomplete's RepositoryID, of From
+		Repository   string `json:"repository"`        // that gets it
+		RepositoryID string `json:"repository_id,omitempty"`
+		Backup       string `json:"backup"`
+	}
+	// CopyWAL copies archived WAL from one repository of the server into another. Both ends of each range are segment borders.
+	CopyWAL struct {
+		Server       string         `json:"server"`
+		SystemID     string         `json:"system_id"`
+		From         string         `json:"from"`
+		FromID       string         `json:"from_id,omitempty"`
+		Repository   string         `json:"repository"` // that gets it
+		RepositoryID string         `json:"repository_id,omitempty"`
+		Ranges       []wal.Range    `json:"ranges,omitempty"`
+		Histories    []wal.Timeline `json:"histories,omitempty"` // whose history files come first
+	}
 	// SwitchWAL asks the server to finish its current segment.
 	SwitchWAL struct {
 		Server string `json:"server"`
@@ -315,6 +336,8 @@ func (PruneWAL) action() string         { return "prune-wal" }
 func (RecoverTo) action() string        { return "recover-to" }
 func (SwitchWAL) action() string        { return "switch-wal" }
 func (Verify) action() string           { return "verify" }
+func (CopyBackup) action() string       { return "copy-backup" }
+func (CopyWAL) action() string          { return "copy-wal" }
 
 // Verb gives the action's name as it is printed: "create-slot".
 func Verb(a Action) string { return a.action() }

@@ -146,6 +146,10 @@ func repositoriesOf(a Action) []string {
 		return []string{a.Repository}
 	case PruneWAL:
 		return []string{a.Repository}
+	case CopyBackup:
+		return []string{a.Repository, a.From}
+	case CopyWAL:
+		return []string{a.Repository, a.From}
 	}
 	return nil
 }

@@ -254,6 +254,10 @@ func undermine(o *state.Observation, a plan.Action) bool {
 			}
 		})
 		return held
+	case plan.CopyBackup:
+		copyBackup(*o, a)
+	case plan.CopyWAL:
+		copyWAL(*o, a)
 	case plan.PruneWAL:
 		eachCluster(*o, a.Repository, a.Server, a.SystemID, func(c *state.Cluster) { *c = withoutWAL(*c, a.Ranges) })
 		return len(a.Ranges) > 0

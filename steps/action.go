@@ -49,6 +49,10 @@ func (a *applier) bind(action plan.Action) (binding, error) {
 		return local("archive "+act.Server+" "+act.Repository, &pruneWAL{repositories: w.Repositories, action: act, now: now}), nil
 	case plan.Verify:
 		return local("verify "+act.Server+" "+act.Repository, &verify{world: w.Verifications, action: act}), nil
+	case plan.CopyBackup:
+		return local(lane(act), &copyBackup{repositories: w.Repositories, copies: w.Copies, action: act}), nil
+	case plan.CopyWAL:
+		return local(lane(act), &copyWAL{repositories: w.Repositories, copies: w.Copies, action: act}), nil
 	case plan.RecoverTo:
 		return local("recover "+act.Route.Destination.Path, &recoverTo{recoveries: w.Recoveries, repositories: w.Repositories, spools: w.Spools, action: act, now: now}), nil
 	}
@@ -63,8 +67,15 @@ func onServer(server string, make func(Server) step) binding {
 	return binding{server: server, lock: "server " + server, make: make}
 }
 
-// lane gives what an action must not do twice at once: its server, or its repository.
+// lane gives what an action must not do twice at once: its server, or its repository. What is copied into a repository holds
+// up nothing else of its server: it may take hours.
 func lane(action plan.Action) string {
+	switch act := action.(type) {
+	case plan.CopyBackup:
+		return "copy " + act.Server + " " + act.Repository
+	case plan.CopyWAL:
+		return "copy " + act.Server + " " + act.Repository
+	}
 	if server := serverOf(action); server != "" {
 		return "server " + server
 	}
@@ -102,6 +113,10 @@ func serverOf(action plan.Action) string {
 		return act.Server
 	case plan.Verify:
 		return act.Server
+	case plan.CopyBackup:
+		return act.Server
+	case plan.CopyWAL:
+		return act.Server
 	}
 	return ""
 }
@@ -123,6 +138,10 @@ func repositoriesOf(action plan.Action) []string {
 		return []string{act.Route.Repository}
 	case plan.Verify:
 		return []string{act.Repository}
+	case plan.CopyBackup:
+		return []string{act.Repository, act.From}
+	case plan.CopyWAL:
+		return []string{act.Repository, act.From}
 	}
 	return nil
 }

@@ -59,6 +59,7 @@ func Bind(spec *hclspec.Spec, o BindOptions) World {
 		Recoveries:    realRecoveries{r},
 		Spools:        realSpools{r},
 		Verifications: realVerifications{r},
+		Copies:        realCopies{r},
 		Locks:         realLocks{r},
 		Journal:       realJournal{r},
 	}

@@ -22,7 +22,7 @@ type realBackups struct{ real }
 // away as the backup begins, a full one is taken.
 func (r realBackups) Take(ctx context.Context, order plan.TakeBackup, report func(done, total int64)) (Taken, error) {
 	taken, err := r.take(ctx, order, report)
-	if order.Kind != repository.KindIncremental || state.CodeOf(err) != state.CodeStale || ctx.Err() != nil {
+	if order.Kind != repository.KindIncremental || state.CodeOf(err) != state.CodeStale || taken.Somewhere || ctx.Err() != nil {
 		return taken, err
 	}
 	why := err.Error()
@@ -41,7 +41,7 @@ func (r realBackups) take(ctx context.Context, order plan.TakeBackup, report fun
 	if err != nil {
 		return Taken{}, err
 	}
-	clusters, err := r.clusters(ctx, order, facts)
+	clusters, closed, err := r.clusters(ctx, order, facts)
 	if err != nil {
 		return Taken{}, err
 	}
@@ -50,17 +50,20 @@ func (r realBackups) take(ctx context.Context, order plan.TakeBackup, report fun
 		return Taken{}, err
 	}
 	result, err := basebackup.Take(ctx, conn, clusters, r.options(s, order, facts, captured, report))
-	if closed := conn.Close(); err == nil && closed != nil {
-		err = closed
+	if ended := conn.Close(); err == nil && ended != nil {
+		err = ended
 	}
 	taken := Taken{ID: result.ID, WhyFull: result.WhyFull}
 	if facts.Major() >= postgres.SummariesSince {
 		taken.Compared = result.Compared
 	}
+	for _, o := range result.Outcomes {
+		taken.Somewhere = taken.Somewhere || o.Committed
+	}
 	if err != nil {
 		return taken, err
 	}
-	return taken, verdictOn(result)
+	return taken, verdictOn(result, closed)
 }
 
 func (r realBackups) facts(ctx context.Context, server string) (facts state.Server, captured []byte, err error) {
@@ -83,23 +86,39 @@ func (r realBackups) facts(ctx context.Context, server string) (facts state.Serv
 	return facts, captured, err
 }
 
-func (r realBackups) clusters(ctx context.Context, order plan.TakeBackup, facts state.Server) ([]*repository.Cluster, error) {
-	var out []*repository.Cluster
+// clusters opens the repositories of the order. closed says which could not be opened: the backup goes into the others, and
+// is copied there later.
+func (r realBackups) clusters(ctx context.Context, order plan.TakeBackup, facts state.Server) (out []*repository.Cluster, closed, err error) {
 	for _, label := range order.Repositories {
-		repo, err := r.openRepository(ctx, label)
-		if err != nil {
-			return nil, fmt.Errorf("open repository %q: %w", label, err)
+		cluster, err := r.cluster(ctx, label, order.Server, facts)
+		if state.CodeOf(err) == state.CodeIdentity || ctx.Err() != nil {
+			return nil, nil, err // another cluster is stored under this name
 		}
-		cluster := repo.Cluster(order.Server, facts.SystemID)
-		err = cluster.Ensure(ctx, repository.ClusterFacts{
-			Major: facts.Major(), SegmentSize: facts.SegmentSize, PageSize: facts.PageSize, PageChecksums: facts.PageChecksums,
-		})
 		if err != nil {
-			return nil, fmt.Errorf("repository %q: %w", label, err)
+			closed = errors.Join(closed, err)
+			continue
 		}
 		out = append(out, cluster)
 	}
-	return out, nil
+	if len(out) == 0 {
+		return nil, nil, closed
+	}
+	return out, closed, nil
+}
+
+func (r realBackups) cluster(ctx context.Context, label, server string, facts state.Server) (*repository.Cluster, error) {
+	repo, err := r.openRepository(ctx, label)
+	if err != nil {
+		return nil, fmt.Errorf("open repository %q: %w", label, err)
+	}
+	cluster := repo.Cluster(server, facts.SystemID)
+	err = cluster.Ensure(ctx, repository.ClusterFacts{
+		Major: facts.Major(), SegmentSize: facts.SegmentSize, PageSize: facts.PageSize, PageChecksums: facts.PageChecksums,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("repository %q: %w", label, err)
+	}
+	return cluster, nil
 }
 
 func (r realBackups) options(s *hclspec.Server, order plan.TakeBackup, facts state.Server, captured []byte, report func(done, total int64)) basebackup.Options {
@@ -131,9 +150,9 @@ func (r realBackups) options(s *hclspec.Server, order plan.TakeBackup, facts sta
 }
 
 // verdictOn turns what became of the backup in each repository into one answer: it is taken when it is committed in all
-// of them, and whole.
-func verdictOn(result basebackup.Result) error {
-	var all error
+// of them, and whole. closed is of those that could not be opened.
+func verdictOn(result basebackup.Result, closed error) error {
+	all := closed
 	for _, o := range result.Outcomes {
 		if !o.Committed {
 			all = errors.Join(all, fmt.Errorf("write it into %s: %w", o.Repository, o.Err))

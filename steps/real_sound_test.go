@@ -49,10 +49,15 @@ func (s *site) holding(without ...string) guard {
 }
 
 // cluster opens what the repository holds of the server; false where there is no repository yet.
-func (s *site) cluster() (*repository.Cluster, bool) {
+func (s *site) cluster() (*repository.Cluster, bool) { return s.clusterIn("main") }
+
+func (s *site) clusterIn(label string) (*repository.Cluster, bool) {
 	s.t.Helper()
 	r := real{spec: s.spec, o: s.bind.withDefaults()}
-	repo, err := r.openRepository(s.t.Context(), "main")
+	if _, err := r.repository(label); err != nil {
+		return nil, false
+	}
+	repo, err := r.openRepository(s.t.Context(), label)
 	if state.CodeOf(err) == state.CodeAbsent {
 		return nil, false
 	}
@@ -72,7 +77,17 @@ func (s *site) cluster() (*repository.Cluster, bool) {
 // sound is the invariant: what the guard names is there and whole, nothing is committed that is not whole, a gap is
 // recorded only over what is not archived, and a destination that PostgreSQL could start from is a complete one.
 func (s *site) sound(g guard) error {
-	cluster, ok := s.cluster()
+	cluster, ok := s.clusterIn("second")
+	if ok {
+		seen, err := lookAtCluster(s.t.Context(), cluster)
+		if err != nil {
+			return err
+		}
+		if err := s.committedAreWhole(cluster, seen); err != nil {
+			return fmt.Errorf("in the second repository: %w", err)
+		}
+	}
+	cluster, ok = s.cluster()
 	if !ok {
 		if len(g.backups) > 0 {
 			return errors.New("the repository is gone")

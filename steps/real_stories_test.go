@@ -103,6 +103,15 @@ func realStories() []realStory {
 			arrange: (*site).protect, ready: (*site).wantRecovery,
 		},
 		{
+			name: "copy", verbs: []string{"create-repository", "copy-backup", "copy-wal"},
+			arrange: func(s *site) {
+				s.protectForLong()
+				s.backups(1)
+				s.recv.endAll()
+				s.configure(strings.Replace(twoSitesHCL, "redundancy = 1", "redundancy = 9", 1))
+			}, ready: (*site).startReceiver,
+		},
+		{
 			name: "switch-wal", verbs: []string{"switch-wal"}, asked: true,
 			arrange: (*site).protect, ready: func(s *site) { s.startReceiver(); s.ask.Switch = []string{"orders"} },
 		},
@@ -378,7 +387,7 @@ func (x realStory) holdsVerbs(t *testing.T, s *site, p *plan.Plan) {
 // copyWorld makes to the same as from, but for the configuration.
 func copyWorld(t *testing.T, from, to string) {
 	t.Helper()
-	for _, name := range []string{"repository", "spool", "restore"} { // locks belong to their directory
+	for _, name := range []string{"repository", "repository2", "spool", "restore"} { // locks belong to their directory
 		if err := os.RemoveAll(filepath.Join(to, name)); err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -59,6 +60,10 @@ retention "standard" {
   redundancy = 1
 }
 `
+
+// twoSitesHCL is siteHCL with a second repository, beside the first.
+var twoSitesHCL = strings.Replace(strings.Replace(siteHCL, "path = %q\n}", "path = %[1]q\n}\n\nrepository \"second\" {\n  path = \"%[1]s2\"\n}", 1),
+	"repositories = [repository.main]", "repositories = [repository.main, repository.second]", 1)
 
 // newSite makes a site of its own for a server; the slot of an earlier one is dropped.
 func newSite(t *testing.T, pg *pgtest.Server) *site {

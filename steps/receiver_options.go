@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/pgkeep/pgkeep/hclspec"
+	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/postgres"
 	"github.com/pgkeep/pgkeep/state/repository"
 	"github.com/pgkeep/pgkeep/state/spool"
@@ -112,7 +113,13 @@ func (r real) ensure(ctx context.Context, cluster *repository.Cluster, id receiv
 	if closed != nil {
 		return closed
 	}
-	return cluster.Ensure(ctx, repository.ClusterFacts{
-		Major: id.Major, SegmentSize: id.SegmentSize, PageSize: facts.PageSize, PageChecksums: facts.PageChecksums,
+	if facts.SystemID != id.SystemID {
+		return &state.Error{
+			Code: state.CodeIdentity, Text: fmt.Sprintf("%s answers with system identifier %s, and its spool holds WAL of %s", id.Name, facts.SystemID, id.SystemID),
+			Hint: "look again: pgkeep plan",
+		}
+	}
+	return cluster.Ensure(ctx, repository.ClusterFacts{ // what only a spool tells of has no version
+		Major: facts.Major(), SegmentSize: id.SegmentSize, PageSize: facts.PageSize, PageChecksums: facts.PageChecksums,
 	})
 }

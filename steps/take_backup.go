@@ -34,6 +34,8 @@ type Taken struct {
 	// Compared says why the whole cluster was read and compared with the parent, although a server of this version can tell
 	// what changed; empty: it told, or cannot, or there was nothing to tell.
 	Compared string
+	// Somewhere says that a repository has it committed, also where the error says that another one has not.
+	Somewhere bool
 }
 
 // backupPatience bounds how long a backup that is complete waits for the WAL that makes it consistent.

@@ -18,6 +18,7 @@ type World struct {
 	Recoveries    Recoveries
 	Spools        Spools
 	Verifications Verifications
+	Copies        Copies
 	Locks         Locks
 	Journal       Journal
 }

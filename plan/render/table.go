@@ -72,6 +72,10 @@ func details(a plan.Action) []detail {
 		return []detail{{"deletes", ranges(a.Ranges)}}
 	case plan.Verify:
 		return []detail{{"verifies", verified(a)}}
+	case plan.CopyBackup:
+		return []detail{{"copies", fmt.Sprintf("%s from %s into %s", a.Backup, a.From, a.Repository)}}
+	case plan.CopyWAL:
+		return []detail{{"copies", copiedWAL(a)}}
 	case plan.RecoverTo:
 		return []detail{
 			{"backup", a.Route.Backup + " in repository " + a.Route.Repository},
@@ -91,6 +95,17 @@ func verified(a plan.Verify) string {
 		text += ", at most " + plan.Size(a.MaxRate) + " a second"
 	}
 	return text
+}
+
+func copiedWAL(a plan.CopyWAL) string {
+	what := ranges(a.Ranges)
+	for _, t := range a.Histories {
+		if what != "" {
+			what += "; "
+		}
+		what += t.HistoryName()
+	}
+	return what + fmt.Sprintf(" from %s into %s", a.From, a.Repository)
 }
 
 func ranges(list []wal.Range) string {

@@ -78,6 +78,15 @@ func copyable(from, to *Cluster) error {
 	return nil
 }
 
+// ensureLike is Ensure for facts of another repository. A major version of 0 is one that was not known when it was written.
+func (c *Cluster) ensureLike(ctx context.Context, f ClusterFacts) error {
+	there, err := c.Facts(ctx)
+	if err == nil && (there.Major == 0 || f.Major == 0) && there.SegmentSize == f.SegmentSize && there.PageSize == f.PageSize {
+		return nil
+	}
+	return c.Ensure(ctx, f)
+}
+
 // backupCopy is one run of CopyBackup.
 type backupCopy struct {
 	from, to *Cluster
@@ -108,7 +117,7 @@ func (c *backupCopy) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.to.Ensure(ctx, facts); err != nil {
+	if err := c.to.ensureLike(ctx, facts); err != nil {
 		return err
 	}
 	if err := c.choose(ctx); err != nil {

@@ -58,7 +58,7 @@ func (c *walCopy) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.to.Ensure(ctx, facts); err != nil {
+	if err := c.to.ensureLike(ctx, facts); err != nil {
 		return err
 	}
 	c.z = facts.SegmentSize

@@ -16,7 +16,7 @@ import (
 // isQuick tells whether a step belongs to the first part.
 func isQuick(s *plan.Step) bool {
 	switch s.Action.(type) {
-	case plan.TakeBackup, plan.Prune, plan.PruneWAL, plan.RemoveIncomplete, plan.RecoverTo, plan.Verify:
+	case plan.TakeBackup, plan.Prune, plan.PruneWAL, plan.RemoveIncomplete, plan.RecoverTo, plan.Verify, plan.CopyBackup, plan.CopyWAL:
 		return false
 	}
 	return true
@@ -37,6 +37,10 @@ func slowServer(s *plan.Step) string {
 		return act.Route.Server
 	case plan.Verify:
 		return "verify " + act.Server // beside its other work: a backup that is due does not wait for hours
+	case plan.CopyBackup:
+		return "copy " + act.Server + " " + act.Repository // likewise
+	case plan.CopyWAL:
+		return "copy " + act.Server + " " + act.Repository
 	}
 	return ""
 }
@@ -93,11 +97,11 @@ func (a *agent) applyQuick(ctx context.Context, p *plan.Plan, ids map[string]boo
 }
 
 // slowWork gives, for each server that is not being worked on, the steps of the second part that may begin: nothing of
-// the first part that they come after is left.
+// the first part, and of another piece of work, that they come after is left.
 func (a *agent) slowWork(p *plan.Plan, settled map[string]bool, now time.Time) map[string]map[string]bool {
 	ready := a.ready(p, func(s *plan.Step) bool { return !isQuick(s) }, now)
 	work := map[string]map[string]bool{}
-	begins := map[string]bool{}
+	begins := map[string]string{} // the piece of work of each step that begins
 	for i := range p.Steps {
 		s := &p.Steps[i]
 		server := slowServer(s)
@@ -107,13 +111,13 @@ func (a *agent) slowWork(p *plan.Plan, settled map[string]bool, now time.Time) m
 		ok := true
 		for _, before := range s.After {
 			if planned := slices.ContainsFunc(p.Steps, func(x plan.Step) bool { return x.ID == before }); planned {
-				ok = ok && (settled[before] || begins[before])
+				ok = ok && (settled[before] || begins[before] == server)
 			}
 		}
 		if !ok {
 			continue
 		}
-		begins[s.ID] = true
+		begins[s.ID] = server
 		if work[server] == nil {
 			work[server] = map[string]bool{}
 		}
