@@ -184,6 +184,9 @@ func (b *builder) needed(s *server, h *home) (Reason, bool) {
 			newest, hole = k, where
 		}
 	}
+	if !onLine && s.historyElsewhere(h) {
+		return Reason{}, false // it is copied, and then it is known what belongs together
+	}
 	if !onLine {
 		text := h.spec.Address + " holds no usable backup of " + s.Name
 		if n := len(a.Backups); n > 0 {
@@ -201,6 +204,11 @@ func (s *server) elsewhere(h *home) []wal.Range {
 		out = append(out, o.archive.have...)
 	}
 	return out
+}
+
+// historyElsewhere tells whether another repository has a history file without which it is not known what h holds.
+func (s *server) historyElsewhere(h *home) bool {
+	return slices.ContainsFunc(s.sources(h), func(o *home) bool { return len(lackedHistories(h, o, nil)) > 0 })
 }
 
 // broken tells whether WAL between a backup and the end of the archive is gone for good: recorded as a gap, or archived
