@@ -50,7 +50,7 @@ func (f *folder) take(c *content) error {
 // whole gives the path of the whole file that a member makes; part tells that only pages of it come.
 func (f *folder) whole(m repository.Member) (path string, part bool) {
 	path, part = postgres.IncrementalName(m.Path)
-	if part && f.t.summaries && m.Type == repository.RegularFile && isMainFork(f.manifestPath(path)) {
+	if part && f.t.summaries && m.Type == repository.RegularFile && isRelation(f.manifestPath(path)) {
 		return path, true
 	}
 	return m.Path, false

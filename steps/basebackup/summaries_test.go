@@ -265,3 +265,57 @@ func TestToldIsInterrupted(t *testing.T) {
 		}
 	})
 }
+
+// TestToldFindsDamage: pages that come in part are checked by the server and here, and named by their place in the relation.
+func TestToldFindsDamage(t *testing.T) {
+	summarizing(t, func(t *testing.T, version int) {
+		s := pgtest.Start(t, pgtest.Options{Version: version, Settings: map[string]string{"summarize_wal": "on", "autovacuum": "off"}})
+		s.Exec(t, "create table lines as select i, md5(i::text) m from generate_series(1, 20000) i")
+		path := s.SQL(t, "select pg_relation_filepath('lines')")
+		l := newLinks(t, s)
+		full := l.take("")
+		s.Exec(t, "select from lines where ctid = '(3,1)' for update")
+		s.Exec(t, "checkpoint")
+		s.Stop(t, "fast")
+		spoil(t, filepath.Join(s.DataDir, path), 3*postgres.PageBytes+4000)
+		s.StartAgain(t)
+		l.o.Kind, l.o.Parent = repository.KindIncremental, full.ID
+		result, err := Take(t.Context(), walsender(t, s), []*repository.Cluster{l.c}, l.o)
+		check(t, err)
+		if !result.told() || result.Info.Damaged == nil || len(result.Damaged) != 1 || result.Damaged[0].Path != path || fmt.Sprint(result.Damaged[0].Blocks) != "[3]" {
+			t.Errorf("told %v, damage %+v, server %v", result.told(), result.Damaged, result.Info.Damaged)
+		}
+	})
+}
+
+// TestToldByAStandby: a standby tells what changed too; where little happened since its last backup it cannot, and the backup is compared.
+func TestToldByAStandby(t *testing.T) {
+	summarizing(t, func(t *testing.T, version int) {
+		settings := map[string]string{"summarize_wal": "on", "autovacuum": "off"}
+		primary := pgtest.Start(t, pgtest.Options{Version: version, Settings: settings})
+		primary.Exec(t, "create table lines as select i, md5(i::text) m from generate_series(1, 20000) i")
+		s := primary.Standby(t, pgtest.Options{Settings: settings})
+		l := newLinks(t, s)
+		l.o.FromStandby = true
+		step := func(sql string) {
+			t.Helper()
+			primary.Exec(t, sql)
+			primary.SQL(t, "select pg_switch_wal()")
+			primary.Exec(t, "checkpoint")
+			s.AwaitReplay(t, primary)
+			s.Exec(t, "checkpoint") // a restartpoint
+		}
+		step("update lines set m = 'w' || m where i % 400 = 0")
+		full := l.take("")
+		if r := l.take(full.ID); r.Kind != repository.KindIncremental || r.told() == (r.Compared != "") {
+			t.Errorf("just after it: %+v", r)
+		}
+		step("update lines set m = 'x' || m where i % 500 = 0")
+		step("update lines set m = 'y' || m where i % 600 = 0")
+		r := l.take(full.ID)
+		if !r.told() || r.Kind != repository.KindIncremental || r.Stored*3 > full.Stored {
+			t.Fatalf("%+v stored %d of %d", r, r.Stored, full.Stored)
+		}
+		l.equal(r.ID)
+	})
+}

@@ -93,7 +93,7 @@ func sameCommit(t *testing.T, what string, want, got *state.Commit) {
 }
 
 // await polls until the server's answer is the wanted one.
-func await(t *testing.T, s *pgtest.Server, q, want string) {
+func await(t testing.TB, s *pgtest.Server, q, want string) {
 	t.Helper()
 	for limit := time.Now().Add(10 * time.Minute); s.SQL(t, q) != want; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(limit) {
@@ -102,7 +102,7 @@ func await(t *testing.T, s *pgtest.Server, q, want string) {
 	}
 }
 
-func awaitPromotion(t *testing.T, s *pgtest.Server) {
+func awaitPromotion(t testing.TB, s *pgtest.Server) {
 	t.Helper()
 	await(t, s, "select pg_is_in_recovery()", "f")
 }

@@ -130,6 +130,16 @@ func (w *world) lsn(q string) wal.LSN {
 // take takes a base backup and archives the WAL up to now.
 func (w *world) take() string {
 	w.t.Helper()
+	return w.takeOn("")
+}
+
+// takeOn takes an incremental backup, of which the server tells what changed; a full one where there is no parent.
+func (w *world) takeOn(parent string) string {
+	w.t.Helper()
+	kind := ""
+	if parent != "" {
+		kind = repository.KindIncremental
+	}
 	info, err := postgres.ParseConninfo(w.Conninfo(), nil, nil)
 	check(w.t, err)
 	conn, err := postgres.ConnectReplication(w.t.Context(), info, postgres.ConnectOptions{ApplicationName: "test", Timeout: 5 * time.Minute})
@@ -138,9 +148,12 @@ func (w *world) take() string {
 	w.backups++
 	result, err := basebackup.Take(w.t.Context(), conn, []*repository.Cluster{w.cluster}, basebackup.Options{
 		Server: name, Checkpoint: "fast", VerifyPages: true, Host: "here", Program: "test", LockDir: filepath.Join(w.t.TempDir(), "locks"),
-		Now: time.Now, Random: func() uint32 { return uint32(w.backups) },
+		Now: time.Now, Random: func() uint32 { return uint32(w.backups) }, Kind: kind, Parent: parent,
 	})
 	check(w.t, err)
+	if result.WhyFull != "" || result.Compared != "" {
+		w.t.Fatalf("%+v", result)
+	}
 	w.archive(1)
 	return result.ID
 }
