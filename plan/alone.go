@@ -34,6 +34,9 @@ func (b *builder) buildAlone() {
 	if b.opt.Delete != nil {
 		b.deleteBackups(*b.opt.Delete)
 	}
+	if b.opt.Repair != nil {
+		b.repair(*b.opt.Repair)
+	}
 	if b.opt.Recover != "" {
 		b.recoverBlock(b.opt.Recover)
 	}

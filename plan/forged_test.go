@@ -129,7 +129,7 @@ func TestStepsAskAgain(t *testing.T) {
 		"take-backup": {plan.NeedSystem}, "switch-wal": {plan.NeedSystem}, "record-gap": {plan.NeedLoss}, "remove-incomplete": {plan.NeedUndecided},
 		"prune-wal": {plan.NeedStillNeedless}, "recover-to": {plan.NeedDestination, plan.NeedBackup, plan.NeedWAL}, "create-repository": {plan.NeedNoRepository},
 		"stop-receiver": {plan.NeedReceiver}, "start-receiver": {plan.NeedSlotPresent}, "follow-timeline": {plan.NeedDescent}, "verify": {plan.NeedUnverified},
-		"copy-backup": {plan.NeedBackup}, "copy-wal": {plan.NeedWAL},
+		"copy-backup": {plan.NeedBackup}, "copy-wal": {plan.NeedWAL}, "repair": {plan.NeedDamage},
 	}
 	const systemID = "7335180256203400928" // of the stories' cluster; of a former one nothing must be left
 	check := func(where string, p *plan.Plan) {

@@ -161,5 +161,6 @@ func actions() map[string]func([]byte) (Action, error) {
 		"verify":            readAs[Verify],
 		"copy-backup":       readAs[CopyBackup],
 		"copy-wal":          readAs[CopyWAL],
+		"repair":            readAs[Repair],
 	}
 }

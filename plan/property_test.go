@@ -248,7 +248,7 @@ func TestConvergence(t *testing.T) {
 	for _, path := range stories(t) {
 		t.Run(path, func(t *testing.T) {
 			s := readStory(t, path)
-			if s.opt.Recover != "" || s.opt.RecoverTo != nil || s.opt.BackupNow != nil || s.opt.Delete != nil || s.opt.Switch != nil || s.opt.Suppose {
+			if s.opt.Recover != "" || s.opt.RecoverTo != nil || s.opt.BackupNow != nil || s.opt.Delete != nil || s.opt.Repair != nil || s.opt.Switch != nil || s.opt.Suppose {
 				t.Skip("asked for by hand, or a supposition")
 			}
 			p, diags := plan.Build(s.spec, s.seen, s.now, s.opt)

@@ -22,7 +22,7 @@ func partsOf(owner string) []string {
 	switch kind, _, _ := strings.Cut(owner, "."); kind {
 	case "server":
 		return []string{
-			"backup", "copy", "copy-wal", "delete", "drill", "gap", "incomplete", "prune", "receiver", "slot", "sweep", "switch", "timeline", "verify", "wal",
+			"backup", "copy", "copy-wal", "delete", "drill", "gap", "incomplete", "prune", "receiver", "repair", "slot", "sweep", "switch", "timeline", "verify", "wal",
 		}
 	case "removed":
 		return []string{"receiver", "slot"}
@@ -74,6 +74,8 @@ func writesInto(a Action) []string {
 	case CopyBackup:
 		return []string{act.Repository}
 	case CopyWAL:
+		return []string{act.Repository}
+	case Repair:
 		return []string{act.Repository}
 	case RecoverTo:
 		return []string{act.Route.Repository}

@@ -98,6 +98,7 @@ const (
 	NeedTombed        = "tombed"             // prune by sweep: each has its TOMB for a day and no unexpired hold
 	NeedUsableLeft    = "usable-left"        // prune: Value is how many usable backups stay at least
 	NeedUnverified    = "not-verified-since" // verify: nobody else looked as closely since it became due
+	NeedDamage        = "damaged"            // repair: the newest verification still says so
 	NeedDestination   = "destination-free"   // recover-to: empty or this recovery's own, and no server runs in it
 	NeedBackup        = "backup-committed"   // recover-to: the backup is still there, or held; copy-backup: the original is, and sound
 	NeedWAL           = "wal-present"        // recover-to: every segment of the route; copy-wal: of the ranges, where it is copied from
@@ -240,6 +241,15 @@ type (
 		Ranges       []wal.Range    `json:"ranges,omitempty"`
 		Histories    []wal.Timeline `json:"histories,omitempty"` // whose history files come first
 	}
+	// Repair heals damaged and missing objects from other repositories of the server, and verifies again.
+	Repair struct {
+		Server       string   `json:"server"`
+		SystemID     string   `json:"system_id"`
+		Repository   string   `json:"repository"`
+		RepositoryID string   `json:"repository_id,omitempty"` // as RemoveIncomplete's
+		From         []string `json:"from"`                    // in the order in which they are asked
+		Objects      []string `json:"objects"`                 // keys: what was found, at most the first hundred
+	}
 	// SwitchWAL asks the server to finish its current segment.
 	SwitchWAL struct {
 		Server string `json:"server"`
@@ -338,6 +348,7 @@ func (SwitchWAL) action() string        { return "switch-wal" }
 func (Verify) action() string           { return "verify" }
 func (CopyBackup) action() string       { return "copy-backup" }
 func (CopyWAL) action() string          { return "copy-wal" }
+func (Repair) action() string           { return "repair" }
 
 // Verb gives the action's name as it is printed: "create-slot".
 func Verb(a Action) string { return a.action() }

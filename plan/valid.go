@@ -150,6 +150,8 @@ func repositoriesOf(a Action) []string {
 		return []string{a.Repository, a.From}
 	case CopyWAL:
 		return []string{a.Repository, a.From}
+	case Repair:
+		return append([]string{a.Repository}, a.From...)
 	}
 	return nil
 }

@@ -49,6 +49,8 @@ func (a *applier) bind(action plan.Action) (binding, error) {
 		return local("archive "+act.Server+" "+act.Repository, &pruneWAL{repositories: w.Repositories, action: act, now: now}), nil
 	case plan.Verify:
 		return local("verify "+act.Server+" "+act.Repository, &verify{world: w.Verifications, action: act}), nil
+	case plan.Repair:
+		return local("archive "+act.Server+" "+act.Repository, &repair{world: w.Verifications, copies: w.Copies, action: act}), nil
 	case plan.CopyBackup:
 		return local(lane(act), &copyBackup{repositories: w.Repositories, copies: w.Copies, action: act}), nil
 	case plan.CopyWAL:
@@ -117,6 +119,8 @@ func serverOf(action plan.Action) string {
 		return act.Server
 	case plan.CopyWAL:
 		return act.Server
+	case plan.Repair:
+		return act.Server
 	}
 	return ""
 }
@@ -142,6 +146,8 @@ func repositoriesOf(action plan.Action) []string {
 		return []string{act.Repository, act.From}
 	case plan.CopyWAL:
 		return []string{act.Repository, act.From}
+	case plan.Repair:
+		return append([]string{act.Repository}, act.From...)
 	}
 	return nil
 }

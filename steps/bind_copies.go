@@ -2,9 +2,11 @@ package steps
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/pgkeep/pgkeep/plan"
+	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/state/repository"
 )
@@ -61,4 +63,26 @@ func (r realCopies) WAL(ctx context.Context, a plan.CopyWAL, report func(done, t
 	defer release()
 	copied, err := repository.CopyWAL(ctx, from, to, repository.WALCopyOptions{Ranges: a.Ranges, Histories: a.Histories, Report: report})
 	return copied.Bytes, err
+}
+
+func (r realCopies) Repair(ctx context.Context, a plan.Repair, damage []state.Damage) ([]Repaired, error) {
+	v := realVerifications{r.real}
+	c, err := v.cluster(ctx, plan.Verify{Server: a.Server, SystemID: a.SystemID, Repository: a.Repository, RepositoryID: a.RepositoryID})
+	if err != nil {
+		return nil, fmt.Errorf("open repository %q: %w", a.Repository, err)
+	}
+	var from []repository.RepairSource
+	var closed error
+	for _, label := range a.From {
+		repo, err := r.openRepository(ctx, label)
+		if err != nil {
+			closed = errors.Join(closed, fmt.Errorf("open repository %q: %w", label, err))
+			continue
+		}
+		from = append(from, repository.RepairSource{Name: label, Cluster: repo.Cluster(a.Server, a.SystemID)})
+	}
+	if len(from) == 0 {
+		return nil, closed
+	}
+	return c.Repair(ctx, damage, from)
 }

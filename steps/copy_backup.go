@@ -8,6 +8,7 @@ import (
 
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/repository"
 	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
@@ -18,7 +19,12 @@ type Copies interface {
 	Backup(ctx context.Context, a plan.CopyBackup, report func(done, total int64)) (bytes int64, alone bool, err error)
 	// WAL copies ranges of WAL and history files. What could be copied is, also where the error says that some is damaged.
 	WAL(ctx context.Context, a plan.CopyWAL, report func(done, total int64)) (bytes int64, err error)
+	// Repair heals the damage of the action's objects that is still known, and says of each what became of it.
+	Repair(ctx context.Context, a plan.Repair, damage []state.Damage) ([]Repaired, error)
 }
+
+// Repaired is repository.Repaired: what became of one damaged object.
+type Repaired = repository.Repaired
 
 // copyBackup copies one backup. Whoever brings it there, it is done when the repository lists it as committed.
 type copyBackup struct {

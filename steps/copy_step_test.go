@@ -149,6 +149,14 @@ func TestCopyWALStep(t *testing.T) {
 	}
 }
 
+func (c fragileCopies) Repair(ctx context.Context, a plan.Repair, damage []state.Damage) (out []Repaired, err error) {
+	err = c.f.do("repair", func() (err error) {
+		out, err = c.real.Repair(ctx, a, damage)
+		return err
+	})
+	return out, err
+}
+
 // fragileCopies kills copies between their calls.
 type fragileCopies struct {
 	f    *fakeWorld

@@ -68,7 +68,7 @@ func TestEveryErrorCodeIsShown(t *testing.T) {
 	unbuilt := map[string]bool{"E-NO-OBJECT-LOCK": regexp.MustCompile(`object_lock.*not built yet`).Match(language)} // nobody can meet it until then
 	told := wanted(t, "testdata") + wanted(t, "../../plan/testdata/stories")
 	for _, c := range codes {
-		if !regexp.MustCompile(`\b` + c[1] + `\b[^-]`).MatchString(told) && !unbuilt[c[1]] {
+		if !regexp.MustCompile(`\b`+c[1]+`\b[^-]`).MatchString(told) && !unbuilt[c[1]] {
 			t.Errorf("no story shows %s: add one to testdata/refused or plan/testdata/stories", c[1])
 		}
 	}

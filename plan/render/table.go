@@ -72,6 +72,8 @@ func details(a plan.Action) []detail {
 		return []detail{{"deletes", ranges(a.Ranges)}}
 	case plan.Verify:
 		return []detail{{"verifies", verified(a)}}
+	case plan.Repair:
+		return []detail{{"heals", fmt.Sprintf("what is damaged in %s, from %s", a.Repository, strings.Join(a.From, " or "))}}
 	case plan.CopyBackup:
 		return []detail{{"copies", fmt.Sprintf("%s from %s into %s", a.Backup, a.From, a.Repository)}}
 	case plan.CopyWAL:
