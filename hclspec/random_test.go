@@ -54,18 +54,25 @@ func alone() []string {
 
 func (g generator) body(b *strings.Builder, s block, n int) {
 	t := g.T
+	elsewhere := []string{"path", "host"} // a place is a path or a URL, and only one of these locks
+	if s.name == "repository" && rapid.Bool().Draw(t, "path") {
+		elsewhere = []string{"url", "object_lock"}
+	}
 	for _, a := range s.attributes {
 		if g.benign && slices.Contains(alone(), a.name) {
 			continue
 		}
-		if g.benign && a.name == "url" {
-			continue // the path says where
+		if g.benign && s.name == "repository" && slices.Contains(elsewhere, a.name) {
+			continue
 		}
-		if a.required || s.name == "repository" && a.name == "path" || g.benign && (a.name == "latest" || a.name == "recovery_window" || a.name == "weekly") || rapid.IntRange(0, 3).Draw(t, a.name) == 0 {
+		if a.required || g.benign && a.name == "url" || s.name == "repository" && a.name == "path" || g.benign && (a.name == "latest" || a.name == "recovery_window" || a.name == "weekly") || rapid.IntRange(0, 3).Draw(t, a.name) == 0 {
 			fmt.Fprintf(b, "  %s = %s\n", a.name, g.value(s, a, n))
 		}
 	}
 	for _, inner := range s.blocks {
+		if g.benign && slices.Contains(elsewhere, inner.name) {
+			continue
+		}
 		if !inner.later && (inner.name == "target" || inner.name == "destination" || rapid.IntRange(0, 2).Draw(t, inner.name) == 0) {
 			fmt.Fprintf(b, "  %s {\n", inner.name)
 			g.body(b, inner, n)
@@ -80,7 +87,7 @@ func right(a attribute, n int) string {
 		"path": fmt.Sprintf(`"/srv/%d/${local.eu}"`, n), "url": fmt.Sprintf(`"s3://bucket/%d/${local.eu}"`, n),
 		"conninfo": `"host=a user=${local.eu}"`, "repositories": "[repository.main]",
 		"servers": "[for s in [server.main] : s]", "server": "server.main", "cron": `"0 1 * * *"`, "system_identifiers": `["7335180256203400928"]`,
-		"from": "server.legacy", "to": `server.main["eu"]`, "value": "local.text", "recovery_window": `"7d"`, "redundancy": "2", "latest": "true",
+		"from": "server.legacy", "to": `server.main["eu"]`, "value": "local.text", "recovery_window": `"7d"`, "redundancy": "2", "latest": "true", "mode": `"governance"`,
 		"for_each": `{ eu = "a", us = "b" }`, "condition": "var.v != null", "error_message": `"no: ${var.v}"`, "tablespaces": `{ fast = "/mnt/fast" }`,
 	}
 	if v, ok := known[a.name]; ok {

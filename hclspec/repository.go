@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pgkeep/pgkeep/state/repository/store/location"
 )
@@ -40,8 +41,37 @@ func (l *loader) repository(b *declared, i *instance) (Repository, bool) {
 	if r.Compression.Algorithm != "zstd" && r.Compression.Level > 9 {
 		l.refuse("Invalid compression.level", mistake{fmt.Sprintf("%s has levels 1 to 9.", r.Compression.Algorithm), ""}, c.ranges["level"])
 	}
+	if lock := d.blocks["object_lock"]; lock.present {
+		r.ObjectLock = ObjectLock{Mode: text0(lock, "mode"), Margin: get[time.Duration](lock, "margin")}
+		l.checkLockable(&r, d, lock)
+	}
 	l.checkPlace(&r, d)
 	return r, !d.broken
+}
+
+// checkLockable refuses a lock where nothing can be locked.
+func (l *loader) checkLockable(r *Repository, d, lock *decoded) {
+	at, err := location.ParseURL(r.URL)
+	why := ""
+	switch {
+	case d.broken || lock.broken || r.Path == "" && r.URL == "": // said already
+	case r.Path != "":
+		why = "A directory belongs to the users of its machine, and whoever may write to it may delete from it."
+	case err != nil: // said already
+	case at.Scheme == location.SFTP:
+		why = "A directory that is reached by SSH belongs to who logs in there, and whoever may write to it may delete from it."
+	case at.Scheme == location.Azure:
+		why = "pgkeep does not set Azure's immutability policies: a blob that one keeps can be hidden all the same."
+	}
+	if why == "" {
+		return
+	}
+	hint := "Lock a repository in S3 or Google Cloud Storage; take object_lock out here."
+	if at.Scheme == location.Azure {
+		hint = "Give the container a time-based retention policy: pgkeep deletes nothing that it keeps. Take object_lock out here."
+	}
+	l.refuse("Nothing to lock with", mistake{why, hint}, lock.at)
+	d.broken = true
 }
 
 // checkPlace refuses a repository that is in no place, or in two.

@@ -60,7 +60,10 @@ func repositoryBlock() block {
 			{name: "level", kind: whole(1, 19), standard: "1"},
 		}, refused: []string{"`level` above 9 with gzip or lz4"}},
 		{name: "encryption", later: true},
-		{name: "object_lock", later: true},
+		{name: "object_lock", single: true, attributes: []attribute{
+			{name: "mode", kind: oneOf("governance", "compliance"), required: true},
+			{name: "margin", kind: duration(time.Hour, 365*24*time.Hour), standard: `"2d"`},
+		}, refused: []string{"beside `path`, or a `url` of azblob or sftp"}},
 	}, either: []string{"path", "url"}, refused: []string{
 		"not exactly one of `path` and `url`", "`host` beside `url`",
 		"two repositories in one path, or one inside the other, on one machine, or in one place of a store", "a key of `for_each` that cannot be a name",

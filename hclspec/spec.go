@@ -2,6 +2,7 @@ package hclspec
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -51,6 +52,7 @@ type Repository struct {
 	URL         string // s3://, gs://, azblob:// or sftp://, without credentials; empty when Path is set
 	Host        string // where Path lives; empty: this machine
 	Compression Compression
+	ObjectLock  ObjectLock `json:",omitzero"`
 	Where       Where
 }
 
@@ -63,6 +65,34 @@ func (r *Repository) At() hcl.Range {
 		return r.Where.Of("url")
 	}
 	return r.Where.Of("path")
+}
+
+// ObjectLock keeps what a recovery needs from being deleted, by anybody. The zero value does not.
+type ObjectLock struct {
+	Mode   string        // governance | compliance; empty: no lock
+	Margin time.Duration // how much longer than the recovery window; default 2d
+}
+
+// LockTime gives for how long a new object of a server is locked in a repository, from its put on: the longest recovery window that
+// is asked for there, and the margin. 0: the repository does not lock. An empty server stands for all that write to it.
+func (s *Spec) LockTime(repository, server string) time.Duration {
+	for i := range s.Repositories {
+		r := &s.Repositories[i]
+		if r.Name == repository && r.ObjectLock.Mode != "" {
+			return s.longestWindow(repository, server) + r.ObjectLock.Margin
+		}
+	}
+	return 0
+}
+
+func (s *Spec) longestWindow(repository, server string) (longest time.Duration) {
+	for _, r := range s.Retentions {
+		everywhere, everybody := len(r.Repositories) == 0, server == ""
+		if (everywhere || slices.Contains(r.Repositories, repository)) && (everybody || slices.Contains(r.Servers, server)) {
+			longest = max(longest, r.RecoveryWindow)
+		}
+	}
+	return longest
 }
 
 // Compression is how objects are compressed.

@@ -44,6 +44,10 @@ func (b *builder) incomplete(s *server, h *home, c *state.Cluster) []string {
 		if k.State != state.BackupAbandoned && k.State != state.BackupAborted {
 			continue
 		}
+		if k.State == state.BackupAborted && k.LockedUntil.After(b.now) {
+			b.plan.NextDue = append(b.plan.NextDue, Due{At: k.LockedUntil, What: "remove-incomplete (" + k.ID + " is locked until then)", Subject: s.Name})
+			continue
+		}
 		if b.tells(s, k) {
 			if s.retry == "" {
 				continue
@@ -137,8 +141,10 @@ func (b *builder) retain(s *server, h *home, after []string) {
 	b.redundancy(s, h, r, rules)
 	b.health(s, h, r)
 	free := r.NeedlessWAL()
+	free = r.unlockedWAL(free, b.spec.LockTime(h.spec.Name, s.Name))
 	r.withWAL, r.withBackups = r.losses(free)
 	b.prune(s, h, r, rules)
+	b.locked(s, h, r)
 	b.sweep(s, h, r)
 	if len(free) > 0 {
 		b.pruneWAL(s, h, r, free, after)
@@ -287,7 +293,7 @@ func (b *builder) sweep(s *server, h *home, r Retained) {
 	}
 	action := Prune{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, RepositoryID: h.seen.ID, Sweep: true, Clock: r.clock}
 	for _, f := range r.Fates {
-		if f.Cause != StaysDeleted && f.Cause != StaysUnjudged || f.Backup.State != state.BackupDeleted || r.clock.IsZero() || liveAfterTomb(f.Backup, r.clock) {
+		if f.Cause != StaysDeleted && f.Cause != StaysUnjudged || f.Backup.State != state.BackupDeleted || r.clock.IsZero() || liveAfterTomb(f.Backup, r.clock) || f.Backup.LockedUntil.After(r.clock) {
 			continue
 		}
 		if by := r.referrer(f.Backup); by != "" {

@@ -57,6 +57,7 @@ const (
 	StaysRedundancy  Cause = "redundancy"
 	StaysCounted     Cause = "counted" // the newest of a day, week, month or year that keep counts: Fate.Counts
 	StaysMinimum     Cause = "minimum"
+	StaysLocked      Cause = "locked"   // its objects cannot be deleted yet: Backup.LockedUntil
 	StaysReferred    Cause = "referred" // a backup that stays reads its volumes
 	GoesByNoRule     Cause = "no-rule"
 	GoesLost         Cause = "lost" // a recorded gap cuts the WAL that would make it consistent
@@ -146,6 +147,7 @@ func Retain(c *state.Cluster, rules Rules, clock time.Time, live wal.Timeline) R
 		r.keep(i, StaysRedundancy)
 	}
 	r.keepCalendars()
+	r.keepLocked()
 	r.keepReferred()
 	r.keepMinimum(newest)
 	for i := range r.Fates {
@@ -191,6 +193,17 @@ func (r *Retained) keepUnjudged() {
 		}
 		if f.Cause == "" && holdLive(f.Backup, r.clock) {
 			f.Cause = StaysHeld
+		}
+	}
+}
+
+// keepLocked leaves what nobody can delete yet: a locked backup gets no TOMB, because that would hide it and free nothing. Only
+// the WAL that makes it consistent stays for its sake.
+func (r *Retained) keepLocked() {
+	for i := range r.Fates {
+		f := &r.Fates[i]
+		if f.Cause == "" && f.Backup.LockedUntil.After(r.clock) {
+			f.Cause, f.Alone = StaysLocked, true
 		}
 	}
 }

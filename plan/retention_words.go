@@ -58,6 +58,8 @@ func (r Retained) whyStays(f Fate) string {
 		why = append(why, "the recovery window of "+Span(r.rules.Window)+" begins with it")
 	case StaysRedundancy:
 		why = append(why, fmt.Sprintf("among the newest %d", r.rules.Redundancy))
+	case StaysLocked:
+		why = append(why, "locked until "+Moment(f.Backup.LockedUntil))
 	case StaysMinimum:
 		why = append(why, fmt.Sprintf("minimum_redundancy is %d", r.rules.Minimum))
 	case StaysReferred:

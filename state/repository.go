@@ -123,7 +123,8 @@ type Backup struct {
 	Chain       *BackupChain `json:"chain,omitempty"` // of a committed incremental; nil: a full backup
 	Host        string       `json:"host,omitempty"`  // whose pgkeep wrote it
 	Failure     string       `json:"failure,omitempty"`
-	Tombed      time.Time    `json:"tombed"` // zero: no TOMB
+	Tombed      time.Time    `json:"tombed"`                // zero: no TOMB
+	LockedUntil time.Time    `json:"locked_until,omitzero"` // object lock: before that nobody can delete it; zero: none, or not looked at
 	Hold        *Hold        `json:"hold,omitempty"`
 	Schedule    string       `json:"schedule,omitempty"` // which schedule ordered it; empty: by hand or first
 	Evidence    string       `json:"evidence,omitempty"` // of a backup without decision: how it is known whether its writer lives; empty: it is not known

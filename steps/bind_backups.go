@@ -107,7 +107,7 @@ func (r realBackups) clusters(ctx context.Context, order plan.TakeBackup, facts 
 }
 
 func (r realBackups) cluster(ctx context.Context, label, server string, facts state.Server) (*repository.Cluster, error) {
-	repo, err := r.openRepository(ctx, label)
+	repo, err := r.writable(ctx, label, server)
 	if err != nil {
 		return nil, fmt.Errorf("open repository %q: %w", label, err)
 	}

@@ -20,7 +20,7 @@ const copyMemory = 40 << 20
 func (r realCopies) pair(ctx context.Context, server, systemID, fromLabel, toLabel string) (from, to *repository.Cluster, err error) {
 	var out [2]*repository.Cluster
 	for i, label := range []string{fromLabel, toLabel} {
-		repo, err := r.openRepository(ctx, label)
+		repo, err := r.writable(ctx, label, server)
 		if err != nil {
 			return nil, nil, fmt.Errorf("open repository %q: %w", label, err)
 		}

@@ -44,6 +44,24 @@ func (r real) openRepository(ctx context.Context, label string) (*repository.Rep
 	return repo.WithCompression(codec(x.Compression))
 }
 
+// writable gives the repository as a server's backups and WAL are to be put: locked for as long as the configuration says.
+func (r real) writable(ctx context.Context, label, server string) (*repository.Repository, error) {
+	repo, err := r.openRepository(ctx, label)
+	if err != nil {
+		return nil, err
+	}
+	x, err := r.repository(label)
+	if err != nil {
+		return nil, err
+	}
+	return repo.WithLock(r.lock(x, server)), nil
+}
+
+// lock gives how objects of a server are locked in a repository; no server: those of the repository itself.
+func (r real) lock(x *hclspec.Repository, server string) repository.Lock {
+	return repository.Lock{For: r.spec.LockTime(x.Name, server), Compliance: x.ObjectLock.Mode == "compliance", Now: r.o.Now}
+}
+
 func codec(c hclspec.Compression) seal.Codec {
 	return seal.Codec{Algorithm: seal.Algorithm(c.Algorithm), Level: c.Level}
 }
@@ -65,7 +83,13 @@ func (r realRepositories) Create(ctx context.Context, label string) error {
 	if err != nil {
 		return err
 	}
-	_, err = repository.Create(ctx, st, repository.CreateOptions{Now: r.o.Now(), Compression: codec(x.Compression)})
+	lock := r.lock(x, "")
+	if lock.For > 0 {
+		if err := open.CheckLock(ctx, x.Location(), lock.Compliance, r.o.Now()); err != nil {
+			return repository.Explain(err)
+		}
+	}
+	_, err = repository.Create(ctx, st, repository.CreateOptions{Now: r.o.Now(), Compression: codec(x.Compression), Lock: lock})
 	return err
 }
 
@@ -78,7 +102,7 @@ func (r realRepositories) Of(server string) []string {
 }
 
 func (r realRepositories) Cluster(ctx context.Context, label, server, systemID string) (Cluster, error) {
-	repo, err := r.openRepository(ctx, label)
+	repo, err := r.writable(ctx, label, server)
 	if err != nil {
 		return nil, err
 	}

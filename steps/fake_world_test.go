@@ -250,6 +250,10 @@ func (f fakeCluster) RemoveAborted(_ context.Context, id string) (int64, error) 
 	})
 }
 
+func (f fakeCluster) LockedUntil(_ context.Context, id string) (time.Time, error) {
+	return f.backup(id).LockedUntil, nil
+}
+
 func (f fakeCluster) Tomb(_ context.Context, id string, now time.Time) error {
 	return f.do("tomb", func() error {
 		f.tombed = append(f.tombed, id)

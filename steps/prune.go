@@ -19,7 +19,8 @@ type prune struct {
 	action       plan.Prune
 	now          func() time.Time
 	cluster      Cluster
-	spared       []string // held since the plan was made
+	spared       []string // held since the plan was made, or locked
+	locked       locks
 }
 
 // clock is the time by which holds and tombs end: never later than the plan's, which three clocks agreed on. A clock
@@ -174,18 +175,34 @@ func (s *prune) Run(ctx context.Context, _ func(done, total int64)) error {
 		if b.State != state.BackupCommitted && b.State != state.BackupDamaged && b.State != state.BackupCorrupt {
 			return &state.Error{Code: state.CodeStale, Text: fmt.Sprintf("backup %s is %s now", id, b.State), Hint: "look again: pgkeep plan"}
 		}
+		until, err := s.cluster.LockedUntil(ctx, id)
+		if err != nil {
+			return err
+		}
+		if until.After(s.now()) { // a TOMB would hide it and free nothing
+			s.spared = append(s.spared, id)
+			s.locked.note(until)
+			continue
+		}
 		if err := s.cluster.Tomb(ctx, id, s.now()); err != nil {
 			return fmt.Errorf("delete backup %s: %w", id, err)
 		}
 	}
-	if _, err := s.cluster.Sweep(ctx, s.clock()); err != nil {
+	_, err = s.cluster.Sweep(ctx, s.clock())
+	if err != nil && !s.locked.is(err) {
 		return fmt.Errorf("remove what is free: %w", err)
+	}
+	if err != nil && s.action.Sweep {
+		s.spared = append(s.spared, s.action.Backups...) // what of them went is gone
 	}
 	return nil
 }
 
 // Note tells which backups were spared.
 func (s *prune) Note() string {
+	if s.locked.any() {
+		return s.locked.text("what is locked stays")
+	}
 	if len(s.spared) == 0 {
 		return ""
 	}

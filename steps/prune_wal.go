@@ -23,6 +23,7 @@ type pruneWAL struct {
 	ranges       []wal.Range // what is left of the plan's after the look; nil before it
 	swept        bool        // Run has removed the stale parts
 	freed        int64
+	locked       locks
 }
 
 // clock is the time by which holds and tombs end; see prune.clock.
@@ -49,6 +50,9 @@ func (s *pruneWAL) Done(ctx context.Context) (bool, error) {
 	}
 	if s.action.StaleParts && !s.swept {
 		return false, nil
+	}
+	if s.swept && s.locked.any() {
+		return true, nil // the rest goes another time
 	}
 	going := s.ranges
 	if going == nil {
@@ -164,15 +168,20 @@ func (s *pruneWAL) Run(ctx context.Context, _ func(done, total int64)) error {
 		}
 	}
 	freed, err := s.cluster.DeleteWAL(ctx, s.ranges)
-	if err != nil {
+	if err != nil && !s.locked.is(err) {
 		return fmt.Errorf("delete WAL: %w", err)
 	}
 	s.freed, s.swept = freed, true
-	if _, err := s.cluster.Sweep(ctx, s.clock()); err != nil {
+	if _, err := s.cluster.Sweep(ctx, s.clock()); err != nil && !s.locked.is(err) {
 		return fmt.Errorf("remove what is free: %w", err)
 	}
 	return nil
 }
 
 // Note tells what it freed.
-func (s *pruneWAL) Note() string { return fmt.Sprintf("freed %d bytes", s.freed) }
+func (s *pruneWAL) Note() string {
+	if s.locked.any() {
+		return s.locked.text(fmt.Sprintf("freed %d bytes; what is locked stays", s.freed))
+	}
+	return fmt.Sprintf("freed %d bytes", s.freed)
+}

@@ -85,7 +85,7 @@ func (r real) archivedSystems(ctx context.Context, label, name string) ([]string
 }
 
 func (r real) archive(ctx context.Context, label string, id receive.ClusterIdentity) (receive.Cluster, error) {
-	repo, err := r.openRepository(ctx, label)
+	repo, err := r.writable(ctx, label, id.Name)
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,8 @@ type removeIncomplete struct {
 	now          func() time.Time
 	cluster      Cluster
 	won          []string // committed by their writer before we could decide
+	left         []string // aborted, and still locked
+	locked       locks
 }
 
 func (s *removeIncomplete) open(ctx context.Context) error {
@@ -64,7 +66,7 @@ func (s *removeIncomplete) Done(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	for id := range present {
-		if !slices.Contains(s.won, id) {
+		if !slices.Contains(s.won, id) && !slices.Contains(s.left, id) {
 			return false, nil
 		}
 	}
@@ -130,7 +132,12 @@ func (s *removeIncomplete) remove(ctx context.Context, b state.Backup) error {
 		s.won = append(s.won, b.ID)
 		return nil
 	}
-	if _, err := s.cluster.RemoveAborted(ctx, b.ID); err != nil {
+	_, err = s.cluster.RemoveAborted(ctx, b.ID)
+	if s.locked.is(err) {
+		s.left = append(s.left, b.ID)
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("remove what backup %s left: %w", b.ID, err)
 	}
 	return nil
@@ -138,6 +145,9 @@ func (s *removeIncomplete) remove(ctx context.Context, b state.Backup) error {
 
 // Note tells which backups turned out to be complete.
 func (s *removeIncomplete) Note() string {
+	if s.locked.any() {
+		return s.locked.text("what they left is locked and stays")
+	}
 	if len(s.won) == 0 {
 		return ""
 	}

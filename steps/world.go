@@ -79,10 +79,13 @@ type Catalogue interface {
 	Backups(ctx context.Context) ([]state.Backup, error)
 	// AbortBackup decides `aborted` unless a decision stands already, and gives what stands.
 	AbortBackup(ctx context.Context, id, why string, now time.Time) (state.BackupState, error)
-	// RemoveAborted removes what an aborted backup left, and gives the bytes freed.
+	// RemoveAborted removes what an aborted backup left, and gives the bytes freed. A *repository.LockedError tells that some
+	// is locked still, here, of Sweep and of DeleteWAL.
 	RemoveAborted(ctx context.Context, id string) (int64, error)
 	// Tomb makes a backup invisible; its volumes go when nothing live refers to them.
 	Tomb(ctx context.Context, id string, now time.Time) error
+	// LockedUntil tells until when nobody can delete the backup; zero: it is not locked.
+	LockedUntil(ctx context.Context, id string) (time.Time, error)
 	// Sweep removes what is free to go of all tombed and aborted backups, and gives the bytes freed.
 	Sweep(ctx context.Context, now time.Time) (int64, error)
 }

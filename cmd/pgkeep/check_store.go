@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/plan"
@@ -9,6 +10,14 @@ import (
 	"github.com/pgkeep/pgkeep/state/repository"
 	"github.com/pgkeep/pgkeep/state/repository/store/open"
 )
+
+// locks says that the lock was tried.
+func locks(r *hclspec.Repository) string {
+	if r.ObjectLock.Mode == "" {
+		return ""
+	}
+	return "keeps what is locked, "
+}
 
 // tried tries the stores of repositories with a URL: what only a write shows, and only an answer's date. Of one that could
 // not be reached just now it is said already.
@@ -20,11 +29,14 @@ func tried(ctx context.Context, spec *hclspec.Spec, seen state.Observation, name
 		if r.URL == "" || u != nil && u.Code != state.CodeAbsent || !concerns(plan.Finding{Subject: r.Address}, names) {
 			continue
 		}
-		err := repository.Explain(open.Check(ctx, r.URL))
-		if err == nil {
+		err := open.Check(ctx, r.URL)
+		if err == nil && r.ObjectLock.Mode != "" {
+			err = open.CheckLock(ctx, r.URL, r.ObjectLock.Mode == "compliance", time.Now())
+		}
+		if err = repository.Explain(err); err == nil {
 			out = append(out, plan.Finding{
 				Severity: plan.OK, Subject: r.Address,
-				Text: "store: it can be written, puts only what is not there, and its clock is right; a recovering machine needs credentials for it too, for the user that PostgreSQL runs as",
+				Text: "store: it can be written, puts only what is not there, " + locks(r) + "and its clock is right; a recovering machine needs credentials for it too, for the user that PostgreSQL runs as",
 			})
 			continue
 		}

@@ -62,7 +62,7 @@ func (l *look) askRepository(ctx context.Context, x hclspec.Repository) state.Re
 		l.remember(ctx, st)
 	}
 	return repository.Look(ctx, st, repository.ObserveOptions{
-		Location: x.Location(), Now: l.o.Now, WriterAlive: repository.LockedWriters(l.o.LockDir, l.o.Host, host.Machine()),
+		Location: x.Location(), Now: l.o.Now, WriterAlive: repository.LockedWriters(l.o.LockDir, l.o.Host, host.Machine()), Locks: x.ObjectLock.Mode != "",
 	})
 }
 

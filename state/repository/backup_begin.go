@@ -280,6 +280,9 @@ func firstLine(err error) string {
 // its COMMIT back: nobody was told of that backup, and a copy that is not decided by its own writer is not listed as committed.
 func (w *BackupWriter) commit(ctx context.Context, d decision) error {
 	d.StartSum = w.startSum
+	if err := w.lockReferred(ctx, d); err != nil {
+		return fmt.Errorf("commit backup %s: %w", d.ID, err)
+	}
 	got, err := w.c.decide(ctx, d)
 	if err != nil {
 		return fmt.Errorf("commit backup %s: %w", d.ID, err)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository/store"
 )
@@ -69,8 +71,8 @@ func (c *Cluster) deleteKeys(ctx context.Context, keys ...string) error {
 	return &LockedError{Until: latest, Err: err}
 }
 
-// LockedUntil tells until when a committed backup and what it reads are locked, as its decision was put or extended last;
-// zero: not at all, or the store does not lock.
+// LockedUntil tells until when a committed backup and what it reads are locked, as its decision was put or extended last; of
+// one that is not committed, what it left. Zero: not at all, or the store does not lock.
 func (c *Cluster) LockedUntil(ctx context.Context, id string) (time.Time, error) {
 	if err := CheckBackupID(id); err != nil {
 		return time.Time{}, err
@@ -79,12 +81,27 @@ func (c *Cluster) LockedUntil(ctx context.Context, id string) (time.Time, error)
 	if !st.Capabilities().ObjectLock {
 		return time.Time{}, nil
 	}
-	r, err := st.Retained(ctx, c.key.commitFile(id))
-	if errors.Is(err, store.ErrNotExist) {
-		return time.Time{}, nil
+	for _, key := range []string{c.key.commitFile(id), c.key.startFile(id)} { // a decision to abort is not locked
+		r, err := st.Retained(ctx, key)
+		if err != nil && !errors.Is(err, store.ErrNotExist) {
+			return time.Time{}, fmt.Errorf("look at the lock of backup %s: %w", id, err)
+		}
+		if !r.IsZero() {
+			return r.Until, nil
+		}
 	}
-	if err != nil {
-		return time.Time{}, fmt.Errorf("look at the lock of backup %s: %w", id, err)
+	return time.Time{}, nil
+}
+
+// locks looks at the locks of backups.
+func (c *Cluster) locks(ctx context.Context, backups []state.Backup) error {
+	g, inner := errgroup.WithContext(ctx)
+	g.SetLimit(extenders)
+	for i := range backups {
+		g.Go(func() (err error) {
+			backups[i].LockedUntil, err = c.LockedUntil(inner, backups[i].ID)
+			return err
+		})
 	}
-	return r.Until, nil
+	return g.Wait()
 }

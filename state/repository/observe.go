@@ -23,6 +23,7 @@ type ObserveOptions struct {
 	WriterAlive Witness       // of writers on this machine; nil: only their leases are asked
 	Now         time.Time     // this machine's clock, for leases; zero: only the store's times count
 	Keys        *seal.Keyring // of an encrypted repository; nil: it has none
+	Locks       bool          // look at the object lock of each backup
 }
 
 // Look opens the repository of a store and observes it. What keeps it from being seen stands in Unknown, and then nothing else but free space
@@ -137,6 +138,11 @@ func (c *Cluster) observe(ctx context.Context, o ObserveOptions) (state.Cluster,
 	}
 	if seen.Backups, seen.Verified, err = c.trusted(ctx, o.WriterAlive, o.Now); err != nil {
 		return seen, err
+	}
+	if o.Locks {
+		if err := c.locks(ctx, seen.Backups); err != nil {
+			return seen, err
+		}
 	}
 	seen.RestorePoints, err = c.restorePoints(ctx, archived.views, seen.Backups)
 	return seen, err

@@ -2,6 +2,7 @@ package repository
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -124,22 +125,24 @@ func isLasting(key string) bool {
 // extenders bounds how many locks are extended beside each other.
 const extenders = 16
 
-// retain locks what the backup reads of others for as long as its own objects: before its decision, so that one that is
+// lockReferred locks what the backup reads of others for as long as its own objects: before its decision, so that one that is
 // committed never outlives what it refers to.
-func (r *referring) retain(ctx context.Context, w *BackupWriter) error {
+func (w *BackupWriter) lockReferred(ctx context.Context, d decision) error {
 	s, ok := w.c.repo.st.(*retaining)
-	if !ok {
+	if !ok || d.Decision != decidedCommitted {
 		return nil
 	}
-	until := s.retention(w.c.key.startFile(w.start.ID))
+	until := s.retention(w.c.key.startFile(d.ID))
 	g, inner := errgroup.WithContext(ctx)
 	g.SetLimit(extenders)
-	for k := range r.volumes {
-		g.Go(func() error {
-			return s.Extend(inner, w.c.key.backupDir(k.backup)+volumeName(k.folder, k.volume), until)
-		})
-	}
-	if err := g.Wait(); err != nil {
+	err := w.c.readSums(ctx, d.ID, refsDir, d.Refs, func(l sumLine) error {
+		other, name, err := splitReference(l.name)
+		if err == nil {
+			g.Go(func() error { return s.Extend(inner, w.c.key.backupDir(other)+name, until) })
+		}
+		return err
+	})
+	if err = errors.Join(g.Wait(), err); err != nil {
 		return fmt.Errorf("lock what the backup refers to: %w", err)
 	}
 	return nil

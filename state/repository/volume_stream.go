@@ -279,7 +279,7 @@ func (s *BackupStream) Commit(ctx context.Context, f CommitFacts) ([]StreamOutco
 	for _, l := range s.fan.lanes {
 		o := StreamOutcome{Writer: l.w, Err: l.failed()}
 		if o.Err == nil && s.refer != nil {
-			o.Err = errors.Join(s.refer.retain(ctx, l.w), s.refer.check(ctx, l.w.c))
+			o.Err = s.refer.check(ctx, l.w.c)
 		}
 		if o.Err == nil {
 			o.Err = l.w.commit(ctx, d)

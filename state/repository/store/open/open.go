@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/repository/store/azure"
@@ -57,6 +58,20 @@ func Check(ctx context.Context, place string) error {
 		return s.Check(ctx)
 	}
 	return nil
+}
+
+// CheckLock tries whether the store at a URL keeps an object that is to be retained; see remote.Store.CheckLock. Where no driver
+// locks, store.ErrUnsupported.
+func CheckLock(ctx context.Context, place string, compliance bool, now time.Time) error {
+	st, err := Open(place)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	if s, ok := st.(*remote.Store); ok {
+		return s.CheckLock(ctx, compliance, now)
+	}
+	return fmt.Errorf("try an object lock: %w", store.ErrUnsupported)
 }
 
 // closer keeps a nil pointer from becoming a store.

@@ -1,0 +1,58 @@
+package plan
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// unlockedWAL takes from needless WAL what is locked still: what was put since the last moment of which a lock has ended, told by
+// the backups that ended before it.
+func (r Retained) unlockedWAL(free []wal.Range, lock time.Duration) []wal.Range {
+	if lock == 0 {
+		return free
+	}
+	var out []wal.Range
+	for _, w := range free {
+		to := wal.LSN(0)
+		for _, f := range r.Fates {
+			b := f.Backup
+			switch {
+			case b.Ended.IsZero() || b.Ended.Add(lock).After(r.clock):
+			case b.Timeline == w.Timeline:
+				to = max(to, b.Redo)
+			case b.Timeline > w.Timeline:
+				to = w.To
+			}
+		}
+		if w.To = min(w.To, r.archive.size.Floor(to)); !w.Empty() {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// locked says which backups go when their locks end, and when that is.
+func (b *builder) locked(s *server, h *home, r Retained) {
+	var first *state.Backup
+	n := 0
+	for _, f := range r.Fates {
+		if f.Cause != StaysLocked {
+			continue
+		}
+		if n++; first == nil || f.Backup.LockedUntil.Before(first.LockedUntil) {
+			first = f.Backup
+		}
+	}
+	if first == nil {
+		return
+	}
+	text := fmt.Sprintf("%s of %s in %s, which no rule keeps, stays: it is locked until %s", first.ID, s.Name, h.spec.Address, Moment(first.LockedUntil))
+	if n > 1 {
+		text += fmt.Sprintf("; %s more are locked until later", count(n-1, "backup"))
+	}
+	b.finding(Finding{Severity: OK, Subject: s.Address, Range: rangeOf(h.spec.Where.Of("object_lock.mode")), Text: text})
+	b.plan.NextDue = append(b.plan.NextDue, Due{At: first.LockedUntil, What: "prune (" + first.ID + " is locked until then)", Subject: s.Name})
+}
