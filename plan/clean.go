@@ -144,7 +144,7 @@ func (b *builder) retain(s *server, h *home, after []string) {
 	free = r.unlockedWAL(free, b.spec.LockTime(h.spec.Name, s.Name))
 	r.withWAL, r.withBackups = r.losses(free)
 	b.prune(s, h, r, rules)
-	b.locked(s, h, r)
+	b.locked(s, r)
 	b.sweep(s, h, r)
 	if len(free) > 0 {
 		b.pruneWAL(s, h, r, free, after)

@@ -35,7 +35,7 @@ func (r Retained) unlockedWAL(free []wal.Range, lock time.Duration) []wal.Range 
 }
 
 // locked says which backups go when their locks end, and when that is.
-func (b *builder) locked(s *server, h *home, r Retained) {
+func (b *builder) locked(s *server, r Retained) {
 	var first *state.Backup
 	n := 0
 	for _, f := range r.Fates {
@@ -49,10 +49,9 @@ func (b *builder) locked(s *server, h *home, r Retained) {
 	if first == nil {
 		return
 	}
-	text := fmt.Sprintf("%s of %s in %s, which no rule keeps, stays: it is locked until %s", first.ID, s.Name, h.spec.Address, Moment(first.LockedUntil))
+	what := "prune (" + first.ID + " is locked until then"
 	if n > 1 {
-		text += fmt.Sprintf("; %s more are locked until later", count(n-1, "backup"))
+		what += fmt.Sprintf(", %s more until later", count(n-1, "backup"))
 	}
-	b.finding(Finding{Severity: OK, Subject: s.Address, Range: rangeOf(h.spec.Where.Of("object_lock.mode")), Text: text})
-	b.plan.NextDue = append(b.plan.NextDue, Due{At: first.LockedUntil, What: "prune (" + first.ID + " is locked until then)", Subject: s.Name})
+	b.plan.NextDue = append(b.plan.NextDue, Due{At: first.LockedUntil, What: what + ")", Subject: s.Name})
 }

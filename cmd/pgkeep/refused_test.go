@@ -229,6 +229,9 @@ func carelessStore(ts *testscript.TestScript, _ bool, _ []string) {
 		case r.Method == http.MethodPut:
 			objects[key], _ = io.ReadAll(r.Body)
 			w.Header().Set("ETag", `"0"`)
+		case r.Method == http.MethodDelete: // what it was to keep locked, too
+			delete(objects, key)
+			w.WriteHeader(http.StatusNoContent)
 		case r.URL.Query().Has("list-type"):
 			_, _ = io.WriteString(w, `<ListBucketResult><Name>bucket</Name><IsTruncated>false</IsTruncated></ListBucketResult>`)
 		case !there:
