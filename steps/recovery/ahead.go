@@ -23,7 +23,7 @@ import (
 const (
 	aheadDir      = "ahead"
 	aheadBytes    = 128 << 20 // what lies there at most, or two segments,
-	aheadMost     = 32        // or so many segments
+	aheadMost     = 8         // or so many segments
 	aheadFetches  = 2         // at once
 	aheadIdle     = 30 * time.Second
 	aheadLook     = 10 * time.Millisecond

@@ -106,7 +106,7 @@ func (r *replaying) ended(ended chan error, badly bool) {
 
 // TestFetchAhead: what PostgreSQL asks for next is there, never more than the bound of it, and it ends with the route.
 func TestFetchAhead(t *testing.T) {
-	const last = 100
+	const last = 40
 	r := newReplaying(t, last)
 	ended := r.fetch(3)
 	r.until("a full window", r.full)
@@ -160,10 +160,10 @@ func TestFetchAheadLeavesNothingOld(t *testing.T) {
 	check(t, os.MkdirAll(old, 0o700))
 	check(t, os.WriteFile(filepath.Join(old, seg(1, 5).Name(mib)), full('x'), 0o600))
 	ended := r.fetch(3)
-	r.until("segment 12", func() bool { return r.get(12, false) == ExitGot })
+	r.until("segment 8", func() bool { return r.get(8, false) == ExitGot })
 	r.until("what lies before it to go", func() bool {
 		for _, name := range r.lying() {
-			if filepath.Base(name) < seg(1, 12).Name(mib) {
+			if filepath.Base(name) < seg(1, 8).Name(mib) {
 				return false
 			}
 		}

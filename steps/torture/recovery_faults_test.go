@@ -19,7 +19,7 @@ import (
 
 // faultLength is how long a recovery under faults is, and how long faults last.
 type faultLength struct {
-	segments int           // that it walks
+	segments int           // that it walks; between the fault and the end lies more than is fetched ahead
 	at       int           // the call of wal-get with which the fault begins
 	cut      time.Duration // of the repository
 	kills    int           // of wal-get
@@ -29,7 +29,7 @@ func howLong() faultLength {
 	if os.Getenv("PGKEEP_PG") != "" || os.Getenv("PGKEEP_ROUNDS") != "" {
 		return faultLength{segments: 30, at: 12, cut: 30 * time.Second, kills: 20}
 	}
-	return faultLength{segments: 9, at: 4, cut: 3 * time.Second, kills: 4}
+	return faultLength{segments: 16, at: 4, cut: 3 * time.Second, kills: 4}
 }
 
 // fault is something that happens to a recovery on its way.
