@@ -71,7 +71,7 @@ type Store interface {
 	Delete(ctx context.Context, keys ...string) error
 	// Extend moves an object's retention to at least r, and never back. ErrNotExist, ErrUnsupported.
 	Extend(ctx context.Context, key string, r Retention) error
-	// Retained gives an object's retention; the zero value: none. ErrNotExist, ErrUnsupported.
+	// Retained gives an object's retention; the zero value: none, or one that has ended. ErrNotExist, ErrUnsupported.
 	Retained(ctx context.Context, key string) (Retention, error)
 	// Capabilities tells what the store can do, as found when it was opened.
 	Capabilities() Capabilities

@@ -2,9 +2,9 @@ package gcs
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/repository/store/location"
@@ -54,7 +54,8 @@ func sealed(service string) bool {
 }
 
 func isLoopback(host string) bool {
-	return host == "localhost" || host == "::1" || strings.HasPrefix(host, "127.")
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // refuseRedirect keeps objects from being sent or looked for elsewhere: the service never redirects.

@@ -110,12 +110,14 @@ func TestTroubles(t *testing.T) {
 
 // TestTokensAreNeverSentInTheOpen but to this machine itself.
 func TestTokensAreNeverSentInTheOpen(t *testing.T) {
-	at, err := location.Parse("gs://b?endpoint=http://storage.example.com")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var trouble *store.Trouble
-	if _, err := gcs.Open(at, remote.Patience{}); !errors.As(err, &trouble) || trouble.Kind != store.Insecure {
-		t.Errorf("open: %v", err)
+	for _, host := range []string{"storage.example.com", "127.0.0.1.example.com"} {
+		at, err := location.Parse("gs://b?endpoint=http://" + host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var trouble *store.Trouble
+		if _, err := gcs.Open(at, remote.Patience{}); !errors.As(err, &trouble) || trouble.Kind != store.Insecure {
+			t.Errorf("open %s: %v", host, err)
+		}
 	}
 }

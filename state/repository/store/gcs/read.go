@@ -218,8 +218,14 @@ func (b *backend) Delete(ctx context.Context, keys []string) error {
 	return retained
 }
 
+// delete names the generation: in a bucket that keeps versions a delete without one only hides the object, locked or not, and
+// frees nothing.
 func (b *backend) delete(ctx context.Context, key string) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodDelete, b.objectURL(key), nil)
+	var o struct{ Generation string }
+	if err := b.get(ctx, b.objectURL(key)+"?fields=generation", &o); err != nil {
+		return b.judge(b.whichAbsent(ctx, err), deleting)
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodDelete, b.objectURL(key)+"?generation="+url.QueryEscape(o.Generation), nil)
 	if err != nil {
 		return err
 	}

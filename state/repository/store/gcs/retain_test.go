@@ -30,6 +30,7 @@ func (l *lockable) answer() func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, "{}")
 		case r.Method == http.MethodPatch:
 			_, _ = io.WriteString(w, `{"retention": {"mode": "Locked", "retainUntilTime": "2030-01-01T00:00:00Z"}}`)
+		case r.Method == http.MethodDelete && r.URL.Query().Get("generation") != "17": // hides what is there
 		case r.Method == http.MethodDelete:
 			refuse(w, http.StatusForbidden, "retentionPolicyNotMet", "Object is subject to object retention until 2030.")
 		case strings.Contains(r.RequestURI, "maxResults=1"):
@@ -39,7 +40,7 @@ func (l *lockable) answer() func(w http.ResponseWriter, r *http.Request) {
 		case strings.Contains(r.RequestURI, "fields=retention"):
 			_, _ = io.WriteString(w, `{"retention": {"mode": "Unlocked", "retainUntilTime": "2029-01-01T00:00:00Z"}}`)
 		default:
-			_, _ = io.WriteString(w, `{"size": "1", "timeCreated": "2026-01-01T00:00:00Z"}`)
+			_, _ = io.WriteString(w, `{"size": "1", "generation": "17", "timeCreated": "2026-01-01T00:00:00Z"}`)
 		}
 	}
 }

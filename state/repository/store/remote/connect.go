@@ -124,6 +124,12 @@ func (c *Clock) Skew() (time.Duration, bool) {
 	return c.skew, c.seen
 }
 
+// Now gives the service's time, as far as it has told it; else this machine's.
+func (c *Clock) Now() time.Time {
+	skew, _ := c.Skew()
+	return time.Now().Add(skew)
+}
+
 // Transport gives HTTP over such connections: the environment's proxies, TLS 1.2 at least, no HTTP/2, whose one
 // connection would carry everything and break everything.
 func Transport(w Wire) (*http.Transport, error) {

@@ -51,6 +51,12 @@ const maxIdleBreaks = 5
 
 // Read is io.Reader's.
 func (g *reader) Read(p []byte) (int, error) {
+	if g.left >= 0 { // what answers may send more than it was asked for
+		if g.left == 0 {
+			return 0, io.EOF
+		}
+		p = p[:min(int64(len(p)), g.left)]
+	}
 	for {
 		if g.r == nil {
 			if err := g.open(); err != nil {

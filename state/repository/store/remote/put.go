@@ -18,11 +18,11 @@ func (s *Store) PutIfAbsent(ctx context.Context, key string, body io.ReaderAt, s
 	if err := errors.Join(ctx.Err(), store.CheckKey(key)); err != nil {
 		return err
 	}
-	if err := s.mayRetain(o.Retain); err != nil {
-		return fmt.Errorf("put object %s: %w", key, err)
-	}
 	if err := s.Probe(ctx); err != nil {
 		return err
+	}
+	if err := s.mayRetain(o.Retain); err != nil {
+		return fmt.Errorf("put object %s: %w", key, err)
 	}
 	if err := s.put(ctx, key, io.NewSectionReader(body, 0, size), o.Retain); err != nil {
 		return fmt.Errorf("put object %s: %w", key, err)

@@ -16,15 +16,37 @@ func (s *Store) Extend(ctx context.Context, key string, r store.Retention) error
 	if err := errors.Join(ctx.Err(), store.CheckKey(key)); err != nil {
 		return err
 	}
-	if err := s.mayRetain(r); err != nil {
-		return fmt.Errorf("retain object %s: %w", key, err)
-	}
 	if r.IsZero() {
 		return nil
 	}
-	b, _ := s.b.(Retainer)
-	if err := s.retry(ctx, func(ctx context.Context) error { return b.Retain(ctx, key, r) }); err != nil {
+	b, ok := s.b.(Retainer)
+	if !ok {
+		return fmt.Errorf("retain object %s: %w", key, store.ErrUnsupported)
+	}
+	if !s.reached.Load() { // its clock is not known yet
+		if _, err := s.Stat(ctx, key); err != nil {
+			return err
+		}
+	}
+	err := s.checkClock(lockSkew)
+	if err == nil {
+		err = s.retry(ctx, func(ctx context.Context) error { return moved(ctx, b, key, r) })
+	}
+	if err != nil {
 		return fmt.Errorf("retain object %s: %w", key, err)
+	}
+	return nil
+}
+
+// moved is Retain, which providers refuse, as whoever is not allowed to, when another has moved the lock further meanwhile.
+func moved(ctx context.Context, b Retainer, key string, r store.Retention) error {
+	err := b.Retain(ctx, key, r)
+	if err == nil || answered(err) {
+		return err
+	}
+	has, askErr := b.Retained(ctx, key)
+	if askErr != nil || has.Until.Before(r.Until.Truncate(time.Second)) || r.Compliance && !has.Compliance {
+		return err
 	}
 	return nil
 }
@@ -45,12 +67,24 @@ func (s *Store) Retained(ctx context.Context, key string) (r store.Retention, er
 	if err != nil {
 		return r, fmt.Errorf("look at the retention of object %s: %w", key, err)
 	}
+	if !r.Until.After(s.now()) {
+		return store.Retention{}, nil // providers keep telling of locks that have ended
+	}
 	return r, nil
+}
+
+// now gives the provider's time, as far as it has told it; else this machine's.
+func (s *Store) now() time.Time {
+	if clock, ok := s.b.(interface{ Now() time.Time }); ok {
+		return clock.Now()
+	}
+	return time.Now()
 }
 
 // lockSkew is how far clocks may be apart where objects are locked: a lock that a wrong clock made too long cannot be undone.
 const lockSkew = time.Hour
 
+// mayRetain is asked once the provider has answered, so that its clock is known.
 func (s *Store) mayRetain(r store.Retention) error {
 	if r.IsZero() {
 		return nil

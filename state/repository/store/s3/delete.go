@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +23,7 @@ const lookers = 8
 // another failure is named first, so that it is tried again.
 func (b *backend) Delete(ctx context.Context, keys []string) error {
 	found, err := b.versions(ctx, keys)
-	if err != nil {
+	if err != nil || len(found) == 0 {
 		return err
 	}
 	if len(found) == 1 {
@@ -66,13 +68,14 @@ func (b *backend) hide(ctx context.Context, name string, refused error) error {
 	switch {
 	case err != nil:
 		return refused // whether it is locked is not known
-	case !r.IsZero():
+	case r.Until.After(b.Now()):
 		return fmt.Errorf("it is locked until %s: %w", r.Until.Format(time.RFC3339), refused)
 	}
 	return b.judge(b.client.RemoveObject(ctx, b.at.Bucket, name, minio.RemoveObjectOptions{}), deleting)
 }
 
-// versions finds the versions of objects. Where the first that is there has none, the bucket keeps none, and no other is looked at.
+// versions finds the versions of those objects that are there: to delete what is not there would leave a marker that it was
+// deleted. Where the bucket keeps none, they have none, and none is looked at.
 func (b *backend) versions(ctx context.Context, keys []string) ([]object, error) {
 	out := make([]object, len(keys))
 	for i, key := range keys {
@@ -81,39 +84,43 @@ func (b *backend) versions(ctx context.Context, keys []string) ([]object, error)
 	if len(keys) == 0 {
 		return nil, nil
 	}
-	begin := 0
-	for i := range out {
-		version, err := b.version(ctx, out[i].Key)
-		if err == nil {
-			begin, out[i].version = i+1, version
-			if version == "" {
-				return out, nil
-			}
-			break
-		}
-		if begin = i + 1; !errors.Is(err, store.ErrNotExist) {
-			return nil, err
-		}
+	keeps, first, err := b.keepsVersions(ctx)
+	if err != nil || !keeps {
+		return out, err
 	}
 	var g errgroup.Group
 	g.SetLimit(lookers)
-	for i := begin; i < len(out); i++ {
-		g.Go(func() (err error) {
-			out[i].version, err = b.version(ctx, out[i].Key)
+	for i := range out {
+		g.Go(func() error {
+			o, err := b.look(ctx, out[i].Key)
 			if errors.Is(err, store.ErrNotExist) {
+				out[i].Key = ""
 				return nil
+			}
+			if out[i].version = o.version; o.version == "" {
+				out[i].version = first
 			}
 			return err
 		})
 	}
-	return out, g.Wait()
+	err = g.Wait()
+	return slices.DeleteFunc(out, func(o object) bool { return o.Key == "" }), err
 }
 
-// version gives the version of an object; empty: the bucket keeps none.
-func (b *backend) version(ctx context.Context, key string) (string, error) {
-	o, err := b.look(ctx, key)
-	if o.version == "null" {
-		return "", err
+// keepsVersions tells whether the bucket keeps versions, or kept them once, and what version an object has that was put before
+// and shows none. Who may not know looks at each object: where one has no version, the bucket keeps none.
+func (b *backend) keepsVersions(ctx context.Context) (keeps bool, first string, err error) {
+	c, err := b.client.GetBucketVersioning(ctx, b.at.Bucket)
+	r, said := answer(err)
+	switch {
+	case err == nil && c.Status == "":
+		return false, "", nil
+	case err == nil:
+		return true, "null", nil
+	case said && (r.Code == "NotImplemented" || r.StatusCode == http.StatusNotImplemented):
+		return false, "", nil
+	case said && (r.Code == "AccessDenied" || r.StatusCode == http.StatusForbidden):
+		return true, "", nil
 	}
-	return o.version, err
+	return false, "", b.judge(err, reading)
 }

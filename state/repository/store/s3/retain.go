@@ -38,7 +38,8 @@ func (b *backend) Retain(ctx context.Context, key string, r store.Retention) err
 	return b.judge(err, retaining)
 }
 
-// Retained is remote.Retainer's. The service tells it in the answer to a HEAD, to who may know it.
+// Retained is remote.Retainer's. The service tells it in the answer to a HEAD, to who may know it: where that says nothing, the
+// question itself tells an object without a lock from a user who may not know.
 func (b *backend) Retained(ctx context.Context, key string) (store.Retention, error) {
 	info, err := b.client.StatObject(ctx, b.at.Bucket, b.prefix+key, minio.StatObjectOptions{})
 	if r, ok := answer(err); ok && r.StatusCode == http.StatusNotFound {
@@ -51,9 +52,24 @@ func (b *backend) Retained(ctx context.Context, key string) (store.Retention, er
 	}
 	until, err := time.Parse(time.RFC3339, info.Metadata.Get("X-Amz-Object-Lock-Retain-Until-Date"))
 	if err != nil {
-		return store.Retention{}, nil
+		return b.askRetained(ctx, key)
 	}
 	return store.Retention{Until: until.UTC(), Compliance: info.Metadata.Get("X-Amz-Object-Lock-Mode") == minio.Compliance.String()}, nil
+}
+
+func (b *backend) askRetained(ctx context.Context, key string) (out store.Retention, err error) {
+	m, until, err := b.client.GetObjectRetention(ctx, b.at.Bucket, b.prefix+key, "")
+	if r, ok := answer(err); ok && (r.Code == "NoSuchObjectLockConfiguration" || isLockless(err)) {
+		return out, nil
+	}
+	if err != nil {
+		return out, b.judge(err, retaining)
+	}
+	if until != nil {
+		out.Until = until.UTC()
+	}
+	out.Compliance = m != nil && *m == minio.Compliance && !out.Until.IsZero()
+	return out, nil
 }
 
 // isLockless tells whether a retention was refused because the bucket has no object lock: services say so as of any other

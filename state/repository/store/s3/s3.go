@@ -157,7 +157,7 @@ func (b *backend) Stat(ctx context.Context, key string) (remote.Object, error) {
 // object is what the service says of one version, of which there is one.
 type object struct {
 	remote.Object
-	version string // empty: the bucket keeps no versions
+	version string // empty: the bucket keeps no versions, or did not when it was put
 }
 
 func (b *backend) look(ctx context.Context, key string) (object, error) {

@@ -211,6 +211,9 @@ func (m *Memory) Retained(ctx context.Context, key string) (store.Retention, err
 		return store.Retention{}, store.ErrUnsupported
 	}
 	o, err := m.find(ctx, key)
+	if !o.retain.Until.After(m.clock()) {
+		return store.Retention{}, err
+	}
 	return o.retain, err
 }
 
