@@ -13,12 +13,12 @@ import (
 
 func backupsCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use: "backups", Short: "List, show, hold, release and delete backups", Args: cobra.NoArgs,
+		Use: "backups", Short: "List, show, export, hold, release and delete backups", Args: cobra.NoArgs,
 		Long: `Looks at repositories only: no server needs to answer. A backup has the same id in every repository that holds it.
 What pgkeep backup takes, and what retention deletes, is seen here; single backups are kept with hold, and deleted by id.`,
 		Example: "  pgkeep backups list\n  pgkeep backups show 20260210T211617Z-F-7f3a\n  pgkeep backups files 20260210T211617Z-F-7f3a '*.conf'\n  pgkeep backups hold 20260210T211617Z-F-7f3a --for 90d",
 	}
-	c.AddCommand(backupsListCommand(a), backupsShowCommand(a), backupsFilesCommand(a), backupsHoldCommand(a), backupsReleaseCommand(a), backupsDeleteCommand(a))
+	c.AddCommand(backupsListCommand(a), backupsShowCommand(a), backupsFilesCommand(a), backupsExportCommand(a), backupsHoldCommand(a), backupsReleaseCommand(a), backupsDeleteCommand(a))
 	return c
 }
 

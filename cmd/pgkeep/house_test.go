@@ -44,7 +44,7 @@ func rooms() map[string]room {
 		"cmd/pgkeep": {may: []string{
 			"cmd/pgkeep/agent", "cmd/pgkeep/demo", "hclspec", "state", "state/wal", "state/postgres", "state/spool", "state/host", "state/observe",
 			"state/repository", "state/repository/store", "state/repository/store/open", "state/repository/store/location", "state/repository/seal", "state/repository/seal/keyfile", "plan", "plan/render",
-			"steps", "steps/receive", "steps/basebackup", "steps/recovery",
+			"steps", "steps/receive", "steps/basebackup", "steps/recovery", "steps/export",
 			hcl, "github.com/spf13", "github.com/jedib0t/go-pretty/v6", "golang.org/x/term",
 		}},
 		"cmd/pgkeep/agent": {may: []string{
@@ -97,6 +97,10 @@ func rooms() map[string]room {
 		"steps/recovery": {may: []string{
 			"plan", "hclspec", "state", "state/wal", "state/postgres", "state/spool", "state/host", "state/repository",
 			"state/repository/store", "state/repository/store/open", "state/repository/seal/keyfile", errgroup, sys, backoff,
+		}},
+		"steps/export": {may: []string{
+			"state", "state/wal", "state/postgres", "state/host", "state/repository", "state/repository/store", errgroup,
+			"github.com/klauspost", "github.com/pierrec/lz4/v4",
 		}},
 		"state/postgres/pgtest": {may: []string{"state/wal", pgx, sys}},
 		"steps/torture":         {},

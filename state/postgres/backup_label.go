@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 	"strings"
@@ -83,4 +84,16 @@ func parseTimeline(s string) (wal.Timeline, error) {
 		return 0, fmt.Errorf("%q is not a timeline", s)
 	}
 	return wal.Timeline(n), nil
+}
+
+// WholeBackupLabel drops the lines of an incremental backup's backup_label that keep PostgreSQL from starting: what comes out of
+// a repository is a whole cluster.
+func WholeBackupLabel(label []byte) []byte {
+	var out []byte
+	for line := range bytes.Lines(label) {
+		if !bytes.HasPrefix(line, []byte("INCREMENTAL FROM ")) {
+			out = append(out, line...)
+		}
+	}
+	return out
 }

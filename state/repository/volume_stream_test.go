@@ -117,7 +117,7 @@ func takeBackup(t testing.TB, in Intent, codec seal.Codec, members []member, chu
 	return stream
 }
 
-// readBack restores every file of a backup into memory.
+// readBack restores every file of a backup into memory, in both ways.
 func readBack(t testing.TB, b *BackupReader) map[string][]byte {
 	t.Helper()
 	got := map[string][]byte{}
@@ -142,6 +142,7 @@ func readBack(t testing.TB, b *BackupReader) map[string][]byte {
 			t.Fatalf("%s: %d of %d bytes were handed out", path, n, len(got[path]))
 		}
 	}
+	checkInOrder(t, b, got, 1+len(got)%3)
 	return got
 }
 
@@ -212,6 +213,40 @@ func checkFiles(t testing.TB, b *BackupReader, members []member) {
 	}
 	if i != len(members) {
 		t.Errorf("%d members of %d came back", i, len(members))
+	}
+}
+
+// checkInOrder reads the backup from its first byte to its last: members in the order of Files, each file's bytes in order.
+func checkInOrder(t testing.TB, b *BackupReader, want map[string][]byte, workers int) {
+	t.Helper()
+	var order []string
+	for f := range b.Files(t.Context()) {
+		order = append(order, f.Path)
+	}
+	got := map[string][]byte{}
+	var seen []string
+	err := b.InOrder(t.Context(), PieceOptions{Workers: workers}, func(f *File, offset int64, data []byte) error {
+		if offset == 0 {
+			seen = append(seen, f.Path)
+		}
+		if offset != int64(len(got[f.Path])) {
+			t.Errorf("%s: bytes from %d after %d", f.Path, offset, len(got[f.Path]))
+		}
+		got[f.Path] = append(got[f.Path], data...)
+		return nil
+	})
+	check(t, err)
+	if !slices.Equal(seen, order) {
+		t.Errorf("the order is %v, want %v", seen, order)
+	}
+	for name, content := range want {
+		if !bytes.Equal(got[name], content) {
+			t.Errorf("%s has %d bytes, want %d, or other ones", name, len(got[name]), len(content))
+		}
+	}
+	broken := errors.New("enough")
+	if err := b.InOrder(t.Context(), PieceOptions{Workers: workers}, func(*File, int64, []byte) error { return broken }); len(order) > 0 && !errors.Is(err, broken) {
+		t.Errorf("the visitor's error: %v", err)
 	}
 }
 

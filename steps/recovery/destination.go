@@ -276,20 +276,8 @@ func (r *restore) checkLabel(ctx context.Context) error {
 			Text: fmt.Sprintf("backup_label of backup %s begins at %s of timeline %d, the backup at %s of timeline %d", info.ID, l.Start, l.Timeline, info.Redo, info.Timeline),
 		}
 	}
-	r.label = withoutIncremental(content)
+	r.label = postgres.WholeBackupLabel(content)
 	return nil
-}
-
-// withoutIncremental drops the lines that make PostgreSQL refuse to start from a backup_label of an incremental backup:
-// every restore is a whole cluster.
-func withoutIncremental(label []byte) []byte {
-	var out []string
-	for _, line := range strings.SplitAfter(string(label), "\n") {
-		if !strings.HasPrefix(line, "INCREMENTAL FROM ") {
-			out = append(out, line)
-		}
-	}
-	return []byte(strings.Join(out, ""))
 }
 
 // checkSpace compares the bytes to come with the room on each file system.
