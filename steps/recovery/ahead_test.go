@@ -42,14 +42,14 @@ func newReplaying(t *testing.T, n uint64) *replaying {
 	return r
 }
 
-func (r *replaying) open(f *routeFile, _ context.Context) *server {
-	return &server{route: f, sources: []source{r.source}}
+func (r *replaying) open() func(*routeFile, context.Context) *server {
+	return func(f *routeFile, _ context.Context) *server { return &server{route: f, sources: []source{r.source}} }
 }
 
 // fetch starts what fetches behind a segment, and gives what it ends with.
 func (r *replaying) fetch(after uint64) chan error {
 	ended := make(chan error, 1)
-	go func() { ended <- fetchAhead(r.t.Context(), r.route, seg(1, after).Name(mib), r.open) }()
+	go func() { ended <- fetchAhead(r.t.Context(), r.route, seg(1, after).Name(mib), r.open()) }()
 	return ended
 }
 
@@ -83,7 +83,7 @@ func (r *replaying) full() bool {
 func (r *replaying) get(i uint64, repository bool) int {
 	r.t.Helper()
 	into := filepath.Join(r.t.TempDir(), "RECOVERYXLOG")
-	open := r.open
+	open := r.open()
 	if !repository {
 		open = func(f *routeFile, _ context.Context) *server { return &server{route: f, broken: []error{errDown}} }
 	}
