@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -190,10 +191,19 @@ func (b *builder) sources(name string) ([]*home, string, *refusal) {
 			out = append(out, h)
 		}
 	}
+	slices.SortStableFunc(out, func(x, y *home) int { return cmp.Compare(far(x), far(y)) })
 	if len(out) == 0 {
 		return nil, "", &refusal{state.CodeTarget, "no repository that was seen holds a backup of " + name, "pgkeep backups list"}
 	}
 	return out, s.systemID, nil
+}
+
+// far tells how far away a repository is: a directory of a machine is nearer than anything else.
+func far(h *home) int {
+	if h.spec.Path != "" {
+		return 0
+	}
+	return 1
 }
 
 // recoverID chooses whose backups to recover when a stored name has had several system identifiers: the server's own if

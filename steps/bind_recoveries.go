@@ -18,15 +18,11 @@ func (r realRecoveries) Restored(_ context.Context, _ string, route plan.Route) 
 	return recovery.Restored(route)
 }
 
-func (r realRecoveries) Restore(ctx context.Context, name string, route plan.Route, report func(done, total int64)) error {
-	repo, err := r.openRepository(ctx, route.Repository)
+func (r realRecoveries) Restore(ctx context.Context, name string, route plan.Route, report func(done, total int64)) (string, error) {
+	var d detours
+	cluster, backup, err := r.open(ctx, route, &d)
 	if err != nil {
-		return fmt.Errorf("open repository %q: %w", route.Repository, err)
-	}
-	cluster := repo.Cluster(route.Server, route.SystemID)
-	backup, err := cluster.OpenBackup(ctx, route.Backup)
-	if err != nil {
-		return fmt.Errorf("open backup %s: %w", route.Backup, err)
+		return "", err
 	}
 	evidence, err := recovery.Restore(ctx, recovery.Options{
 		Route:   route,
@@ -39,13 +35,16 @@ func (r realRecoveries) Restore(ctx context.Context, name string, route plan.Rou
 		Report:  report,
 	})
 	if err != nil {
-		return err
+		return d.Text(), err
 	}
 	evidence.Recovery = name
-	if err := cluster.PutEvidence(ctx, evidence.Ended, evidence); err != nil {
-		return fmt.Errorf("keep the evidence of the recovery: %w", err)
+	if text := d.Text(); text != "" {
+		evidence.Notes = append(evidence.Notes, text)
 	}
-	return nil
+	if err := cluster.PutEvidence(ctx, evidence.Ended, evidence); err != nil {
+		return d.Text(), fmt.Errorf("keep the evidence of the recovery: %w", err)
+	}
+	return d.Text(), nil
 }
 
 // Destination looks for programs of the version that the backup's cluster has.
@@ -111,14 +110,8 @@ func (r realRecoveries) spoolHere(route plan.Route) string {
 
 // places gives the route's repository first, then the server's others that are on this machine.
 func (r realRecoveries) places(route plan.Route) []recovery.Place {
-	labels := []string{route.Repository}
-	for _, label := range (realRepositories{r.real}).Of(route.Server) {
-		if label != route.Repository {
-			labels = append(labels, label)
-		}
-	}
 	var out []recovery.Place
-	for _, label := range labels {
+	for _, label := range r.near(route) {
 		if x, err := r.repository(label); err == nil {
 			out = append(out, recovery.Place{Label: x.Name, Path: x.Path, URL: x.URL})
 		}

@@ -381,8 +381,8 @@ func (f fakeRecoveries) Restored(context.Context, string, plan.Route) (done bool
 	return done, err
 }
 
-func (f fakeRecoveries) Restore(context.Context, string, plan.Route, func(done, total int64)) error {
-	return f.do("restore", func() error { f.restored = true; return nil })
+func (f fakeRecoveries) Restore(context.Context, string, plan.Route, func(done, total int64)) (string, error) {
+	return "", f.do("restore", func() error { f.restored = true; return nil })
 }
 
 func (f fakeRecoveries) Destination(context.Context, plan.Route) (d state.Destination, err error) {

@@ -17,6 +17,7 @@ type recoverTo struct {
 	action       plan.RecoverTo
 	now          func() time.Time
 	note         string // where the started server reached its target
+	detour       string // what was read from another repository than the route's
 }
 
 func (s *recoverTo) Done(ctx context.Context) (bool, error) {
@@ -30,8 +31,13 @@ func (s *recoverTo) Done(ctx context.Context) (bool, error) {
 	return done, nil
 }
 
-// Note says where the started server reached its target.
-func (s *recoverTo) Note() string { return s.note }
+// Note says where the started server reached its target, and what was read from another repository.
+func (s *recoverTo) Note() string {
+	if s.note != "" && s.detour != "" {
+		return s.note + "; " + s.detour
+	}
+	return s.note + s.detour
+}
 
 // Holds looks again before the restore begins; the restore itself looks once more at the destination, under its lock.
 func (s *recoverTo) Holds(ctx context.Context, c plan.Condition) (verdict, error) {
@@ -165,7 +171,9 @@ func (s *recoverTo) Run(ctx context.Context, report func(done, total int64)) err
 }
 
 func (s *recoverTo) restore(ctx context.Context, report func(done, total int64)) error {
-	if err := s.recoveries.Restore(ctx, s.action.Recovery, s.action.Route, report); err != nil {
+	detour, err := s.recoveries.Restore(ctx, s.action.Recovery, s.action.Route, report)
+	s.detour = detour
+	if err != nil {
 		return fmt.Errorf("restore backup %s into %s: %w", s.action.Route.Backup, s.action.Route.Destination.Path, err)
 	}
 	return nil

@@ -164,10 +164,18 @@ type Parent struct {
 }
 
 // OpenParent opens a backup to build on. It reads all its lists of files.
-func (c *Cluster) OpenParent(ctx context.Context, id string) (*Parent, error) {
+//
+// What cannot be read here is read from others that hold the parent byte for byte alike: a repository that dies while the backup
+// is taken keeps it out of no other one.
+func (c *Cluster) OpenParent(ctx context.Context, id string, others ...*Cluster) (*Parent, error) {
 	b, err := c.OpenBackup(ctx, id)
 	if err != nil {
 		return nil, fmt.Errorf("open parent: %w", err)
+	}
+	for _, o := range others {
+		if alternate, err := o.OpenBackup(ctx, id); err == nil {
+			b.Or(nil, Alternate{Name: o.Where(), Backup: alternate})
+		}
 	}
 	d := b.rec.decided
 	p := &Parent{

@@ -180,17 +180,41 @@ func (r *pieceJob) run(ctx context.Context, j readJob) error {
 		id = r.b.rec.id
 	}
 	key := r.b.c.key.backupDir(id) + volumeName(first.folder, first.volume)
-	r.stored = slices.Grow(r.stored[:0], int(j.n))[:j.n]
-	if err := r.b.c.readRange(ctx, key, j.off, r.stored); err != nil {
+	left := j.frames
+	read := func(c *Cluster) (err error) {
+		left, err = r.read(ctx, c, key, j, left)
 		return err
 	}
-	for _, f := range j.frames {
+	err := read(r.b.c)
+	var refused *refusedPiece
+	if err != nil && len(r.b.others) > 0 && !errors.As(err, &refused) {
+		err = r.b.elsewhere(ctx, key, err, read)
+	}
+	if errors.As(err, &refused) {
+		return refused.error
+	}
+	return err
+}
+
+// refusedPiece is an error of whoever takes the pieces: reading elsewhere mends nothing.
+type refusedPiece struct{ error }
+
+// Unwrap gives the error itself.
+func (e *refusedPiece) Unwrap() error { return e.error }
+
+// read reads the range of a job from one repository, and gives the frames that were not handed out.
+func (r *pieceJob) read(ctx context.Context, c *Cluster, key string, j readJob, frames []wantedFrame) ([]wantedFrame, error) {
+	r.stored = slices.Grow(r.stored[:0], int(j.n))[:j.n]
+	if err := c.readRange(ctx, key, j.off, r.stored); err != nil {
+		return frames, err
+	}
+	for i, f := range frames {
 		at := f.offset - j.off
 		if err := r.frame(f, r.stored[at:at+int64(f.stored)], key); err != nil {
-			return err
+			return frames[i:], err
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // frame proves one frame and hands out its parts.
@@ -206,7 +230,7 @@ func (r *pieceJob) frame(f wantedFrame, stored []byte, key string) error {
 	for _, p := range f.parts {
 		x := p.extent
 		if err := r.write(Piece{File: p.file, Offset: x.Offset, Data: raw[x.in : x.in+x.Length]}); err != nil {
-			return err
+			return &refusedPiece{err}
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"strings"
 
 	"github.com/pgkeep/pgkeep/state"
@@ -23,6 +24,49 @@ type BackupReader struct {
 	rec     record
 	folders []Folder
 	sums    map[string]sumLine // of everything but volumes
+	others  []Alternate        // that hold it byte for byte alike
+	told    func(object string, from string, why error)
+}
+
+// Alternate is the same backup in another repository.
+type Alternate struct {
+	Name   string // of the repository, in messages
+	Backup *BackupReader
+}
+
+// Or has whatever cannot be read here, or is damaged, read from others, object by object and in this order. One that does not
+// hold the backup byte for byte alike is left out; false: none is left. told is told of each object that was read elsewhere, and
+// why, by several goroutines; nil: nobody.
+func (b *BackupReader) Or(told func(object, from string, why error), others ...Alternate) bool {
+	for _, o := range others {
+		mine, its := b.rec.decided, o.Backup.rec.decided
+		if slices.Equal(mine.Sums, its.Sums) && slices.Equal(mine.Refs, its.Refs) {
+			b.others = append(b.others, o)
+		}
+	}
+	b.told = told
+	return len(b.others) > 0
+}
+
+// elsewhere reads from the others what failed here with why; the error is why where all fail.
+func (b *BackupReader) elsewhere(ctx context.Context, object string, why error, read func(*Cluster) error) error {
+	for _, o := range b.others {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := read(o.Backup.c); err != nil {
+			var refused *refusedPiece
+			if errors.As(err, &refused) {
+				return err
+			}
+			continue
+		}
+		if b.told != nil {
+			b.told(object, o.Name, why)
+		}
+		return nil
+	}
+	return why
 }
 
 // OpenBackup opens a committed backup, also a damaged or a tombed one of which nothing was removed yet. A reader that
@@ -103,12 +147,15 @@ func (b *BackupReader) object(ctx context.Context, name string) ([]byte, error) 
 	if !ok {
 		return nil, fmt.Errorf("%s: %w", b.key(name), store.ErrNotExist)
 	}
-	body, err := b.c.readObject(ctx, b.key(name), want.size)
-	if err != nil {
-		return nil, missing(b.key(name), err)
+	body, err := b.c.provedObject(ctx, b.key(name), want)
+	if err != nil && len(b.others) > 0 {
+		err = b.elsewhere(ctx, b.key(name), err, func(c *Cluster) (err error) {
+			body, err = c.provedObject(ctx, b.key(name), want)
+			return err
+		})
 	}
-	if err := want.check(body); err != nil {
-		return nil, corrupt(b.key(name), err)
+	if err != nil {
+		return nil, err
 	}
 	return body, nil
 }

@@ -39,17 +39,35 @@ func (t *taking) findParent(ctx context.Context, conn *postgres.Replication) (wh
 		if f.ID == "" || p.open[f.Copy] != nil {
 			continue
 		}
-		opened, err := t.dst[i].OpenParent(ctx, f.ID)
-		if unfit(err) {
+		opened, err := t.dst[i].OpenParent(ctx, f.ID, t.alike(p, i)...)
+		switch {
+		case unfit(err):
 			return sentence(err), nil
-		}
-		if err != nil {
+		case ctx.Err() != nil:
 			return "", err
+		case err != nil: // it takes no part
+			t.fail(i, err)
+			p.facts[i] = repository.ParentFacts{}
+		default:
+			p.open[f.Copy] = opened
 		}
-		p.open[f.Copy] = opened
+	}
+	if p.any().ID == "" {
+		return "", t.failures()
 	}
 	t.parent = p
 	return "", nil
+}
+
+// alike gives the other destinations that have the same bytes of the parent.
+func (t *taking) alike(p *parentage, at int) []*repository.Cluster {
+	var out []*repository.Cluster
+	for i, f := range p.facts {
+		if i != at && f.ID != "" && f.Copy == p.facts[at].Copy {
+			out = append(out, t.dst[i])
+		}
+	}
+	return out
 }
 
 // inspectParents looks at the parent in every destination. It must be in all that answer: a backup has one id everywhere,
