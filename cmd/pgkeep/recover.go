@@ -182,12 +182,20 @@ func (o *recoverFlags) given(spec *hclspec.Spec, seen state.Observation, server 
 	place := spec.Repositories[0].Location()
 	r := seen.Repositories[spec.Repositories[0].Name]
 	if u := r.Unknown; u != nil {
-		return &state.Error{Code: u.Code, Text: "nothing was restored: " + u.Because, Hint: "name the directory that holds REPOSITORY.json"}
+		return &state.Error{Code: u.Code, Text: "nothing was restored: " + u.Because, Hint: placeHint(u)}
 	}
 	if _, ok := r.Clusters[server]; !ok {
 		return &state.Error{Code: state.CodeAbsent, Text: fmt.Sprintf("nothing was restored: %s holds no backup of %s", place, server), Hint: "it has " + orNone(sorted(r.Clusters))}
 	}
 	return nil
+}
+
+// placeHint is the driver's own advice where it has one: it knows what is wrong with the place.
+func placeHint(u *state.Unknown) string {
+	if u.Hint == "" || u.Code == state.CodeAbsent || u.Code == state.CodeNotRepository {
+		return "name the directory, or the URL with its prefix, that holds REPOSITORY.json"
+	}
+	return u.Hint
 }
 
 // recovery puts a recovery together from a block and flags; the flags win.

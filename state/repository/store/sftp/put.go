@@ -146,11 +146,32 @@ func (b *backend) mkdir(s *session, dir string) error {
 		return nil
 	}
 	b.unsettle(s, dir)
-	err := s.MkdirAll(b.file(dir))
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
+	return b.make(s, dir)
+}
+
+// make makes a directory, and those above it that are not there, but never the repository's own. Only their owner may enter
+// them: what the protocol gives them is the server's umask.
+func (b *backend) make(s *session, dir string) error {
+	if dir == "." {
 		return nil
 	}
-	if info, statErr := s.Stat(b.file(dir)); statErr != nil || !info.IsDir() {
+	err := s.Mkdir(b.file(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := b.make(s, path.Dir(dir)); err != nil {
+			return err
+		}
+		err = s.Mkdir(b.file(dir))
+	}
+	switch {
+	case err == nil:
+		if err = s.Chmod(b.file(dir), 0o700); err == nil || errors.Is(err, fs.ErrNotExist) { // gone again: a delete emptied it
+			return nil
+		}
+		return b.judge(fmt.Errorf("close directory %s to others: %w", dir, err))
+	case errors.Is(err, fs.ErrNotExist): // what is above was removed meanwhile: the link finds that out
+		return nil
+	}
+	if info, statErr := s.Stat(b.file(dir)); statErr != nil && !errors.Is(statErr, fs.ErrNotExist) || statErr == nil && !info.IsDir() {
 		return b.judge(fmt.Errorf("make directory %s: %w", dir, err))
 	}
 	return nil

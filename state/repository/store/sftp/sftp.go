@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,6 +26,7 @@ const tempDir = ".pgkeep-tmp"
 type backend struct {
 	at     location.Location
 	dialer *remote.Dialer
+	fstab  string // the server's
 
 	mu   sync.Mutex
 	now  *session // nil: not connected
@@ -36,7 +38,7 @@ var _ remote.Backend = (*backend)(nil)
 
 // Open gives the store at a location of scheme SFTP. No connection is made yet.
 func Open(at location.Location, p remote.Patience) *remote.Store {
-	return remote.New(&backend{at: at, dialer: remote.NewDialer(remote.Wire{Timeout: at.Timeout, MaxRate: at.MaxRate})}, p)
+	return remote.New(&backend{at: at, dialer: remote.NewDialer(remote.Wire{Timeout: at.Timeout, MaxRate: at.MaxRate}), fstab: fstabFile}, p)
 }
 
 // Place is remote.Backend's.
@@ -93,7 +95,13 @@ func (b *backend) look(s *session, key string) (os.FileInfo, error) {
 	info, err := s.Lstat(b.file(key))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, b.missing(s)
+		if err := b.missing(s); strings.Contains(key, "/") || !errors.Is(err, store.ErrNotExist) {
+			return nil, err
+		}
+		if err := b.mounted(s); err != nil { // REPOSITORY.json is asked for before anything else
+			return nil, err
+		}
+		return nil, store.ErrNotExist
 	case err != nil:
 		return nil, b.judge(err)
 	case info.IsDir():
