@@ -29,9 +29,11 @@ func (c lockedCluster) LockedUntil(context.Context, string) (time.Time, error) {
 func (c lockedCluster) WALRanges(context.Context) ([]state.WALRange, error) {
 	return c.cluster.WAL, nil
 }
+
 func (c lockedCluster) Backups(context.Context) ([]state.Backup, error) {
 	return c.cluster.Backups, nil
 }
+
 func (c lockedCluster) Tomb(context.Context, string, time.Time) error {
 	panic("a locked backup was to be hidden")
 }
