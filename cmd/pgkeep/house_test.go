@@ -96,7 +96,7 @@ func rooms() map[string]room {
 		}},
 		"steps/recovery": {may: []string{
 			"plan", "hclspec", "state", "state/wal", "state/postgres", "state/spool", "state/host", "state/repository",
-			"state/repository/store", "state/repository/store/open", "state/repository/seal/keyfile", errgroup, sys, backoff,
+			"state/repository/store", "state/repository/store/open", "state/repository/seal/keyfile", errgroup, sys, backoff, flock,
 		}},
 		"steps/export": {may: []string{
 			"state", "state/wal", "state/postgres", "state/host", "state/repository", "state/repository/store", errgroup,
