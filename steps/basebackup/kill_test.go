@@ -184,9 +184,13 @@ func TestKilledWriterLeavesNothingGood(t *testing.T) {
 }
 
 // TestKilledIncrementalLeavesNothingGood kills writers of incremental backups: what they leave is never listed as a backup, and their parent
-// stays whole.
+// stays whole. From 17 on the server tells what changed.
 func TestKilledIncrementalLeavesNothingGood(t *testing.T) {
 	s, _, _ := ordersServer(t, pgtest.SomeVersions(t, 15)[0])
+	if s.Version >= postgres.SummariesSince {
+		s.Exec(t, "alter system set summarize_wal = on")
+		s.Reload(t)
+	}
 	s.Exec(t, "create table wide as select i, repeat(md5(i::text), 8) m from generate_series(1, 200000) i")
 	repo, dir := newRepository(t, seal.Codec{})
 	system, err := walsender(t, s).IdentifySystem(t.Context())
@@ -230,7 +234,7 @@ func TestKilledIncrementalLeavesNothingGood(t *testing.T) {
 	check(t, c.VerifyBackup(t.Context(), id, true, func(f repository.Finding) { t.Errorf("%+v", f) }))
 	b, err := c.OpenBackup(t.Context(), id)
 	check(t, err)
-	if b.Info().Parent != parent || b.Info().StoredBytes == 0 {
+	if b.Info().Parent != parent || b.Info().StoredBytes == 0 || b.Info().Chain.Summaries != (s.Version >= postgres.SummariesSince) {
 		t.Errorf("%+v", b.Info())
 	}
 	t.Logf("%d killed; then %s, peak %s kB", killed, id, said["peak"])
