@@ -25,3 +25,12 @@ func (r *Replication) NoSummaries(ctx context.Context) (why string, err error) {
 	}
 	return "", nil
 }
+
+// Checksums gives data_checksums: on, off, or what a newer server says while they are switched.
+func (r *Replication) Checksums(ctx context.Context) (string, error) {
+	row, err := r.askRow(ctx, "SHOW data_checksums", "ask "+r.server+" for data_checksums", 1)
+	if err != nil {
+		return "", err
+	}
+	return cleanText(string(row[0])), nil
+}

@@ -26,6 +26,7 @@ type Intent struct {
 	Machine     string // its identity; empty: not known, and its lock says nothing
 	Lock        string // where the lock lies (LockPlace); empty: no lock is held
 	Leased      bool   // the writer renews its Lease
+	Checksums   string // the server's data_checksums; empty: not known
 	Program     string // "pgkeep 0.1.0"
 	Parent      string // of an incremental
 	Version     int    // server_version_num
@@ -92,7 +93,7 @@ func (c *Cluster) announce(ctx context.Context, in Intent) (*BackupWriter, error
 	}
 	s := Start{
 		Format: backupFormat, ID: in.ID, Kind: in.Kind, Label: in.Label, Schedule: in.Schedule, Host: in.Host,
-		Machine: in.Machine, Lock: in.Lock, Leased: in.Leased, Program: in.Program, Parent: in.Parent, Names: names, Version: in.Version, Timeline: in.Timeline,
+		Machine: in.Machine, Lock: in.Lock, Leased: in.Leased, Checksums: in.Checksums, Program: in.Program, Parent: in.Parent, Names: names, Version: in.Version, Timeline: in.Timeline,
 		Start: in.Start, Redo: in.Redo, FromStandby: in.FromStandby, Began: in.Now.UTC(),
 	}
 	if err := c.putRecord(ctx, c.key.startFile(in.ID), s); err != nil {

@@ -22,6 +22,8 @@ type ParentFacts struct {
 	Stop     wal.LSN
 	Suspects bool // it has pages of which it is not known whether they are damaged
 	Sparse   bool // it has hashes of some pages only, so that nothing can be compared with it
+	// Checksums is the server's data_checksums when it was taken; empty: not known.
+	Checksums string
 }
 
 // InspectParent looks whether an incremental backup can build on a backup of this repository: it is committed, whole, not
@@ -51,7 +53,7 @@ func (c *Cluster) InspectParent(ctx context.Context, id string) (ParentFacts, er
 	}
 	f := ParentFacts{
 		ID: id, Copy: fmt.Sprint(r.decided.Sums, r.decided.Refs), Version: r.start.Version, Timeline: r.decided.Timeline, Stop: r.decided.Stop,
-		Start: r.start.Start, Suspects: len(r.decided.Suspects) > 0, Sparse: r.decided.Chain != nil && r.decided.Chain.Summaries,
+		Start: r.start.Start, Checksums: r.start.Checksums, Suspects: len(r.decided.Suspects) > 0, Sparse: r.decided.Chain != nil && r.decided.Chain.Summaries,
 	}
 	volumes := map[volumeKey]int64{}
 	err = c.volumesOf(ctx, r, func(k volumeKey, l sumLine) error {

@@ -24,13 +24,14 @@ type Start struct {
 	Label       string       `json:"label,omitempty"`
 	Schedule    string       `json:"schedule,omitempty"`
 	Host        string       `json:"host"`
-	Machine     string       `json:"machine,omitempty"` // identity of the host's operating system
-	Lock        string       `json:"lock,omitempty"`    // where the writer's lock lies, see LockPlace
-	Leased      bool         `json:"leased,omitempty"`  // the writer renews a lease
-	Program     string       `json:"program"`           // "pgkeep 0.1.0"
-	Parent      string       `json:"parent,omitempty"`  // the backup whose unchanged pages are referred to
-	Names       []string     `json:"names,omitempty"`   // every backup whose volumes may be referred to: the parent and what it refers to
-	Version     int          `json:"version"`           // server_version_num
+	Machine     string       `json:"machine,omitempty"`        // identity of the host's operating system
+	Lock        string       `json:"lock,omitempty"`           // where the writer's lock lies, see LockPlace
+	Leased      bool         `json:"leased,omitempty"`         // the writer renews a lease
+	Checksums   string       `json:"data_checksums,omitempty"` // of the server: on, off; empty: not known
+	Program     string       `json:"program"`                  // "pgkeep 0.1.0"
+	Parent      string       `json:"parent,omitempty"`         // the backup whose unchanged pages are referred to
+	Names       []string     `json:"names,omitempty"`          // every backup whose volumes may be referred to: the parent and what it refers to
+	Version     int          `json:"version"`                  // server_version_num
 	Timeline    wal.Timeline `json:"timeline"`
 	Start       wal.LSN      `json:"start"`
 	Redo        wal.LSN      `json:"redo"` // WAL is needed from here, on Timeline

@@ -21,6 +21,7 @@ type taking struct {
 	parent    *parentage // of an incremental
 	summaries bool       // the server tells which pages changed
 	compared  string     // why it does not
+	checksums string     // data_checksums of the server; empty: not known
 	version   int
 	dst       []*repository.Cluster
 	outcomes  []Outcome
@@ -66,7 +67,7 @@ func (t *taking) Begin(s postgres.BackupStart) error {
 	in := repository.Intent{
 		ID: t.id, Kind: t.kind(), Label: t.o.Label, Schedule: t.o.Schedule, Host: t.o.Host, Program: t.o.Program,
 		Version: t.version, Timeline: s.Timeline, Start: s.LSN, Redo: s.LSN, FromStandby: t.o.FromStandby, Now: t.began,
-		Machine: t.o.Machine, Leased: true,
+		Machine: t.o.Machine, Leased: true, Checksums: t.checksums,
 	}
 	if t.o.LockDir != "" {
 		in.Lock = repository.LockPlace(t.o.LockDir)

@@ -25,6 +25,11 @@ import (
 // findSummaries decides whether the server tells which pages changed. Where it does not, t.compared says why the whole
 // cluster is read and compared. A parent of which not all hashes are known allows no comparison: then the backup is full.
 func (t *taking) findSummaries(ctx context.Context, conn *postgres.Replication) (whyFull string, err error) {
+	if t.version/10000 >= postgres.SummariesSince {
+		if t.checksums, err = conn.Checksums(ctx); err != nil {
+			return "", err
+		}
+	}
 	if t.parent == nil {
 		return "", nil
 	}
@@ -32,15 +37,27 @@ func (t *taking) findSummaries(ctx context.Context, conn *postgres.Replication) 
 	if err != nil {
 		return "", err
 	}
-	parent := t.parent.any()
-	if why == "" && parent.Suspects {
-		why = fmt.Sprintf("its parent %s has pages that may be damaged", parent.ID)
+	if why == "" {
+		why = doubts(t.parent.any(), t.checksums)
 	}
 	if why == "" {
 		t.summaries = true
 		return "", nil
 	}
 	return t.compare(why), nil
+}
+
+// doubts tells why a backup must not be laid over a parent of which the server tells what changed; empty: it may. A page of
+// which it is not known whether it is damaged would stay so for ever. And when page checksums are switched on, every page is
+// written anew while the server is down, and no WAL tells of it.
+func doubts(parent repository.ParentFacts, checksums string) (why string) {
+	switch {
+	case parent.Suspects:
+		return fmt.Sprintf("its parent %s has pages that may be damaged", parent.ID)
+	case checksums != "off" && parent.Checksums != "on":
+		return fmt.Sprintf("it is not known that the pages of its parent %s have checksums", parent.ID)
+	}
+	return ""
 }
 
 // compare gives up being told which pages changed. A backup that cannot be compared with its parent is full, and whyFull says why.

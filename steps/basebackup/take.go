@@ -93,8 +93,11 @@ func Take(ctx context.Context, conn *postgres.Replication, dst []*repository.Clu
 		t.outcomes[i].Repository = c.Where()
 	}
 	why, err := t.findParent(ctx, conn)
-	if err == nil && why == "" {
-		why, err = t.findSummaries(ctx, conn)
+	if err == nil {
+		var full string
+		if full, err = t.findSummaries(ctx, conn); why == "" {
+			why = full
+		}
 	}
 	if err != nil {
 		return Result{Outcomes: t.outcomes}, fmt.Errorf("back up %s: %w", o.Server, err)
