@@ -24,6 +24,7 @@ const (
 	aheadDir      = "ahead"
 	aheadBytes    = 128 << 20 // what lies there at most, or two segments,
 	aheadMost     = 8         // or so many segments
+	aheadSpare    = 512 << 20 // of free space that PostgreSQL keeps for itself
 	aheadFetches  = 2         // at once
 	aheadIdle     = 30 * time.Second
 	aheadLook     = 10 * time.Millisecond
@@ -31,7 +32,7 @@ const (
 )
 
 // ahead is the directory for one route and one boot of the machine: what lies there is not fsynced, and after a loss of
-// power it may be torn.
+// power it may be torn. Only what the process that fetches now has put there is handed out: disks get lost without a boot, too.
 type ahead struct {
 	dir  string
 	data string // the data directory that is recovered
@@ -63,16 +64,22 @@ func (a ahead) recovers() bool {
 
 func (a ahead) path(name string) string { return filepath.Join(a.dir, name) }
 
-func (a ahead) lock() *flock.Flock {
-	return flock.New(a.path("lock"), flock.SetPermissions(0o600))
+// The locks of whoever fetches ahead.
+const (
+	workLock  = "lock"  // from its begin
+	cleanLock = "clean" // once nothing lies there that another process has put there
+)
+
+func (a ahead) lock(name string) *flock.Flock {
+	return flock.New(a.path(name), flock.SetPermissions(0o600))
 }
 
-// works tells whether somebody fetches ahead now.
-func (a ahead) works() bool {
-	if _, err := os.Lstat(a.path("lock")); err != nil {
+// held tells whether somebody has a lock now.
+func (a ahead) held(name string) bool {
+	if _, err := os.Lstat(a.path(name)); err != nil {
 		return false
 	}
-	l := a.lock()
+	l := a.lock(name)
 	free, err := l.TryLock()
 	return err == nil && !free || l.Unlock() != nil
 }
@@ -80,9 +87,13 @@ func (a ahead) works() bool {
 // serve moves a segment that was fetched ahead to where PostgreSQL wants it, and waits for one that is on its way.
 func (a ahead) serve(ctx context.Context, name, into string) bool {
 	limit := time.Now().Add(aheadPatience)
-	for !a.take(name, into) {
-		if _, err := os.Lstat(a.path(name + unfinished)); err != nil || time.Now().After(limit) || !a.works() {
-			return a.take(name, into)
+	for a.held(cleanLock) {
+		_, err := os.Lstat(a.path(name + unfinished))
+		if a.take(name, into) {
+			return true
+		}
+		if err != nil || time.Now().After(limit) {
+			return false
 		}
 		select {
 		case <-ctx.Done():
@@ -90,7 +101,7 @@ func (a ahead) serve(ctx context.Context, name, into string) bool {
 		case <-time.After(aheadLook / 5):
 		}
 	}
-	return true
+	return false
 }
 
 // unfinished ends the names of segments that are being fetched.
@@ -120,7 +131,7 @@ func (a ahead) take(name, into string) bool {
 
 // start has a process of its own fetch what follows a segment. That it cannot be started costs time only.
 func (a ahead) start(program, route, after string) {
-	if program == "" || !a.recovers() || a.works() {
+	if program == "" || !a.recovers() || a.held(workLock) {
 		return
 	}
 	c := exec.Command(program, "wal-get", "--route", route, "--ahead", after)

@@ -9,16 +9,27 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/gofrs/flock"
+
+	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
 
 // FetchAhead fetches segments of a route that come after one, until PostgreSQL's recovery is over, nothing is asked for any
 // more, or a segment cannot be had: wal-get then asks for it, and says why. One process does so at a time; others end at once.
 func FetchAhead(ctx context.Context, route, after string) error {
-	return fetchAhead(ctx, route, after, (*routeFile).open)
+	return fetchAhead(ctx, route, after, (*routeFile).open, freeAt)
 }
 
-func fetchAhead(ctx context.Context, path, after string, open func(*routeFile, context.Context) *server) error {
+// freeAt gives the free bytes of the file system that a directory lies in.
+func freeAt(dir string) (int64, error) {
+	space, err := host.SpaceAt(dir)
+	return space.Free, err
+}
+
+func fetchAhead(
+	ctx context.Context, path, after string, open func(*routeFile, context.Context) *server, free func(dir string) (int64, error),
+) error {
 	route, err := readRoute(path)
 	if err != nil {
 		return err
@@ -31,26 +42,49 @@ func fetchAhead(ctx context.Context, path, after string, open func(*routeFile, c
 	if !ok || !a.recovers() {
 		return nil
 	}
-	if err := os.MkdirAll(a.dir, 0o700); err != nil {
+	unlock, err := a.claim(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil // another does it
+	}
+	if err != nil {
 		return fmt.Errorf("fetch ahead: %w", err)
 	}
-	lock := a.lock()
-	short, cancel := context.WithTimeout(ctx, time.Second) // a look whether somebody holds it holds it too
-	defer cancel()
-	if held, err := lock.TryLockContext(short, aheadLook); !held {
-		if errors.Is(err, context.DeadlineExceeded) {
-			return nil
-		}
-		return err
-	}
-	defer func() { _ = lock.Unlock() }()
-	if err := a.clear(); err != nil {
-		return fmt.Errorf("fetch ahead: %w", err)
-	}
+	defer unlock()
 	ctx, stop := context.WithCancel(ctx)
-	w := &aheadWork{ahead: a, server: open(route, ctx), results: make(chan fetched), heard: time.Now(), coming: route.wholeAfter(first)}
+	w := &aheadWork{ahead: a, server: open(route, ctx), free: free, results: make(chan fetched), heard: time.Now(), coming: route.wholeAfter(first)}
 	defer w.leave(stop)
 	return w.run(ctx)
+}
+
+// claim makes the directory, never what it lies in, takes the locks, and removes what others have left. context.DeadlineExceeded
+// when another has them.
+func (a ahead) claim(ctx context.Context) (unlock func(), err error) {
+	for _, dir := range []string{filepath.Dir(a.dir), a.dir} {
+		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+	}
+	work, clean := a.lock(workLock), a.lock(cleanLock)
+	unlock = func() { _, _ = clean.Unlock(), work.Unlock() }
+	if err = takeLock(ctx, work); err == nil {
+		err = a.clear()
+	}
+	if err == nil {
+		err = takeLock(ctx, clean)
+	}
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
+}
+
+// takeLock waits a moment: a look whether somebody holds a lock holds it too.
+func takeLock(ctx context.Context, l *flock.Flock) error {
+	short, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, err := l.TryLockContext(short, aheadLook)
+	return err
 }
 
 // clear removes what earlier routes, boots and processes have left.
@@ -66,7 +100,7 @@ func (a ahead) clear() error {
 	}
 	files, listed := os.ReadDir(a.dir)
 	for _, e := range files {
-		if e.Name() != "lock" {
+		if e.Name() != workLock && e.Name() != cleanLock {
 			err = errors.Join(err, os.Remove(a.path(e.Name())))
 		}
 	}
@@ -109,6 +143,7 @@ func (s *server) whole(ctx context.Context, seg wal.Segment, into string) error 
 type aheadWork struct {
 	ahead
 	server  *server
+	free    func(dir string) (int64, error)
 	coming  []wal.Segment // not begun
 	there   []wal.Segment // fetched, in the order of the route, until somebody takes them
 	flying  int           // on their way
@@ -148,12 +183,30 @@ func (w *aheadWork) name(seg wal.Segment) string { return seg.Name(w.server.rout
 // begin starts as many fetches as there is room for.
 func (w *aheadWork) begin(ctx context.Context) {
 	room := min(aheadMost, max(2, int(aheadBytes/w.server.route.SegmentSize.Bytes())))
-	for w.failed == nil && len(w.coming) > 0 && w.flying < aheadFetches && w.flying+len(w.there) < room {
+	for w.failed == nil && len(w.coming) > 0 && w.flying < aheadFetches && w.flying+len(w.there) < room && w.spare() {
 		seg := w.coming[0]
 		w.coming = w.coming[1:]
 		w.flying++
-		go func() { w.results <- fetched{seg, w.server.whole(ctx, seg, w.path(w.name(seg)+unfinished))} }()
+		go func() { w.results <- fetched{seg, w.fetch(ctx, seg)} }()
 	}
+}
+
+// spare tells whether another segment leaves PostgreSQL room for what it writes. Without room nothing is fetched until some is
+// taken or the process has waited long enough.
+func (w *aheadWork) spare() bool {
+	free, err := w.free(w.dir)
+	return err == nil && free >= aheadSpare+int64(w.flying+1)*w.server.route.SegmentSize.Bytes()
+}
+
+// fetch ends a panic as a failure: it would end the process with a code that a PostgreSQL which is the first process of its
+// container, and whose child this one has become, takes for a crash of its own.
+func (w *aheadWork) fetch(ctx context.Context, seg wal.Segment) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("fetch %s: panic: %v", w.name(seg), p)
+		}
+	}()
+	return w.server.whole(ctx, seg, w.path(w.name(seg)+unfinished))
 }
 
 // landed gives a segment the name that wal-get looks for.

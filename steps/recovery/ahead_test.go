@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,8 @@ type replaying struct {
 	data   string
 	route  string
 	source *fake
+	room   atomic.Int64 // free bytes; each segment that is fetched takes some, as on a disk
+	panics bool
 }
 
 func newReplaying(t *testing.T, n uint64) *replaying {
@@ -33,6 +36,7 @@ func newReplaying(t *testing.T, n uint64) *replaying {
 	for i := uint64(3); i <= n; i++ {
 		r.source.segments[seg(1, i)] = full(byte(i))
 	}
+	r.room.Store(1 << 40)
 	b, err := json.Marshal(&routeFile{
 		Version: 1, Server: "orders", SystemID: "42", SegmentSize: mib, Timeline: 1, WaitSeconds: 0.01, Repositories: []Place{{Label: "main"}},
 		Path: []wal.Range{{Timeline: 1, From: seg(1, 3).Start(mib) + 40, To: seg(1, n).End(mib)}},
@@ -43,13 +47,22 @@ func newReplaying(t *testing.T, n uint64) *replaying {
 }
 
 func (r *replaying) open() func(*routeFile, context.Context) *server {
-	return func(f *routeFile, _ context.Context) *server { return &server{route: f, sources: []source{r.source}} }
+	return func(f *routeFile, _ context.Context) *server {
+		if r.panics {
+			return &server{route: f, sources: []source{nil}}
+		}
+		return &server{route: f, sources: []source{r.source}}
+	}
+}
+
+func (r *replaying) free(string) (int64, error) {
+	return r.room.Load() - int64(len(r.lying()))*mib.Bytes(), nil
 }
 
 // fetch starts what fetches behind a segment, and gives what it ends with.
 func (r *replaying) fetch(after uint64) chan error {
 	ended := make(chan error, 1)
-	go func() { ended <- fetchAhead(r.t.Context(), r.route, seg(1, after).Name(mib), r.open()) }()
+	go func() { ended <- fetchAhead(r.t.Context(), r.route, seg(1, after).Name(mib), r.open(), r.free) }()
 	return ended
 }
 
@@ -178,4 +191,68 @@ func TestNothingIsFetchedAheadOfNobody(t *testing.T) {
 	r := newReplaying(t, 30)
 	check(t, os.Remove(filepath.Join(r.data, "postmaster.pid")))
 	r.ended(r.fetch(3), false)
+}
+
+// TestNothingOfTheDeadIsServed: what a process has fetched that was killed may have been lost with its disk since.
+func TestNothingOfTheDeadIsServed(t *testing.T) {
+	r := newReplaying(t, 30)
+	a, ok := aheadOf(r.route)
+	if !ok {
+		t.Fatal("nothing can be fetched ahead here")
+	}
+	check(t, os.MkdirAll(a.dir, 0o700))
+	for _, name := range []string{workLock, cleanLock, seg(1, 4).Name(mib)} {
+		check(t, os.WriteFile(a.path(name), make([]byte, mib), 0o600))
+	}
+	if got := r.get(4, false); got != ExitFailed {
+		t.Errorf("a segment of a process that is gone: exit %d", got)
+	}
+	work := a.lock(workLock) // the next one has begun, and has not cleaned up yet
+	if held, err := work.TryLock(); !held {
+		t.Fatal(err)
+	}
+	if got := r.get(4, false); got != ExitFailed {
+		t.Errorf("a segment that the next one is about to remove: exit %d", got)
+	}
+	check(t, work.Unlock())
+	if got := r.get(4, true); got != ExitGot {
+		t.Errorf("from the repository: exit %d", got)
+	}
+}
+
+// TestFetchAheadLeavesRoom: the last free space is PostgreSQL's, which needs it to go on.
+func TestFetchAheadLeavesRoom(t *testing.T) {
+	r := newReplaying(t, 40)
+	r.room.Store(aheadSpare + 3*mib.Bytes() + 1)
+	ended := r.fetch(3)
+	most := 0
+	for i := uint64(4); i <= 40; i++ {
+		r.until("the next segment", func() bool {
+			most = max(most, len(r.lying()))
+			return r.get(i, false) == ExitGot
+		})
+	}
+	if r.ended(ended, false); most > 3 {
+		t.Errorf("%d segments lay where there was room for 3", most)
+	}
+}
+
+// TestFetchAheadInARemovedDirectory makes nothing anew where somebody has removed it all.
+func TestFetchAheadInARemovedDirectory(t *testing.T) {
+	r := newReplaying(t, 30)
+	a, _ := aheadOf(r.route)
+	check(t, os.RemoveAll(filepath.Dir(r.route)))
+	if _, err := a.claim(t.Context()); err == nil {
+		t.Error("it was claimed")
+	}
+	if _, err := os.Lstat(filepath.Dir(r.route)); err == nil {
+		t.Error("the directory is back")
+	}
+}
+
+// TestFetchAheadPanics ends as any failure does.
+func TestFetchAheadPanics(t *testing.T) {
+	r := newReplaying(t, 30)
+	r.panics = true
+	r.ended(r.fetch(3), true)
 }
