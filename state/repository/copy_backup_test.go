@@ -2,6 +2,8 @@ package repository
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -355,4 +357,28 @@ func asStored(c *Cluster, m *memory) (*Cluster, *memory) {
 	repo := *c.repo
 	repo.st = still
 	return &Cluster{repo: &repo, key: c.key}, still
+}
+
+// TestCopyHostile: what another repository lists decides neither where in this one something is put nor how much memory it takes.
+func TestCopyHostile(t *testing.T) {
+	in := testIntent(1)
+	for name, size := range map[string]int{"HOLD-000007.json": 10, "VERIFY-x.json": 10, "sums/000009": 10, "v/base/99": 10, "v/base/000099": 20 << 20} {
+		from, to := twoRepositories(t, newMemory(), newMemory())
+		takeBackup(t, in, seal.Codec{}, randomMembers(rand.New(rand.NewPCG(4, 7)), 3, 10_000), 60_000, from)
+		dir, m := from.key.backupDir(in.ID), from.repo.times.Store.(*memory)
+		d := must(from.readDecision(t.Context(), in.ID))(t)
+		body := make([]byte, size)
+		list := sumLine{name: name, size: int64(size), sum: sha256.Sum256(body)}.appendTo(m.objects[dir+"sums/000000"])
+		sum := sha256.Sum256(list)
+		d.Sums[0] = shardSum{Size: int64(len(list)), SHA256: hex.EncodeToString(sum[:])}
+		m.objects[dir+name], m.objects[dir+"sums/000000"], m.objects[from.key.commitFile(in.ID)] = body, list, must(encodeRecord(d))(t)
+
+		_, err := CopyBackup(t.Context(), from, to, copyIntent(in.ID))
+		if !isCorrupt(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if there := must(to.exists(t.Context(), to.key.backupDir(in.ID)+name))(t); there {
+			t.Errorf("%s was put", name)
+		}
+	}
 }

@@ -121,8 +121,28 @@ func (c *backupCopy) each(ctx context.Context, pick func(sumLine) *transfer) err
 	return err
 }
 
+// check refuses what no writer of a backup puts and lists: where an object goes to is the word of another repository, which must
+// neither decide, delete or hold the copy nor fill the memory.
+func (t *transfer) check() error {
+	most := int64(maxShard)
+	switch {
+	case checkVolumeName(t.name) == nil:
+		most = 2 * maxVolume
+	case strings.HasPrefix(t.name, filesDir), strings.HasPrefix(t.name, hashDir), strings.HasPrefix(t.name, manifestDir):
+	default:
+		return corrupt(t.key, fmt.Errorf("%.100q is not the name of an object that a backup lists", t.name))
+	}
+	if t.line.size > most {
+		return corrupt(t.key, fmt.Errorf("it has %d bytes; no writer puts more than %d", t.line.size, most))
+	}
+	return nil
+}
+
 // transfer copies one object, once its bytes are proved.
 func (c *backupCopy) transfer(ctx context.Context, t *transfer) error {
+	if err := t.check(); err != nil {
+		return err
+	}
 	body, err := c.from.provedObject(ctx, t.key, t.line)
 	if err != nil {
 		return err

@@ -30,7 +30,8 @@ type CopiedWAL struct {
 
 // CopyWAL copies archived WAL into another repository, segment by segment in order, each proved to its last byte before it is
 // put, and compressed as the other repository does. History files come first, the index last. What is there already is left
-// as it is; other bytes under the same name are CodeFork. A segment that is damaged here is left out, and the others
+// as it is; other bytes under the same name, or under that of a neighbour of what is copied, are CodeFork: two servers have written
+// that timeline, and a mixture of both would be nobody's history. A segment that is damaged here is left out, and the others
 // are copied: the error is of CodeCorrupt and names it. One that was pruned meanwhile is CodeStale.
 func CopyWAL(ctx context.Context, from, to *Cluster, o WALCopyOptions) (CopiedWAL, error) {
 	c := &walCopy{from: from, to: to, o: o}
@@ -98,6 +99,11 @@ type readyWAL struct {
 // copyRange packs the next segment while one is put. Puts are in order, which DurableEnd relies on.
 func (c *walCopy) copyRange(ctx context.Context, r wal.Range) error {
 	first, last := c.z.SegmentAt(r.Timeline, r.From).Number, c.z.SegmentAt(r.Timeline, r.To-1).Number
+	for _, n := range []uint64{first - 1, last + 1} { // before the first of all there is none
+		if err := c.sameHistory(ctx, wal.Segment{Timeline: r.Timeline, Number: n}); err != nil {
+			return err
+		}
+	}
 	group, inner := errgroup.WithContext(ctx)
 	ready := make(chan readyWAL, 1)
 	group.Go(func() error {
@@ -152,8 +158,11 @@ func (c *walCopy) putAll(ctx context.Context, ready <-chan readyWAL) error {
 // pack reads and proves one segment, or the longest part of one that was never whole; nil: the other repository has it.
 func (c *walCopy) pack(ctx context.Context, seg wal.Segment) (*packedObject, error) {
 	there, err := c.to.exists(ctx, c.to.key.segmentFile(seg, c.z))
-	if err != nil || there {
+	if err != nil {
 		return nil, err
+	}
+	if there {
+		return nil, c.sameHistory(ctx, seg)
 	}
 	n := walName{Segment: seg}
 	w, err := c.from.OpenSegment(ctx, seg)
@@ -172,6 +181,26 @@ func (c *walCopy) pack(ctx context.Context, seg wal.Segment) (*packedObject, err
 	}
 	defer w.Close()
 	return c.to.repackWAL(n, c.z, w)
+}
+
+// sameHistory refuses a segment of which each repository has other bytes. What one of them lacks, or whose note cannot be read,
+// says nothing.
+func (c *walCopy) sameHistory(ctx context.Context, seg wal.Segment) error {
+	if seg.Number > uint64(^wal.LSN(0))/uint64(c.z) {
+		return nil
+	}
+	n := walName{Segment: seg}
+	ours, err := c.to.head(ctx, n, c.z)
+	if err == nil {
+		var theirs walHead
+		if theirs, err = c.from.head(ctx, n, c.z); err == nil && theirs.plain.SHA256 != ours.plain.SHA256 {
+			return forked(fmt.Sprintf("segment %s of %s", seg.Name(c.z), c.to.key.Name), ours.plain.SHA256, theirs.plain.SHA256)
+		}
+	}
+	if isAbsent(err) || isCorrupt(err) {
+		return nil
+	}
+	return err
 }
 
 // repackWAL reads archived WAL of another repository to its end, which proves it, and packs it for this one. What stands in

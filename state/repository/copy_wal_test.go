@@ -95,8 +95,16 @@ func TestCopyWALDamage(t *testing.T) {
 	}
 	check(t, to.PutSegment(t.Context(), wal.Segment{Timeline: 1, Number: 7}, wal.Summary{}, bytes.NewReader(bytes.Repeat([]byte{1}, int(mib)))))
 	putSegment(t, from, wal.Segment{Timeline: 1, Number: 7}, mib)
-	if _, err := CopyWAL(t.Context(), from, to, WALCopyOptions{Ranges: []wal.Range{segmentsOf(1, 7, 7, mib)}}); err != nil {
-		t.Errorf("one that is there is left as it is: %v", err)
+	putSegment(t, from, wal.Segment{Timeline: 1, Number: 8}, mib)
+	putSegment(t, from, wal.Segment{Timeline: 1, Number: 9}, mib)
+	for _, r := range []wal.Range{segmentsOf(1, 7, 7, mib), segmentsOf(1, 8, 9, mib), segmentsOf(1, 6, 6, mib)} {
+		check(t, to.repo.Store().Delete(t.Context(), to.key.segmentFile(wal.Segment{Timeline: 1, Number: 6}, mib)))
+		if got, err := CopyWAL(t.Context(), from, to, WALCopyOptions{Ranges: []wal.Range{r}}); !isFork(err) || got.Segments > 0 {
+			t.Errorf("%s, where segment 7 is another server's: %+v, %v", r, got, err)
+		}
+	}
+	if _, err := CopyWAL(t.Context(), from, to, WALCopyOptions{Ranges: []wal.Range{segmentsOf(1, 9, 9, mib)}}); err != nil {
+		t.Errorf("what is no neighbour of it: %v", err)
 	}
 }
 
