@@ -45,8 +45,9 @@ func (l *loader) repository(b *declared, i *instance) (Repository, bool) {
 		r.ObjectLock = ObjectLock{Mode: text0(lock, "mode"), Margin: get[time.Duration](lock, "margin")}
 		l.checkLockable(&r, d, lock)
 	}
+	r.Encryption = l.encryption(d.blocks["encryption"])
 	l.checkPlace(&r, d)
-	return r, !d.broken
+	return r, !d.broken && !d.blocks["encryption"].broken
 }
 
 // checkLockable refuses a lock where nothing can be locked.

@@ -59,7 +59,7 @@ func repositoryBlock() block {
 			{name: "algorithm", kind: oneOf("zstd", "gzip", "lz4"), standard: `"zstd"`},
 			{name: "level", kind: whole(1, 19), standard: "1"},
 		}, refused: []string{"`level` above 9 with gzip or lz4"}},
-		{name: "encryption", later: true},
+		encryptionBlock(),
 		{name: "object_lock", single: true, attributes: []attribute{
 			{name: "mode", kind: oneOf("governance", "compliance"), required: true},
 			{name: "margin", kind: duration(time.Hour, 365*24*time.Hour), standard: `"2d"`},

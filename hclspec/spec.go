@@ -52,7 +52,8 @@ type Repository struct {
 	URL         string // s3://, gs://, azblob:// or sftp://, without credentials; empty when Path is set
 	Host        string // where Path lives; empty: this machine
 	Compression Compression
-	ObjectLock  ObjectLock `json:",omitzero"`
+	ObjectLock  ObjectLock  `json:",omitzero"`
+	Encryption  *Encryption `json:",omitempty"` // nil: nothing is encrypted
 	Where       Where
 }
 
@@ -93,6 +94,19 @@ func (s *Spec) longestWindow(repository, server string) (longest time.Duration) 
 		}
 	}
 	return longest
+}
+
+// Encryption says who can read a repository, whom its readers believe, and where this machine's keys are. It holds no secret: keys and
+// passphrases are read from files and commands when they are needed.
+type Encryption struct {
+	DataRecipients    []string // age1…, or "passphrase": who reads backups, WAL and metadata; at least one
+	MetaRecipients    []string // who reads metadata only
+	TrustedWriters    []string // ed25519:…: whose objects are believed; at least one
+	SigningKey        string   // path of a writer key; empty: nothing can be written
+	IdentityFiles     []string // paths
+	IdentityCommand   []string // a program and its arguments; empty: none
+	PassphraseFile    string   // path
+	PassphraseCommand []string
 }
 
 // Compression is how objects are compressed.

@@ -64,6 +64,32 @@ func (c *checker) repository(r *hclspec.Repository) {
 		text += fmt.Sprintf(", %s free of %s", Size(p.seen.Free), Size(p.seen.Total))
 	}
 	c.say(r.Address, text, state.CodeDiskFull)
+	c.encryption(r, p.seen.Encryption)
+}
+
+// encryption says which keys can be read here, and who of the configuration cannot read what is there.
+func (c *checker) encryption(r *hclspec.Repository, e *state.Encryption) {
+	if e == nil {
+		return
+	}
+	closed := 0
+	for _, k := range e.Keys {
+		if !k.Data {
+			closed++
+		}
+	}
+	text := fmt.Sprintf("encryption: the identities here open all keys of the repository (%d), data included", len(e.Keys))
+	if closed > 0 {
+		text = fmt.Sprintf("encryption: the identities here open the metadata of all keys of the repository (%d), and not the data of %d: restores are made where an identity of one of the data_recipients is", len(e.Keys), closed)
+	}
+	c.say(r.Address, text)
+	if len(e.Missing) > 0 {
+		c.bad(Warning, state.CodeNoKey, r.Address, fmt.Sprintf("the configuration names readers for whom not every key is wrapped, so they cannot read everything: %s", strings.Join(e.Missing, ", ")),
+			"run where an identity of one of the data_recipients is: pgkeep key add --repository "+r.Name)
+	}
+	if !e.Writes {
+		c.say(r.Address, "encryption: no signing_key is here: this machine reads and writes nothing")
+	}
 }
 
 func (c *checker) server(spec *hclspec.Server) {

@@ -61,7 +61,7 @@ func (s *server) sources(h *home) []*home {
 	var near, far []*home
 	for _, o := range s.homes {
 		switch {
-		case o == h || o.archive == nil || o.create != "":
+		case o == h || o.archive == nil || o.create != "" || !o.seen.ReadsData(): // what no identity here opens cannot be copied
 		case o.spec.Path != "":
 			near = append(near, o)
 		default:

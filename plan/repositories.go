@@ -60,9 +60,30 @@ func (b *builder) createRepository(p *place, what string) {
 	p.create = b.step(Step{
 		ID: r.Address + "/create", Action: CreateRepository{Repository: r.Name}, Change: Add, Impact: Safe, Host: r.Host,
 		Because:  []Reason{because("no-repository", r.Location()+" is absent or empty, and nothing shows that a repository was there before", r.At())},
-		Effect:   "writes REPOSITORY.json and README.txt; backups and WAL can be stored from then on",
+		Effect:   "writes REPOSITORY.json and README.txt; backups and WAL can be stored from then on" + encryptionEffect(r.Encryption),
 		Requires: []Condition{{Code: NeedNoRepository, Text: r.Location() + " is absent or empty"}},
 	})
+}
+
+// encryptionEffect says loudly, before anything is encrypted, who alone will be able to read it.
+func encryptionEffect(e *hclspec.Encryption) string {
+	if e == nil {
+		return ""
+	}
+	text := fmt.Sprintf("; everything is encrypted, and only the holders of %s can restore: when all of these keys are lost, every backup is lost, and nobody can bring it back. Keep copies of them apart from this machine, and try one: pgkeep key check",
+		andList(e.DataRecipients))
+	if e.SigningKey == "" {
+		text += ". No signing_key is named: the repository cannot be created from here"
+	}
+	return text
+}
+
+// andList joins words for a sentence.
+func andList(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
 }
 
 // forgetting names what must go before a new repository may be created at this place: what proves that there was one.

@@ -127,6 +127,9 @@ func (b *builder) route(rec hclspec.Recovery) (*Route, *refusal) {
 	if why != nil {
 		return nil, why
 	}
+	if homes, why = openHomes(rec.Server, homes); why != nil {
+		return nil, why
+	}
 	fact, observed := b.seen.Targets[rec.Name]
 	if why := b.factRefusal(rec, fact, observed); why != nil {
 		return nil, why
@@ -160,6 +163,26 @@ func (b *builder) route(rec hclspec.Recovery) (*Route, *refusal) {
 		r.WALBytes += int64(a.size.Ceil(p.To) - a.size.Floor(p.From))
 	}
 	return r, nil
+}
+
+// openHomes leaves out the repositories whose volumes and WAL no identity here opens.
+func openHomes(server string, homes []*home) ([]*home, *refusal) {
+	var open []*home
+	var closed []string
+	for _, h := range homes {
+		if h.seen.ReadsData() {
+			open = append(open, h)
+			continue
+		}
+		closed = append(closed, h.spec.Address)
+	}
+	if len(open) == 0 && len(closed) > 0 {
+		return nil, &refusal{
+			state.CodeNoKey, "what " + strings.Join(closed, " and ") + " holds of " + server + " is encrypted, and no identity here opens its data",
+			"run pgkeep recover where an identity of one of the data_recipients is",
+		}
+	}
+	return open, nil
 }
 
 // sources gives the repositories that can be asked for a server, which need not be in the configuration any more.

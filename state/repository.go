@@ -19,6 +19,38 @@ type Repository struct {
 	// FstabMount is the mount point of /etc/fstab at or above the path that is not mounted; empty: none. A repository
 	// is never created there.
 	FstabMount string `json:"fstab_mount,omitempty"`
+	// Encryption says what can be read here; nil: nothing is encrypted.
+	Encryption *Encryption `json:"encryption,omitempty"`
+}
+
+// Encryption is how an encrypted repository stands to the keys of this machine. Its metadata can be read here, or nothing would be known of it.
+type Encryption struct {
+	Keys []EncryptionKey `json:"keys"` // by number; the last one seals what is new
+	// Missing are readers of the configuration, as "data age1…", for whom a key is not wrapped: they cannot read what was sealed with it.
+	Missing []string `json:"missing,omitempty"`
+	Writes  bool     `json:"writes"` // a signing key is here
+}
+
+// EncryptionKey is one key of an encrypted repository.
+type EncryptionKey struct {
+	ID      string    `json:"id"`
+	Number  int       `json:"number"` // from 1
+	Created time.Time `json:"created"`
+	Data    bool      `json:"data"`    // volumes and WAL that were sealed with it can be read here
+	Readers int       `json:"readers"` // for how many its data half is wrapped
+}
+
+// ReadsData tells whether volumes and WAL can be read here: always where nothing is encrypted.
+func (r Repository) ReadsData() bool {
+	if r.Encryption == nil {
+		return true
+	}
+	for _, k := range r.Encryption.Keys {
+		if !k.Data {
+			return false
+		}
+	}
+	return true
 }
 
 // Cluster is what a repository holds of one PostgreSQL cluster: a stored name and a system identifier.

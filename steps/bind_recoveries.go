@@ -2,12 +2,14 @@ package steps
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/observe"
+	"github.com/pgkeep/pgkeep/state/repository"
 	"github.com/pgkeep/pgkeep/state/spool"
 	"github.com/pgkeep/pgkeep/steps/recovery"
 )
@@ -41,7 +43,7 @@ func (r realRecoveries) Restore(ctx context.Context, name string, route plan.Rou
 	if text := d.Text(); text != "" {
 		evidence.Notes = append(evidence.Notes, text)
 	}
-	if err := cluster.PutEvidence(ctx, evidence.Ended, evidence); err != nil {
+	if err := cluster.PutEvidence(ctx, evidence.Ended, evidence); err != nil && !onlyReads(err) {
 		return d.Text(), fmt.Errorf("keep the evidence of the recovery: %w", err)
 	}
 	return d.Text(), nil
@@ -81,11 +83,15 @@ func (r realRecoveries) Start(ctx context.Context, name string, a plan.RecoverTo
 		return fmt.Errorf("open repository %q: %w", a.Route.Repository, err)
 	}
 	evidence.Recovery = name
-	if err := repo.Cluster(a.Route.Server, a.Route.SystemID).PutEvidence(ctx, evidence.Ended, evidence); err != nil {
+	if err := repo.Cluster(a.Route.Server, a.Route.SystemID).PutEvidence(ctx, evidence.Ended, evidence); err != nil && !onlyReads(err) {
 		return fmt.Errorf("keep the evidence of the recovery: %w", err)
 	}
 	return nil
 }
+
+// onlyReads tells whether nothing was written because this machine has no signing key: who may only read an encrypted repository restores from it
+// all the same, and leaves no evidence.
+func onlyReads(err error) bool { return errors.Is(err, repository.ErrNoSigningKey) }
 
 type realSpools struct{ real }
 
@@ -113,7 +119,7 @@ func (r realRecoveries) places(route plan.Route) []recovery.Place {
 	var out []recovery.Place
 	for _, label := range r.near(route) {
 		if x, err := r.repository(label); err == nil {
-			out = append(out, recovery.Place{Label: x.Name, Path: x.Path, URL: x.URL})
+			out = append(out, recovery.Place{Label: x.Name, Path: x.Path, URL: x.URL, Encryption: x.Encryption})
 		}
 	}
 	return out

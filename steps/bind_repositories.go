@@ -10,6 +10,7 @@ import (
 	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/state/repository"
 	"github.com/pgkeep/pgkeep/state/repository/seal"
+	"github.com/pgkeep/pgkeep/state/repository/seal/keyfile"
 	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/repository/store/open"
 )
@@ -33,11 +34,15 @@ func (r real) openRepository(ctx context.Context, label string) (*repository.Rep
 	if err != nil {
 		return nil, err
 	}
+	keys, err := keyfile.Ring(ctx, x.Encryption)
+	if err != nil {
+		return nil, err
+	}
 	st, err := r.store(x)
 	if err != nil {
 		return nil, err
 	}
-	repo, err := repository.Open(ctx, st)
+	repo, err := repository.OpenWith(ctx, st, keys)
 	if err != nil {
 		return nil, err
 	}
@@ -79,6 +84,10 @@ func (r realRepositories) Create(ctx context.Context, label string) error {
 	if err != nil {
 		return err
 	}
+	keys, err := keyfile.Ring(ctx, x.Encryption)
+	if err != nil {
+		return err
+	}
 	st, err := r.store(x)
 	if err != nil {
 		return err
@@ -89,7 +98,7 @@ func (r realRepositories) Create(ctx context.Context, label string) error {
 			return repository.Explain(err)
 		}
 	}
-	_, err = repository.Create(ctx, st, repository.CreateOptions{Now: r.o.Now(), Compression: codec(x.Compression), Lock: lock})
+	_, err = repository.Create(ctx, st, repository.CreateOptions{Now: r.o.Now(), Compression: codec(x.Compression), Lock: lock, Keys: keys})
 	return err
 }
 

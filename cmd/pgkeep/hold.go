@@ -10,6 +10,7 @@ import (
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository"
+	"github.com/pgkeep/pgkeep/state/repository/seal/keyfile"
 	"github.com/pgkeep/pgkeep/state/repository/store/open"
 )
 
@@ -113,11 +114,15 @@ func openRepository(ctx context.Context, spec *hclspec.Spec, label string) (*rep
 		if r.Name != label {
 			continue
 		}
+		keys, err := keyfile.Ring(ctx, r.Encryption)
+		if err != nil {
+			return nil, nil, fmt.Errorf("open repository %s: %w", label, err)
+		}
 		st, err := open.Open(r.Location())
 		if err != nil {
 			return nil, nil, fmt.Errorf("open repository %s: %w", label, err)
 		}
-		repo, err := repository.Open(ctx, st)
+		repo, err := repository.OpenWith(ctx, st, keys)
 		if err != nil {
 			_ = st.Close()
 			return nil, nil, err

@@ -19,6 +19,7 @@ import (
 type recoverFlags struct {
 	text        hclspec.RecoveryText
 	repository  string
+	keys        hclspec.Encryption // with repository
 	backup      string
 	tablespaces []string
 	acceptLoss  bool
@@ -40,7 +41,8 @@ There are three ways to say what to restore:
   recover NAME --to-time=...              the same block with another target
   recover --server S --into DIR --to-...  no block at all
 
-With --repository no configuration is needed: it works on a machine where nothing but the repository is left.
+With --repository no configuration is needed: it works on a machine where nothing but the repository is left. Of an
+encrypted one --identity names what reads it.
 
 With --start it then starts PostgreSQL there, as the owner, and waits until the target is reached: it says which transaction
 is the last, and ends with exit code 8 when recovery ended elsewhere than the target. The server goes on running when pgkeep
@@ -77,6 +79,10 @@ func (o *recoverFlags) flags(c *cobra.Command) {
 	f.StringVar(&o.text.Timeline, "timeline", "", "latest (default) or a number")
 	f.StringVar(&o.text.Action, "action", "", "at the target: pause (default), promote or shutdown")
 	f.StringVar(&o.repository, "repository", "", "path of a repository, instead of the configuration")
+	f.StringArrayVar(&o.keys.IdentityFiles, "identity", nil, "with --repository: file with an age identity that reads it; can be repeated")
+	f.StringArrayVar(&o.keys.IdentityCommand, "identity-command", nil, "with --repository: program that prints an age identity; repeated, its arguments")
+	f.StringVar(&o.keys.PassphraseFile, "passphrase-file", "", "with --repository: file with the passphrase that reads it")
+	f.StringArrayVar(&o.keys.TrustedWriters, "trusted-writer", nil, "with --repository: ed25519:... who wrote it; without, whoever did is believed")
 	f.StringVar(&o.text.Server, "server", "", "stored name of the server")
 	f.StringVar(&o.text.Path, "into", "", "directory to restore into: absent or empty")
 	f.StringVar(&o.text.BinDir, "bindir", "", "directory of PostgreSQL's programs")
@@ -99,7 +105,7 @@ func (o *recoverFlags) targeted() bool {
 }
 
 func (a *app) recover(c *cobra.Command, name string, o recoverFlags) error {
-	spec, err := a.recoverySpec(o.repository)
+	spec, err := a.recoverySpec(&o)
 	if err != nil {
 		return err
 	}
@@ -149,12 +155,46 @@ func (a *app) recover(c *cobra.Command, name string, o recoverFlags) error {
 	return nil
 }
 
+// encryption gives the keys of the command line; nil: there are none.
+func (o *recoverFlags) encryption() (*hclspec.Encryption, error) {
+	k := o.keys
+	if len(k.IdentityFiles)+len(k.IdentityCommand)+len(k.PassphraseFile) == 0 {
+		if len(k.TrustedWriters) > 0 {
+			return nil, usage("--trusted-writer goes with --identity, --identity-command or --passphrase-file")
+		}
+		return nil, nil
+	}
+	if o.repository == "" {
+		return nil, usage("--identity, --identity-command and --passphrase-file go with --repository; the configuration names its own")
+	}
+	for i, path := range k.IdentityFiles {
+		full, err := filepath.Abs(path)
+		if err != nil {
+			return nil, fmt.Errorf("find identity: %w", err)
+		}
+		k.IdentityFiles[i] = full // wal-get reads it from another directory
+	}
+	if k.PassphraseFile != "" {
+		full, err := filepath.Abs(k.PassphraseFile)
+		if err != nil {
+			return nil, fmt.Errorf("find passphrase: %w", err)
+		}
+		k.PassphraseFile = full
+	}
+	return &k, nil
+}
+
 // recoverySpec gives the configuration, or one that holds nothing but a repository.
-func (a *app) recoverySpec(repository string) (*hclspec.Spec, error) {
+func (a *app) recoverySpec(o *recoverFlags) (*hclspec.Spec, error) {
+	keys, err := o.encryption()
+	if err != nil {
+		return nil, err
+	}
+	repository := o.repository
 	if repository == "" {
 		return a.load()
 	}
-	given := hclspec.Repository{Address: "repository.given", Name: "given"}
+	given := hclspec.Repository{Address: "repository.given", Name: "given", Encryption: keys}
 	if location.IsURL(repository) {
 		if _, err := location.ParseURL(repository); err != nil {
 			return nil, usage("--repository: %s", err)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository"
+	"github.com/pgkeep/pgkeep/state/repository/seal"
 	"github.com/pgkeep/pgkeep/state/repository/store"
 )
 
@@ -21,12 +22,12 @@ type entry struct {
 // remember reads the newest journal entry with facts of every server that the repository holds. Of several repositories
 // the newest entry counts, and one that could not be read counts only where no other could. What keeps the repository
 // itself from being opened is told by its own Unknown.
-func (l *look) remember(ctx context.Context, st store.Store) {
-	r, err := repository.Open(ctx, st)
+func (l *look) remember(ctx context.Context, st store.Store, keys *seal.Keyring) {
+	r, err := repository.OpenWith(ctx, st, keys)
 	if err != nil {
 		return
 	}
-	keys, err := r.Clusters(ctx)
+	clusters, err := r.Clusters(ctx)
 	if err != nil {
 		return
 	}
@@ -34,7 +35,7 @@ func (l *look) remember(ctx context.Context, st store.Store) {
 	for _, s := range l.spec.Servers {
 		wanted[s.Name] = true
 	}
-	for _, key := range keys {
+	for _, key := range clusters {
 		if !wanted[key.Name] {
 			continue
 		}

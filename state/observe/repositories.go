@@ -8,6 +8,7 @@ import (
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/state/repository"
+	"github.com/pgkeep/pgkeep/state/repository/seal/keyfile"
 	"github.com/pgkeep/pgkeep/state/repository/store/open"
 )
 
@@ -58,11 +59,15 @@ func (l *look) askRepository(ctx context.Context, x hclspec.Repository) state.Re
 		return state.Repository{Location: x.Location(), Unknown: unknown(err)}
 	}
 	defer st.Close()
+	keys, err := keyfile.Ring(ctx, x.Encryption)
+	if err != nil {
+		return state.Repository{Location: x.Location(), Free: -1, Total: -1, Unknown: unknown(err)}
+	}
 	if l.o.Journal {
-		l.remember(ctx, st)
+		l.remember(ctx, st, keys)
 	}
 	return repository.Look(ctx, st, repository.ObserveOptions{
-		Location: x.Location(), Now: l.o.Now, WriterAlive: repository.LockedWriters(l.o.LockDir, l.o.Host, host.Machine()), Locks: x.ObjectLock.Mode != "",
+		Location: x.Location(), Keys: keys, Now: l.o.Now, WriterAlive: repository.LockedWriters(l.o.LockDir, l.o.Host, host.Machine()), Locks: x.ObjectLock.Mode != "",
 	})
 }
 

@@ -12,7 +12,6 @@ import (
 	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/state/repository"
 	"github.com/pgkeep/pgkeep/state/repository/store"
-	"github.com/pgkeep/pgkeep/state/repository/store/open"
 )
 
 // unreadable gives the repositories that the owner of restored files may not read, judged by what a recovery to the
@@ -24,11 +23,34 @@ func unreadable(ctx context.Context, name string, sources []source) []string {
 	}
 	var out []string
 	for _, s := range sources {
-		for _, object := range s.wantedObjects() {
+		if s.asksProgram() {
+			out = append(out, s.label)
+			continue
+		}
+		for _, object := range append(s.wantedObjects(), s.keyFiles()...) {
 			if !host.CanRead(ctx, owner, object) && ctx.Err() == nil {
 				out = append(out, s.label)
 				break
 			}
+		}
+	}
+	return out
+}
+
+// asksProgram tells whether keys come from a program, which may not answer the owner of restored files as it answers this user.
+func (s source) asksProgram() bool {
+	return s.keys != nil && len(s.keys.IdentityCommand)+len(s.keys.PassphraseCommand) > 0
+}
+
+// keyFiles lists the files with keys that are read to open the repository.
+func (s source) keyFiles() []string {
+	if s.keys == nil {
+		return nil
+	}
+	out := slices.Clone(s.keys.IdentityFiles)
+	for _, path := range []string{s.keys.PassphraseFile, s.keys.SigningKey} {
+		if path != "" {
+			out = append(out, path)
 		}
 	}
 	return out
@@ -66,15 +88,11 @@ func (s source) wantedObjects() []string {
 // tablespaces reads which tablespaces the committed backups of one repository have, the newest backup first: when time
 // runs out, or one cannot be read, the rest stays unknown, and the restore finds out.
 func (s source) tablespaces(ctx context.Context, into map[string][]state.BackupTablespace) {
-	st, err := open.Open(s.location)
+	repo, closeStore, err := s.open(ctx)
 	if err != nil {
 		return
 	}
-	defer st.Close()
-	repo, err := repository.Open(ctx, st)
-	if err != nil {
-		return
-	}
+	defer closeStore()
 	cluster := repo.Cluster(s.cluster.Name, s.cluster.SystemID)
 	for _, b := range slices.Backward(s.cluster.Backups) {
 		if _, known := into[b.ID]; known || b.State != state.BackupCommitted && b.Hold == nil || ctx.Err() != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/state/repository"
+	"github.com/pgkeep/pgkeep/state/repository/seal/keyfile"
 	"github.com/pgkeep/pgkeep/state/repository/store/open"
 )
 
@@ -47,6 +48,7 @@ type source struct {
 	label    string
 	path     string // of a directory; empty: the location is a URL
 	location string
+	keys     *hclspec.Encryption // nil: nothing is encrypted
 	cluster  state.Cluster
 }
 
@@ -61,7 +63,7 @@ func (l *look) sources(server string) []source {
 		}
 		seen := l.seen.Repositories[x.Name]
 		if c, ok := l.clusterOf(seen, server); ok && seen.Unknown == nil {
-			out = append(out, source{label: x.Name, path: x.Path, location: x.Location(), cluster: c})
+			out = append(out, source{label: x.Name, path: x.Path, location: x.Location(), keys: x.Encryption, cluster: c})
 		}
 	}
 	return out
@@ -100,16 +102,30 @@ func (l *look) receiverOf(server string) *state.Receiver {
 	return &r
 }
 
-func (s source) ask(ctx context.Context, r hclspec.Recovery, receiver *state.Receiver) state.TargetFact {
+// open opens the source's repository.
+func (s source) open(ctx context.Context) (*repository.Repository, func(), error) {
+	keys, err := keyfile.Ring(ctx, s.keys)
+	if err != nil {
+		return nil, nil, err
+	}
 	st, err := open.Open(s.location)
 	if err != nil {
-		return state.TargetFact{Unknown: unknown(err)}
+		return nil, nil, err
 	}
-	defer st.Close()
-	repo, err := repository.Open(ctx, st)
+	repo, err := repository.OpenWith(ctx, st, keys)
+	if err != nil {
+		_ = st.Close()
+		return nil, nil, err
+	}
+	return repo, func() { _ = st.Close() }, nil
+}
+
+func (s source) ask(ctx context.Context, r hclspec.Recovery, receiver *state.Receiver) state.TargetFact {
+	repo, closeStore, err := s.open(ctx)
 	if err != nil {
 		return state.TargetFact{Unknown: unknown(err)}
 	}
+	defer closeStore()
 	cluster := repo.Cluster(s.cluster.Name, s.cluster.SystemID)
 	return Target(ctx, TargetOptions{
 		Target: r.Target, Cluster: s.cluster, Archive: ArchiveOf(cluster), Receiver: receiver,

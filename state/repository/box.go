@@ -21,8 +21,12 @@ import (
 // notes of WAL differ in length.
 type box struct {
 	store.Store
-	v *seal.Vault
+	v      *seal.Vault
+	reload func(context.Context) error // looks for keys that were added since; nil: nowhere
 }
+
+// ErrNoSigningKey means that nothing can be written into an encrypted repository from here, which can be read all the same.
+var ErrNoSigningKey = errors.New("the encryption block names no signing_key")
 
 // classOf tells by its key with what an object is sealed.
 func classOf(key string) seal.Class {
@@ -58,7 +62,7 @@ func (b *box) PutIfAbsent(ctx context.Context, key string, body io.ReaderAt, siz
 	}
 	s, err := b.v.Seal(key, class, body, size, rest)
 	if errors.Is(err, seal.ErrNoKey) {
-		return noKey("nothing can be written into the encrypted repository: no signing key is here", err)
+		return noKey("nothing can be written into the encrypted repository: no signing key is here", ErrNoSigningKey)
 	}
 	if err != nil {
 		return fmt.Errorf("put %s: %w", key, err)
@@ -131,13 +135,25 @@ func (b *box) begin(ctx context.Context, key string, class seal.Class, limit int
 	}
 	h, rest, err := readEnvelope(r)
 	if err == nil {
-		err = b.v.Check(key, class, h)
+		err = b.check(ctx, key, class, h)
 	}
 	if err != nil {
 		_ = r.Close()
 		return nil, refused(key, err)
 	}
 	return &opened{head: h, rest: rest, Closer: r}, nil
+}
+
+// check is Vault.Check; where the key is not known, others may have made one since the repository was opened.
+func (b *box) check(ctx context.Context, key string, class seal.Class, h *seal.Head) error {
+	err := b.v.Check(key, class, h)
+	if err == nil || !errors.Is(err, seal.ErrNoKey) || b.reload == nil || b.v.Knows(h.Key) {
+		return err
+	}
+	if err := b.reload(ctx); err != nil {
+		return err
+	}
+	return b.v.Check(key, class, h)
 }
 
 func readEnvelope(r io.Reader) (*seal.Head, io.Reader, error) {

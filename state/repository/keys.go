@@ -239,52 +239,73 @@ func (f foundKey) wrappedFor(class seal.Class) bool {
 	return false
 }
 
-// unlock reads the keys of an encrypted repository. The error has CodeNoKey where its metadata cannot be read here.
+// unlock opens an encrypted repository. The error has CodeNoKey where its metadata cannot be read here.
 func (r *Repository) unlock(ctx context.Context, file []byte, ring *seal.Keyring) error {
 	sum := sha256.Sum256(file)
-	found, err := findKeys(ctx, r.times, r.file.ID, hex.EncodeToString(sum[:]), ring)
-	if err != nil {
-		return fmt.Errorf("open repository: %w", err)
-	}
+	r.ring, r.fileSum = ring, hex.EncodeToString(sum[:])
 	v := seal.NewVault(r.file.ID, ring)
+	keys, err := r.loadKeys(ctx, v)
+	if err != nil {
+		return err
+	}
+	if !v.Reads(seal.ClassMeta) {
+		return noKey("the repository is encrypted, and none of the identities here opens its metadata", seal.ErrNoKey)
+	}
+	r.keys = keys
+	r.seed, _ = v.Secret("page hashes")
+	r.box = &box{Store: r.times, v: v, reload: func(ctx context.Context) error { _, err := r.loadKeys(ctx, v); return err }}
+	r.st = r.box
+	return nil
+}
+
+// loadKeys reads the keys that count, adds them to the vault and says what can be told of them.
+func (r *Repository) loadKeys(ctx context.Context, v *seal.Vault) ([]KeyFact, error) {
+	found, err := findKeys(ctx, r.times, r.file.ID, r.fileSum, r.ring)
+	if err != nil {
+		return nil, fmt.Errorf("open repository: %w", err)
+	}
+	var out []KeyFact
 	why := errors.New("it holds no key")
 	for _, f := range found {
 		if f.bad != nil {
 			why = fmt.Errorf("%s: %w", keyFile(f.id), f.bad)
 			continue
 		}
-		k := KeyFact{ID: f.id, Number: f.record.Number, Created: f.record.Created}
-		meta, err := f.unwrap(ctx, r.times, seal.ClassMeta, ring)
+		fact, err := r.addKey(ctx, v, f)
 		if err != nil {
-			return fmt.Errorf("open repository: %w", err)
+			return nil, err
 		}
-		data, err := f.unwrap(ctx, r.times, seal.ClassData, ring)
-		if err != nil {
-			return fmt.Errorf("open repository: %w", err)
-		}
-		if err := v.Add(f.record.public(), meta, data); err != nil {
-			return corrupt(keyFile(f.id), err)
-		}
-		k.Meta, k.Data = meta != nil, data != nil
-		for name := range f.wrapped {
-			k.Wrapped = append(k.Wrapped, name)
-		}
-		slices.Sort(k.Wrapped)
-		r.keys = append(r.keys, k)
+		out = append(out, fact)
 	}
-	if len(r.keys) == 0 {
-		return &state.Error{
+	if len(out) == 0 {
+		return nil, &state.Error{
 			Code: state.CodeCorrupt, Text: "no key of the encrypted repository is signed by a writer that is trusted here",
 			Hint: "compare trusted_writers of its encryption block with keys/*/key.json", Err: why,
 		}
 	}
-	if !v.Reads(seal.ClassMeta) {
-		return noKey("the repository is encrypted, and none of the identities here opens its metadata", seal.ErrNoKey)
+	return out, nil
+}
+
+// addKey unwraps what is here of a key.
+func (r *Repository) addKey(ctx context.Context, v *seal.Vault, f foundKey) (KeyFact, error) {
+	k := KeyFact{ID: f.id, Number: f.record.Number, Created: f.record.Created}
+	meta, err := f.unwrap(ctx, r.times, seal.ClassMeta, r.ring)
+	if err != nil {
+		return k, fmt.Errorf("open repository: %w", err)
 	}
-	r.seed, _ = v.Secret("page hashes")
-	r.box = &box{Store: r.times, v: v}
-	r.st, r.ring = r.box, ring
-	return nil
+	data, err := f.unwrap(ctx, r.times, seal.ClassData, r.ring)
+	if err != nil {
+		return k, fmt.Errorf("open repository: %w", err)
+	}
+	if err := v.Add(f.record.public(), meta, data); err != nil {
+		return k, corrupt(keyFile(f.id), err)
+	}
+	k.Meta, k.Data = meta != nil, data != nil
+	for name := range f.wrapped {
+		k.Wrapped = append(k.Wrapped, name)
+	}
+	slices.Sort(k.Wrapped)
+	return k, nil
 }
 
 // KeyFact is what can be told of one key of an encrypted repository without showing any of it.
@@ -312,4 +333,40 @@ func noKey(text string, err error) error {
 		Code: state.CodeNoKey, Text: text, Err: err,
 		Hint: "look at identity_files, identity_command, signing_key and trusted_writers of the repository's encryption block; pgkeep key check says which keys are here",
 	}
+}
+
+// encryption gives how the repository stands to the keys that are here; nil: nothing is encrypted.
+func (r *Repository) encryption() *state.Encryption {
+	if r.box == nil {
+		return nil
+	}
+	out := &state.Encryption{Writes: r.box.v.Writes()}
+	for _, k := range r.keys {
+		fact := state.EncryptionKey{ID: k.ID, Number: k.Number, Created: k.Created, Data: k.Data}
+		for _, name := range k.Wrapped {
+			if strings.HasPrefix(name, seal.ClassData.String()+"-") {
+				fact.Readers++
+			}
+		}
+		out.Keys = append(out.Keys, fact)
+		for _, m := range r.missing(k) {
+			if !slices.Contains(out.Missing, m) {
+				out.Missing = append(out.Missing, m)
+			}
+		}
+	}
+	return out
+}
+
+// missing gives the readers of the configuration for whom a key is not wrapped.
+func (r *Repository) missing(k KeyFact) []string {
+	var out []string
+	for _, class := range []seal.Class{seal.ClassMeta, seal.ClassData} {
+		for _, to := range readersOf(r.ring, class) {
+			if !slices.Contains(k.Wrapped, class.String()+"-"+to.Fingerprint()) {
+				out = append(out, class.String()+" "+to.Name())
+			}
+		}
+	}
+	return out
 }

@@ -79,7 +79,7 @@ func look(ctx context.Context, st store.Store, seen *state.Repository) error {
 // a whole, because half a list of backups is no basis for a plan, and hides no other; one bad object of a backup makes
 // only that backup corrupt.
 func (r *Repository) Observe(ctx context.Context, o ObserveOptions) (state.Repository, error) {
-	seen := state.Repository{Location: o.Location, ID: r.file.ID, Format: r.file.Format}
+	seen := state.Repository{Location: o.Location, ID: r.file.ID, Format: r.file.Format, Encryption: r.encryption()}
 	if err := look(ctx, r.times, &seen); err != nil {
 		return seen, err
 	}

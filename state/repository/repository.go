@@ -49,16 +49,17 @@ type CreateOptions struct {
 
 // Repository is an open repository. It is safe for many goroutines.
 type Repository struct {
-	st     store.Store // its errors carry codes; of an encrypted repository it is the box
-	times  *coded      // the store as it is, asked for the newest time
-	box    *box        // nil: nothing is encrypted
-	ring   *seal.Keyring
-	keys   []KeyFact
-	file   repositoryFile
-	seed   uint64
-	codec  seal.Codec
-	packer *seal.Packer
-	shared *shared
+	st      store.Store // its errors carry codes; of an encrypted repository it is the box
+	times   *coded      // the store as it is, asked for the newest time
+	box     *box        // nil: nothing is encrypted
+	ring    *seal.Keyring
+	fileSum string // SHA-256 of REPOSITORY.json, of an encrypted repository
+	keys    []KeyFact
+	file    repositoryFile
+	seed    uint64
+	codec   seal.Codec
+	packer  *seal.Packer
+	shared  *shared
 }
 
 // shared is what all handles of a repository have in common.

@@ -34,7 +34,7 @@ func (r *Repository) Verify(ctx context.Context, full bool, report func(Finding)
 	if err := reportOr(ctx, report, repositoryKey, err); err != nil {
 		return fmt.Errorf("verify repository: %w", err)
 	}
-	if err := r.verifyKeys(ctx, b, report); err != nil {
+	if err := r.verifyKeys(ctx, report); err != nil {
 		return fmt.Errorf("verify repository: %w", err)
 	}
 	keys, err := r.Clusters(ctx)

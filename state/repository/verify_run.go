@@ -63,7 +63,7 @@ func (c *Cluster) Examine(ctx context.Context, o VerifyOptions) (state.Verificat
 	repo.st = m
 	if b := c.repo.box; b != nil { // what is read is what is stored
 		m.Store = b.Store
-		repo.box = &box{Store: m, v: b.v}
+		repo.box = &box{Store: m, v: b.v, reload: b.reload}
 		repo.st = repo.box
 	}
 	x.c, x.m = &Cluster{repo: &repo, key: c.key}, m

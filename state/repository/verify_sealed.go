@@ -2,8 +2,6 @@ package repository
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -72,12 +70,11 @@ func (w *timelineCheck) proveSealed(ctx context.Context, n walName, e indexEntry
 
 // verifyKeys looks at the keys of an encrypted repository: that each record is signed by a trusted writer for this repository, and that the keys
 // by which it was opened are still there. What is wrapped for others cannot be looked into.
-func (r *Repository) verifyKeys(ctx context.Context, file []byte, report func(Finding)) error {
+func (r *Repository) verifyKeys(ctx context.Context, report func(Finding)) error {
 	if r.box == nil {
 		return nil
 	}
-	sum := sha256.Sum256(file)
-	found, err := findKeys(ctx, r.times, r.file.ID, hex.EncodeToString(sum[:]), r.ring)
+	found, err := findKeys(ctx, r.times, r.file.ID, r.fileSum, r.ring)
 	if err != nil {
 		return reportOr(ctx, report, keysDir, err)
 	}

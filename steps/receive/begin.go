@@ -54,6 +54,9 @@ func (s *session) whereToBegin(ctx context.Context, conn connection, sys postgre
 		return b, err
 	}
 	p = s.spool.Position()
+	if b := s.start.unread; p.Timeline == 0 && b.timeline != 0 {
+		return b, s.stayOnLine(spool.Position{Timeline: b.timeline, Durable: b.from}, sys, line)
+	}
 	if p.Timeline == 0 {
 		return s.beginAtSlot(slot, sys, line)
 	}
@@ -370,11 +373,17 @@ func (s *session) seed(ctx context.Context, a answer, all []answer) error {
 			}
 			return s.spool.Seed(seg, a.newest.To, r)
 		}
+		if state.CodeOf(err) == state.CodeNoKey {
+			return s.beginUnread(all, begin{timeline: seg.Timeline, from: seg.End(z)})
+		}
 		if !errors.Is(err, store.ErrNotExist) {
 			return fmt.Errorf("read segment %s from a repository: %w", seg.Name(z), err)
 		}
 	}
 	r, upTo, err := a.cluster.OpenPartial(ctx, seg)
+	if state.CodeOf(err) == state.CodeNoKey {
+		return s.beginUnread(all, begin{timeline: seg.Timeline, from: seg.Start(z)})
+	}
 	if err != nil {
 		return fmt.Errorf("read unfinished segment %s from a repository: %w", seg.Name(z), err)
 	}
@@ -383,4 +392,14 @@ func (s *session) seed(ctx context.Context, a answer, all []answer) error {
 		return err
 	}
 	return s.spool.Seed(seg, upTo, r)
+}
+
+// beginUnread notes where an archive's WAL ends that cannot be decrypted here, at a border of segments: the stream begins there with an empty
+// spool, and what comes again of an unfinished segment is archived again.
+func (s *session) beginUnread(all []answer, b begin) error {
+	b.durable = b.from
+	s.start.unread = b
+	s.o.Log.Info("what a repository holds cannot be read here: the stream begins where it ends, and nothing is put into the spool beforehand",
+		"server", s.o.Server, "timeline", b.timeline, "position", b.from)
+	return s.passOver(all, b.timeline, b.from)
 }

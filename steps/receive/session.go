@@ -52,6 +52,7 @@ type startState struct {
 	fenced   bool    // the slot was another receiver's when it was last asked for
 	gone     *begin  // the server said that it no longer has WAL from there
 	why      error
+	unread   begin  // where an archive ends that cannot be decrypted here; no timeline: none
 	passed   *begin // behind the gap that was recorded last; until WAL from there has come
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository"
@@ -36,6 +37,8 @@ type Place struct {
 	Label string `json:"label"`
 	Path  string `json:"path,omitempty"`
 	URL   string `json:"url,omitempty"`
+	// Encryption says where its keys are, of which it holds none; nil: it is not encrypted.
+	Encryption *hclspec.Encryption `json:"encryption,omitempty"`
 	// ID of the repository. Restore fills it in; another repository found at the same place is then refused.
 	ID string `json:"id,omitempty"`
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository"
+	"github.com/pgkeep/pgkeep/state/repository/seal/keyfile"
 	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/repository/store/open"
 	"github.com/pgkeep/pgkeep/state/wal"
@@ -27,11 +28,15 @@ type source interface {
 // openPlace opens the repository of a place and gives its identity. Another repository at the same path is refused: its
 // "absent" would end a recovery early.
 func openPlace(ctx context.Context, p Place, server, systemID string) (source, string, error) {
+	keys, err := keyfile.Ring(ctx, p.Encryption)
+	if err != nil {
+		return nil, "", fmt.Errorf("open repository %q: %w", p.Label, err)
+	}
 	st, err := open.Open(p.Path + p.URL) // exactly one is set
 	if err != nil {
 		return nil, "", fmt.Errorf("open repository %q: %w", p.Label, err)
 	}
-	r, err := repository.Open(ctx, st)
+	r, err := repository.OpenWith(ctx, st, keys)
 	if err != nil {
 		return nil, "", fmt.Errorf("open repository %q: %w", p.Label, err)
 	}

@@ -165,3 +165,20 @@ func encryptTo(plain []byte, to age.Recipient) ([]byte, error) {
 	}
 	return out.Bytes(), nil
 }
+
+// NewIdentity draws an identity of age and gives its public half and the line of an identity file that holds the secret one. postQuantum asks for one
+// that a quantum computer could not break, which age reads from 1.3 on.
+func NewIdentity(postQuantum bool) (public, secret string, err error) {
+	if postQuantum {
+		id, err := age.GenerateHybridIdentity()
+		if err != nil {
+			return "", "", fmt.Errorf("draw an identity: %w", err)
+		}
+		return id.Recipient().String(), id.String(), nil
+	}
+	id, err := age.GenerateX25519Identity()
+	if err != nil {
+		return "", "", fmt.Errorf("draw an identity: %w", err)
+	}
+	return id.Recipient().String(), id.String(), nil
+}

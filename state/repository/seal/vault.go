@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"filippo.io/age"
 )
@@ -37,10 +38,11 @@ func (c Class) String() string {
 // ErrNoKey means that no identity here opens an object, or that there is no key to sign with.
 var ErrNoKey = errors.New("no key for it here")
 
-// Vault seals and opens the objects of one encrypted repository. It is safe for many goroutines once its keys are added.
+// Vault seals and opens the objects of one encrypted repository. It is safe for many goroutines.
 type Vault struct {
 	repository string
 	ring       *Keyring
+	mu         sync.RWMutex
 	keys       map[string]*vaultKey
 	newest     *vaultKey
 	heads      map[Class]int64 // lengths of headers without more in the note
@@ -79,6 +81,8 @@ func (v *Vault) Add(k RepositoryKey, meta, data *age.X25519Identity) error {
 		}
 		out.identities[class] = id
 	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	v.keys[k.ID] = out
 	if v.newest == nil || k.Number > v.newest.Number || k.Number == v.newest.Number && k.ID < v.newest.ID {
 		v.newest = out
@@ -88,6 +92,8 @@ func (v *Vault) Add(k RepositoryKey, meta, data *age.X25519Identity) error {
 
 // Reads tells whether objects of the class can be read here, whichever of the keys they were sealed with.
 func (v *Vault) Reads(class Class) bool {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
 	for _, k := range v.keys {
 		if k.identities[class] == nil {
 			return false
@@ -96,11 +102,29 @@ func (v *Vault) Reads(class Class) bool {
 	return len(v.keys) > 0
 }
 
+// Knows tells whether a key of that id was added.
+func (v *Vault) Knows(id string) bool { return v.key(id) != nil }
+
+func (v *Vault) key(id string) *vaultKey {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.keys[id]
+}
+
+// sealing gives the key that new objects are sealed with; nil: there is none.
+func (v *Vault) sealing() *vaultKey {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.newest
+}
+
 // Writes tells whether a writer key is here.
 func (v *Vault) Writes() bool { return v.ring.Writer != nil }
 
 // Secret derives a number that only the holders of the first meta key know, from what it is for.
 func (v *Vault) Secret(purpose string) (uint64, bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
 	var first *vaultKey
 	for _, k := range v.keys {
 		if first == nil || k.Number < first.Number || k.Number == first.Number && k.ID < first.ID {
@@ -148,7 +172,8 @@ func (s *Sealed) ReadAt(b []byte, off int64) (int, error) {
 // Seal encrypts and signs the first size bytes of body as the object of that key. rest goes into the note of a data object. body is read
 // once now and again whenever the Sealed is. ErrNoKey where there is no key to sign with.
 func (v *Vault) Seal(key string, class Class, body io.ReaderAt, size int64, rest []byte) (*Sealed, error) {
-	if v.ring.Writer == nil || v.newest == nil {
+	k := v.sealing()
+	if v.ring.Writer == nil || k == nil {
 		return nil, fmt.Errorf("sign %s: %w", key, ErrNoKey)
 	}
 	fileKey := make([]byte, fileKeySize)
@@ -164,20 +189,20 @@ func (v *Vault) Seal(key string, class Class, body io.ReaderAt, size int64, rest
 	if err != nil {
 		return nil, fmt.Errorf("encrypt %s: %w", key, err)
 	}
-	stanzas, err := v.newest.recipients[class].Wrap(fileKey)
+	stanzas, err := k.recipients[class].Wrap(fileKey)
 	if err != nil {
 		return nil, fmt.Errorf("encrypt %s: %w", key, err)
 	}
 	if class == ClassData {
 		note := binary.BigEndian.AppendUint64(nil, uint64(size))
 		note = append(plain.Sum(note), rest...)
-		body, err := encryptTo(note, v.newest.recipients[ClassMeta])
+		body, err := encryptTo(note, k.recipients[ClassMeta])
 		if err != nil {
 			return nil, fmt.Errorf("encrypt the note of %s: %w", key, err)
 		}
 		stanzas = append(stanzas, &age.Stanza{Type: noteType, Body: body})
 	}
-	head, err := v.header(key, stanzas, sum, fileKey)
+	head, err := v.header(key, envelope{k.ID, stanzas, sum, fileKey})
 	if err != nil {
 		return nil, err
 	}
@@ -187,20 +212,28 @@ func (v *Vault) Seal(key string, class Class, body io.ReaderAt, size int64, rest
 	return &Sealed{head: head, payload: p}, nil
 }
 
+// envelope is what a header is made of.
+type envelope struct {
+	keyID   string
+	stanzas []*age.Stanza
+	payload Digest
+	fileKey []byte
+}
+
 // header signs and closes the header.
-func (v *Vault) header(key string, stanzas []*age.Stanza, sum Digest, fileKey []byte) ([]byte, error) {
+func (v *Vault) header(key string, e envelope) ([]byte, error) {
 	b := []byte(intro)
-	for _, s := range stanzas {
+	for _, s := range e.stanzas {
 		b = appendStanza(b, s)
 	}
 	w := v.ring.Writer
 	last := &age.Stanza{Type: sealType, Args: []string{
-		v.newest.ID, string(w.ID())[len(writerPrefix):], fmt.Sprintf("%0*d", sizeWidth, sum.Size), letters().EncodeToString(unhex(sum.SHA256)),
+		e.keyID, string(w.ID())[len(writerPrefix):], fmt.Sprintf("%0*d", sizeWidth, e.payload.Size), letters().EncodeToString(unhex(e.payload.SHA256)),
 	}}
 	line, _, _ := cutLine(appendStanza(nil, last))
 	last.Body = w.Sign(signable(v.repository, key, append(b[:len(b):len(b)], line+"\n"...)))
 	b = append(appendStanza(b, last), footer...)
-	mac, err := headerMAC(fileKey, b)
+	mac, err := headerMAC(e.fileKey, b)
 	if err != nil {
 		return nil, err
 	}
@@ -239,7 +272,7 @@ func (v *Vault) Check(key string, class Class, h *Head) error {
 		return corrupt("its signature is not of this key and repository, or not of these bytes")
 	case (h.note != nil) != (class == ClassData):
 		return corrupt("it is sealed as another kind of object is")
-	case v.keys[h.Key] == nil:
+	case !v.Knows(h.Key):
 		return fmt.Errorf("repository key %s: %w", h.Key, ErrNoKey)
 	}
 	return nil
@@ -247,7 +280,7 @@ func (v *Vault) Check(key string, class Class, h *Head) error {
 
 // fileKey unwraps the key of a checked object.
 func (v *Vault) fileKey(class Class, h *Head) ([]byte, error) {
-	id := v.keys[h.Key].identities[class]
+	id := v.key(h.Key).identities[class]
 	if id == nil {
 		return nil, fmt.Errorf("%s of repository key %s: %w", class, h.Key, ErrNoKey)
 	}
@@ -260,7 +293,7 @@ func (v *Vault) fileKey(class Class, h *Head) ([]byte, error) {
 
 // Note reads the note of a checked data object.
 func (v *Vault) Note(h *Head) (Note, error) {
-	id := v.keys[h.Key].identities[ClassMeta]
+	id := v.key(h.Key).identities[ClassMeta]
 	if id == nil {
 		return Note{}, fmt.Errorf("meta of repository key %s: %w", h.Key, ErrNoKey)
 	}
