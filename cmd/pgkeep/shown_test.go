@@ -63,7 +63,7 @@ func TestEveryErrorCodeIsShown(t *testing.T) {
 	}
 	told := wanted(t, "testdata") + wanted(t, "../../plan/testdata/stories")
 	for _, c := range codes {
-		if !regexp.MustCompile(`\b`+c[1]+`\b[^-]`).MatchString(told) {
+		if !regexp.MustCompile(`\b` + c[1] + `\b[^-]`).MatchString(told) {
 			t.Errorf("no story shows %s: add one to testdata/refused or plan/testdata/stories", c[1])
 		}
 	}
