@@ -13,6 +13,7 @@ import (
 	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/state/postgres"
 	"github.com/pgkeep/pgkeep/state/repository"
+	"github.com/pgkeep/pgkeep/state/wal"
 	"github.com/pgkeep/pgkeep/steps/basebackup"
 )
 
@@ -45,13 +46,11 @@ func (r realBackups) take(ctx context.Context, order plan.TakeBackup, report fun
 	if err != nil {
 		return Taken{}, err
 	}
-	conn, err := realServers{r.real}.replication(ctx, order.Server, "pgkeep backup "+r.o.Who)
-	if err != nil {
-		return Taken{}, err
-	}
-	result, err := basebackup.Take(ctx, conn, clusters, r.options(s, order, facts, captured, report))
-	if ended := conn.Close(); err == nil && ended != nil {
-		err = ended
+	options := r.options(s, order, facts, captured, report)
+	result, err := r.takeOver(ctx, order.Server, clusters, options)
+	if untold := (*basebackup.UntoldError)(nil); errors.As(err, &untold) && ctx.Err() == nil {
+		options.Compare = untold.Error()
+		result, err = r.takeOver(ctx, order.Server, clusters, options)
 	}
 	taken := Taken{ID: result.ID, WhyFull: result.WhyFull}
 	if facts.Major() >= postgres.SummariesSince {
@@ -64,6 +63,39 @@ func (r realBackups) take(ctx context.Context, order plan.TakeBackup, report fun
 		return taken, err
 	}
 	return taken, verdictOn(result, closed)
+}
+
+// takeOver takes a backup over a walsender of its own.
+func (r realBackups) takeOver(ctx context.Context, server string, clusters []*repository.Cluster, o basebackup.Options) (basebackup.Result, error) {
+	conn, err := realServers{r.real}.replication(ctx, server, "pgkeep backup "+r.o.Who)
+	if err != nil {
+		return basebackup.Result{}, err
+	}
+	o.Truncated = func(ctx context.Context, in wal.Range) (map[postgres.Relation]uint32, error) {
+		return r.truncated(ctx, server, conn.Host(), in)
+	}
+	result, err := basebackup.Take(ctx, conn, clusters, o)
+	if ended := conn.Close(); err == nil && ended != nil {
+		err = ended
+	}
+	return result, err
+}
+
+// truncated asks the host that the backup is taken of.
+func (r realBackups) truncated(ctx context.Context, server, host string, in wal.Range) (found map[postgres.Relation]uint32, err error) {
+	conninfo, err := r.conninfo(server)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := postgres.Connect(ctx, conninfo, postgres.ConnectOptions{ApplicationName: applicationName("pgkeep backup " + r.o.Who), Timeout: connectTimeout})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if conn.Host() != host {
+		return nil, fmt.Errorf("the backup is taken of %s, and %s answers", host, conn.Host())
+	}
+	return conn.Truncated(ctx, in)
 }
 
 func (r realBackups) facts(ctx context.Context, server string) (facts state.Server, captured []byte, err error) {

@@ -100,7 +100,7 @@ func (f *folder) part(c *content, path string) (int64, error) {
 	}
 	m := c.m
 	m.Path, m.Size = path, int64(head.Pages)*postgres.PageBytes
-	m.Rebuild = &repository.Rebuild{Blocks: head.Blocks, Least: int64(head.Least)}
+	m.Rebuild = &repository.Rebuild{Blocks: head.Blocks, Least: f.t.keeps(f.manifestPath(path), head.Least)}
 	m.Inspect = f.t.o.VerifyPages
 	return m.Size, f.pass(c, m)
 }

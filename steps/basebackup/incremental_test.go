@@ -57,7 +57,7 @@ func chainUnderLoad(t *testing.T, version int, summaries bool) {
 	check(t, err)
 	dst := []*repository.Cluster{clusterIn(t, repo, s, system.ID), clusterIn(t, two, s, system.ID)}
 	o := testOptions(t)
-	o.Now = stepping()
+	o.Now, o.Truncated = stepping(), asking(t, s)
 	full, parent := int64(0), ""
 	for link := range roundsOf(t, 2) + 1 {
 		if link > 0 {

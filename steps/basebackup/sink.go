@@ -22,6 +22,7 @@ type taking struct {
 	summaries bool       // the server tells which pages changed
 	compared  string     // why it does not
 	checksums string     // data_checksums of the server; empty: not known
+	truncated map[postgres.Relation]uint32
 	version   int
 	dst       []*repository.Cluster
 	outcomes  []Outcome
@@ -59,6 +60,9 @@ type begun struct {
 // Begin announces the backup in every repository, now that the position to recover from is known and before any data.
 func (t *taking) Begin(s postgres.BackupStart) error {
 	t.start = s
+	if err := t.findTruncated(); err != nil {
+		return err
+	}
 	for _, ts := range s.Tablespaces {
 		if !t.summaries { // of what is sent then nobody knows the size
 			t.total += max(0, ts.Size)

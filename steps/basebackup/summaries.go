@@ -19,7 +19,8 @@ import (
 //
 // Not every change is in WAL summaries. A heap record that clears bits of the visibility map does not name the map's page
 // (so the maps would stay as the parent has them, with pages marked as visible to all that are not), and the free space map
-// is hardly logged. The server sends a file whole when the manifest does not have it, so only main forks stand there:
+// is hardly logged. Pages of zeros where a relation was truncated and grew again are not in them either (truncated.go), and they
+// are not believed across a change of timeline. The server sends a file whole when the manifest does not have it, so only main forks stand there:
 // the maps are a few thousandths of their relations, and forks of unlogged relations are a page.
 
 // findSummaries decides whether the server tells which pages changed. Where it does not, t.compared says why the whole
@@ -39,6 +40,12 @@ func (t *taking) findSummaries(ctx context.Context, conn *postgres.Replication) 
 	}
 	if why == "" {
 		why = doubts(t.parent.any(), t.checksums)
+	}
+	if why == "" {
+		why, err = t.cannotAsk(ctx, conn)
+	}
+	if err != nil {
+		return "", err
 	}
 	if why == "" {
 		t.summaries = true

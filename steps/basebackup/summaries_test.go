@@ -41,7 +41,7 @@ func newLinks(t *testing.T, s *pgtest.Server) *links {
 	check(t, err)
 	repo, _ := newRepository(t, seal.Codec{})
 	l := &links{t: t, s: s, c: clusterIn(t, repo, s, system.ID), o: testOptions(t)}
-	l.o.Now = stepping()
+	l.o.Now, l.o.Truncated = stepping(), asking(t, s)
 	return l
 }
 
@@ -216,14 +216,16 @@ func TestNotTold(t *testing.T) {
 	})
 }
 
-// TestToldAcrossPromotion: a server that was promoted still tells what changed since a backup of the timeline that it comes from.
-func TestToldAcrossPromotion(t *testing.T) {
+// TestNotToldAcrossPromotion: what a server that was promoted says of changes since a backup of the timeline that it comes from is not taken
+// on trust, because its summaries may be of WAL that it never replayed.
+func TestNotToldAcrossPromotion(t *testing.T) {
 	summarizing(t, func(t *testing.T, version int) {
 		s := pgtest.Start(t, pgtest.Options{Version: version, Settings: map[string]string{"summarize_wal": "on", "autovacuum": "off"}})
 		s.Exec(t, "create table lines as select i, md5(i::text) m from generate_series(1, 20000) i")
 		l := newLinks(t, s)
 		full := l.take("")
 		s.Exec(t, "update lines set m = 'x' || m where i % 500 = 0")
+		sparse := l.take(full.ID)
 		s.Stop(t, "fast")
 		s.WriteFile(t, "recovery.signal", "")
 		s.WriteFile(t, "postgresql.auto.conf", "restore_command = 'false'\n")
@@ -234,10 +236,18 @@ func TestToldAcrossPromotion(t *testing.T) {
 		s.Exec(t, "update lines set m = 'y' || m where i % 700 = 0")
 		s.Exec(t, "checkpoint")
 		r := l.take(full.ID)
-		if !r.told() || r.Kind != repository.KindIncremental || r.Info.Timeline != 2 || r.Stored*3 > full.Stored {
+		if r.told() || !strings.Contains(r.Compared, "is of timeline 1 and the server of 2") || r.Kind != repository.KindIncremental || r.Info.Timeline != 2 || r.Stored*3 > full.Stored {
 			t.Fatalf("%+v stored %d of %d", r, r.Stored, full.Stored)
 		}
-		l.equal(r.ID)
+		if r := l.take(sparse.ID); !sparse.told() || r.Kind != repository.KindFull || !strings.Contains(r.WhyFull, "is of timeline 1") {
+			t.Errorf("%+v", r)
+		}
+		s.Exec(t, "update lines set m = 'z' || m where i % 900 = 0")
+		s.Exec(t, "checkpoint")
+		if r := l.take(r.ID); !r.told() {
+			t.Errorf("on one of its own timeline: %+v", r)
+		}
+		l.equal(l.last)
 	})
 }
 

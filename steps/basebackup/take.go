@@ -33,6 +33,8 @@ type Options struct {
 	Now          func() time.Time
 	Random       func() uint32
 	Report       func(Progress)     // nil: none; called at most four times a second
+	Truncated    Truncated          // nil: an incremental is compared with its parent, whatever the server can tell
+	Compare      string             // why an incremental is compared with its parent although the server could tell; empty: it may tell
 	Budget       *repository.Budget // of the process; nil: its own memory does not count against others'
 }
 

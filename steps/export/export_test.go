@@ -104,6 +104,14 @@ func (w *world) take(parent string) string {
 	}
 	if parent != "" {
 		o.Kind, o.Parent = repository.KindIncremental, parent
+		o.Truncated = func(ctx context.Context, in wal.Range) (map[postgres.Relation]uint32, error) {
+			sql, err := postgres.Connect(ctx, info, postgres.ConnectOptions{ApplicationName: "test"})
+			if err != nil {
+				return nil, err
+			}
+			defer func() { _ = sql.Close() }() // it only asks
+			return sql.Truncated(ctx, in)
+		}
 	}
 	result, err := basebackup.Take(w.t.Context(), conn, []*repository.Cluster{w.cluster}, o)
 	check(w.t, err)
