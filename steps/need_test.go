@@ -158,8 +158,8 @@ func TestNoConditionIsForgotten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	holds := map[string]bool{plan.NeedUnverified: true}                           // TestVerifyStep
-	fails := map[string]bool{plan.NeedUnverified: true, plan.NeedStartable: true} // TestVerifyStep, TestUnknownSpoolBlocks
+	holds := map[string]bool{plan.NeedUnverified: true, plan.NeedDamage: true}                           // TestVerifyStep, TestRepairStep
+	fails := map[string]bool{plan.NeedUnverified: true, plan.NeedDamage: true, plan.NeedStartable: true} // and TestUnknownSpoolBlocks
 	for _, c := range answers() {
 		if c.want == OutcomeDone && !strings.Contains(c.note, "spared") {
 			holds[c.code] = true
