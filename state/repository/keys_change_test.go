@@ -1,0 +1,68 @@
+package repository
+
+import (
+	"bytes"
+	"testing"
+
+	"filippo.io/age"
+
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/repository/seal"
+	"github.com/pgkeep/pgkeep/state/repository/store/storetest"
+)
+
+// TestKeysChange lets a reader come and another go, and changes the key: nothing that is stored is written again, who came reads all of it, and
+// who opened the repository before reads what is sealed with the new key.
+func TestKeysChange(t *testing.T) {
+	st := storetest.NewMemory(nil)
+	archivePast(t, hostCluster(t, st))
+	newcomer := must(age.GenerateX25519Identity())(t)
+	name := newcomer.Recipient().String()
+	with := func(opens age.Identity) *seal.Keyring {
+		ring := drawTestKeys().ring(opens)
+		ring.Data = append(ring.Data, recipient(newcomer))
+		return ring
+	}
+	before := st.Clone()
+	if _, err := must(OpenWith(t.Context(), st, with(drawTestKeys().host)))(t).AddReaders(t.Context()); state.CodeOf(err) != state.CodeNoKey {
+		t.Errorf("a backup host lets others read data: %v", err)
+	}
+	team := must(OpenWith(t.Context(), st, with(drawTestKeys().team)))(t)
+	if got := must(team.AddReaders(t.Context()))(t); len(got) != 1 || got[0] != "data "+name {
+		t.Errorf("added %v", got) // the host has wrapped the metadata half already
+	}
+	open := must(OpenWith(t.Context(), st, teamRing()))(t).Cluster(archiveName, archiveID) // before the key is changed
+	if k := must(team.Rotate(t.Context(), testNow))(t); k.Number != 2 {
+		t.Errorf("rotated to %+v", k)
+	}
+	check(t, must(OpenWith(t.Context(), st, hostRing()))(t).Cluster(archiveName, archiveID).PutHistory(t.Context(), 3, []byte("2\t0/400000\tx\n")))
+	must(open.History(t.Context(), 3))(t)
+	reader := must(OpenWith(t.Context(), st, with(newcomer)))(t)
+	for _, f := range verified(t, reader.Cluster(archiveName, archiveID)) {
+		t.Errorf("%+v", f)
+	}
+	if len(reader.Keys()) != 2 || !reader.ReadsData() || len(reader.Missing()) != 0 {
+		t.Errorf("%+v lack %v", reader.Keys(), reader.Missing())
+	}
+	for _, key := range before.Keys() {
+		if !bytes.Equal(before.Bytes(key), st.Bytes(key)) {
+			t.Errorf("%s was written again", key)
+		}
+	}
+	if _, err := reader.RemoveReader(t.Context(), name); state.CodeOf(err) != state.CodeStale {
+		t.Errorf("a reader of the configuration was removed: %v", err)
+	}
+	alone := with(newcomer)
+	alone.Data, alone.Meta = alone.Data[1:], nil
+	r := must(OpenWith(t.Context(), st, alone))(t)
+	if n := must(r.RemoveReader(t.Context(), drawTestKeys().team.Recipient().String()))(t); n != 4 {
+		t.Errorf("%d wrapped keys were removed", n)
+	}
+	alone.Data = []seal.Recipient{recipient(drawTestKeys().team)}
+	if _, err := r.RemoveReader(t.Context(), name); state.CodeOf(err) != state.CodeStale {
+		t.Errorf("the last reader was removed: %v", err)
+	}
+	if _, err := OpenWith(t.Context(), st, teamRing()); state.CodeOf(err) != state.CodeNoKey {
+		t.Errorf("who was removed reads on: %v", err)
+	}
+}
