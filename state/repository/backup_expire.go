@@ -298,19 +298,27 @@ func (c *Cluster) remove(ctx context.Context, id string) (int64, error) {
 // deleteBatch is how many keys go into one Delete.
 const deleteBatch = 500
 
-// deleteObjects deletes the objects of a backup that which picks by their name below its prefix.
+// deleteObjects deletes the objects of a backup that which picks by their name below its prefix. What is locked (*LockedError) does
+// not keep the others; of those that go together with it the bytes are not counted.
 func (c *Cluster) deleteObjects(ctx context.Context, id string, which func(name string) bool) (int64, error) {
 	dir := c.key.backupDir(id)
 	var keys []string
 	var size, freed int64
+	var locked error
 	flush := func() error {
 		if len(keys) == 0 {
 			return nil
 		}
-		if err := c.deleteKeys(ctx, keys...); err != nil {
+		err := c.deleteKeys(ctx, keys...)
+		var until *LockedError
+		switch {
+		case errors.As(err, &until):
+			locked = laterLock(locked, fmt.Errorf("delete %d objects of %s: %w", len(keys), id, err))
+		case err != nil:
 			return fmt.Errorf("delete %d objects of %s: %w", len(keys), id, err)
+		default:
+			freed += size
 		}
-		freed += size
 		keys, size = nil, 0
 		return nil
 	}
@@ -328,5 +336,8 @@ func (c *Cluster) deleteObjects(ctx context.Context, id string, which func(name 
 			}
 		}
 	}
-	return freed, flush()
+	if err := flush(); err != nil {
+		return freed, err
+	}
+	return freed, locked
 }

@@ -248,3 +248,22 @@ func TestLocklessStoreIsRefused(t *testing.T) {
 		t.Errorf("explained as %v", err)
 	}
 }
+
+// TestLockedDoNotKeepTheOthers, however many they are and wherever they lie.
+func TestLockedDoNotKeepTheOthers(t *testing.T) {
+	v := newVault(t)
+	id := testIntent(1).ID
+	until := v.now.Add(day)
+	for n := range 2*deleteBatch + 1 {
+		o := store.PutOptions{}
+		if n < deleteBatch || n == 2*deleteBatch {
+			o.Retain.Until = until
+		}
+		check(t, v.m.PutIfAbsent(t.Context(), v.c.key.backupDir(id)+volumeName(0, n), strings.NewReader("x"), 1, o))
+	}
+	freed, err := v.c.deleteObjects(t.Context(), id, func(string) bool { return true })
+	var locked *LockedError
+	if left := len(v.ofBackups()); !errors.As(err, &locked) || !locked.Until.Equal(until) || freed != deleteBatch || left != deleteBatch+1 {
+		t.Errorf("%d left, %d freed: %v", left, freed, err)
+	}
+}
