@@ -119,3 +119,13 @@ func (l *loader) encryption(d *decoded) *Encryption {
 	}
 	return e
 }
+
+// ReadOnly gives what reading takes, without the signing key, which the owner of restored files need not see; nil for nil.
+func (e *Encryption) ReadOnly() *Encryption {
+	if e == nil {
+		return nil
+	}
+	out := *e
+	out.SigningKey = ""
+	return &out
+}

@@ -119,7 +119,7 @@ func (r realRecoveries) places(route plan.Route) []recovery.Place {
 	var out []recovery.Place
 	for _, label := range r.near(route) {
 		if x, err := r.repository(label); err == nil {
-			out = append(out, recovery.Place{Label: x.Name, Path: x.Path, URL: x.URL, Encryption: x.Encryption})
+			out = append(out, recovery.Place{Label: x.Name, Path: x.Path, URL: x.URL, Encryption: x.Encryption.ReadOnly()})
 		}
 	}
 	return out

@@ -108,6 +108,14 @@ the configuration cannot read everything. A restore needs data.`,
 					fmt.Fprintf(a.out, "  key %s, number %d, of %s: metadata %s, data %s here; wrapped for %s\n", k.ID, k.Number, k.Created.Format(time.RFC3339),
 						readHere(k.Meta), readHere(k.Data), counted(readersOf(k), "data reader"))
 				}
+				unopened, err := r.Unopened(c.Context())
+				if err != nil {
+					return err
+				}
+				if len(unopened) > 0 {
+					bad = true
+					fmt.Fprintf(a.out, "  what is wrapped for them is not opened by their identities here: %s\n  → %s\n", strings.Join(unopened, ", "), wrapAgain)
+				}
 				if missing := r.Missing(); len(missing) > 0 {
 					bad = true
 					fmt.Fprintf(a.out, "  not everything can be read by %s\n  → where a data identity is: pgkeep key add --repository %s\n", strings.Join(missing, ", "), x.Name)
@@ -123,6 +131,9 @@ the configuration cannot read everything. A restore needs data.`,
 	c.Flags().StringVar(&only, "repository", "", "only this one")
 	return c
 }
+
+// wrapAgain says what to do where something else is wrapped for a reader than he opens.
+const wrapAgain = "if the passphrase was changed, or somebody else has written there: take the reader out of the encryption block, pgkeep key remove, write it in again, pgkeep key add"
 
 func readHere(yes bool) string {
 	if yes {
@@ -153,6 +164,13 @@ Nothing that is encrypted is written again. It runs where an identity opens what
 				for _, name := range added {
 					fmt.Fprintf(a.out, "%s: wrapped for %s\n", x.Address, name)
 				}
+				if err != nil {
+					return err
+				}
+				unopened, err := r.Unopened(c.Context())
+				if len(unopened) > 0 {
+					return &state.Error{Code: state.CodeNoKey, Text: "what is wrapped for them is not opened by their identities here: " + strings.Join(unopened, ", "), Hint: wrapAgain}
+				}
 				if err == nil && len(added) == 0 {
 					fmt.Fprintf(a.out, "%s: every reader of the configuration can read already\n", x.Address)
 				}
@@ -170,7 +188,8 @@ func keyRemoveCommand(a *app) *cobra.Command {
 		Use: "remove RECIPIENT", Short: "Take a reader's wrapped keys away", Args: cobra.ExactArgs(1),
 		Long: `Takes away what is wrapped for a reader who no longer stands in the configuration. It does not take away what he has read,
 nor a repository key that he has unwrapped and kept: with it he reads on, old and new. pgkeep key rotate afterwards keeps
-from him what is written from then on.`,
+from him what is written from then on. It runs where the identity of another reader opens what he could: nothing is taken
+away as long as nothing shows that somebody else can read it.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.eachEncrypted(c.Context(), only, func(x hclspec.Repository, r *repository.Repository) error {
 				n, err := r.RemoveReader(c.Context(), args[0])

@@ -42,16 +42,14 @@ func (s source) asksProgram() bool {
 	return s.keys != nil && len(s.keys.IdentityCommand)+len(s.keys.PassphraseCommand) > 0
 }
 
-// keyFiles lists the files with keys that are read to open the repository.
+// keyFiles lists the files with keys that wal-get reads to open the repository.
 func (s source) keyFiles() []string {
 	if s.keys == nil {
 		return nil
 	}
 	out := slices.Clone(s.keys.IdentityFiles)
-	for _, path := range []string{s.keys.PassphraseFile, s.keys.SigningKey} {
-		if path != "" {
-			out = append(out, path)
-		}
+	if s.keys.PassphraseFile != "" {
+		out = append(out, s.keys.PassphraseFile)
 	}
 	return out
 }

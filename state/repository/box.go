@@ -153,7 +153,10 @@ func (b *box) check(ctx context.Context, key string, class seal.Class, h *seal.H
 	if err := b.reload(ctx); err != nil {
 		return err
 	}
-	return b.v.Check(key, class, h)
+	if err = b.v.Check(key, class, h); err != nil && !b.v.Knows(h.Key) { // nobody reads it, and it hides nothing else
+		return fmt.Errorf("%w: it is sealed with repository key %s, which no trusted writer has signed or which is gone from %s", seal.ErrCorrupt, h.Key, keysDir)
+	}
+	return err
 }
 
 func readEnvelope(r io.Reader) (*seal.Head, io.Reader, error) {

@@ -163,7 +163,7 @@ func TestStolenBackupHost(t *testing.T) {
 	backUpPast(t, c)
 	stolen := []age.Identity{drawTestKeys().host}
 	for _, key := range st.Keys() { // keys that are wrapped for the host
-		if id, err := (&seal.Keyring{Opens: stolen[:1]}).Unwrap(st.Bytes(key)); strings.HasSuffix(key, ".age") && err == nil {
+		if id, err := (&seal.Keyring{Opens: stolen[:1]}).Unwrap(st.Bytes(key), ""); strings.HasSuffix(key, ".age") && err == nil {
 			stolen = append(stolen, id)
 		}
 	}

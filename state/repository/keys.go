@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -208,25 +209,41 @@ func readKey(ctx context.Context, st store.Store, id string) (k keyRecord, bad, 
 	return k, decodeRecord(b, &k), nil
 }
 
-// unwrap opens the secret half of a class with what is here; nil: nothing here opens it.
+// unwrap opens the secret half of a class with what is here; nil: nothing here opens it. What is wrapped for a passphrase comes last: it costs a
+// second and much memory.
 func (f foundKey) unwrap(ctx context.Context, st store.Store, class seal.Class, ring *seal.Keyring) (*age.X25519Identity, error) {
-	for name, key := range f.wrapped {
-		if !strings.HasPrefix(name, class.String()+"-") {
+	return f.unwrapBut(ctx, st, class, ring, "")
+}
+
+// unwrapBut is unwrap without what is wrapped for one reader, of that fingerprint.
+func (f foundKey) unwrapBut(ctx context.Context, st store.Store, class seal.Class, ring *seal.Keyring, reader string) (*age.X25519Identity, error) {
+	for _, name := range slices.Sorted(maps.Keys(f.wrapped)) {
+		to, of := strings.CutPrefix(name, class.String()+"-")
+		if !of || to == reader {
 			continue
 		}
-		b, err := readAll(ctx, st, key, seal.MaxWrapped)
-		if isAbsent(err) || isCorrupt(err) {
-			continue
+		if id, err := f.opened(ctx, st, class, ring, to); id != nil || err != nil {
+			return id, err
 		}
-		if err != nil {
-			return nil, err
-		}
-		id, err := ring.Unwrap(b)
-		if err == nil && id.Recipient().String() == f.record.public().Public(class) {
-			return id, nil
-		} // what was put there by somebody else opens nothing
 	}
 	return nil, nil
+}
+
+// opened opens what is wrapped for one reader; nil: nothing here opens it, or what is in it is not this key: whoever can write the store can
+// put such a thing there.
+func (f foundKey) opened(ctx context.Context, st store.Store, class seal.Class, ring *seal.Keyring, reader string) (*age.X25519Identity, error) {
+	b, err := readAll(ctx, st, f.wrapped[class.String()+"-"+reader], seal.MaxWrapped)
+	if isAbsent(err) || isCorrupt(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	id, err := ring.Unwrap(b, reader)
+	if err != nil || id.Recipient().String() != f.record.public().Public(class) {
+		return nil, nil //nolint:nilerr // it opens nothing
+	}
+	return id, nil
 }
 
 // wrappedFor tells whether a half is wrapped for anybody.

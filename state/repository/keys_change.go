@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/pgkeep/pgkeep/state"
@@ -54,8 +53,8 @@ func (r *Repository) AddReaders(ctx context.Context) (added []string, err error)
 }
 
 // RemoveReader takes away every wrapped key of a reader, named as the configuration named it, and tells how many there were. He can still read what he
-// has unwrapped and kept, and what will be sealed with the same key: Rotate ends that for what comes. A reader whom the configuration names, and one without
-// whom nobody could open a half, is refused with CodeStale.
+// has unwrapped and kept, and what will be sealed with the same key: Rotate ends that for what comes. A reader whom the configuration names is refused with CodeStale, and so
+// is one as long as no identity here opens, as another reader, each half that he could.
 func (r *Repository) RemoveReader(ctx context.Context, name string) (int, error) {
 	for _, to := range readersOf(r.ring, seal.ClassMeta) {
 		if to.Name() == name {
@@ -73,8 +72,13 @@ func (r *Repository) RemoveReader(ctx context.Context, name string) (int, error)
 			if !there {
 				continue
 			}
-			if !f.wrappedForOthers(class, key) {
-				return 0, stillReads(name, fmt.Sprintf("nobody else could open the %s half of repository key %s", class, f.id), "pgkeep key add for another reader first")
+			other, err := f.unwrapBut(ctx, r.times, class, r.ring, seal.Fingerprint(name))
+			if err != nil {
+				return 0, fmt.Errorf("look at wrapped keys: %w", err)
+			}
+			if other == nil { // that something lies there for others shows nothing: anybody who can write the store may have put it there
+				return 0, stillReads(name, fmt.Sprintf("no identity here opens the %s half of repository key %s as another reader, so nothing shows that anybody else can", class, f.id),
+					"run it where the identity of a reader is who stays; pgkeep key add makes one")
 			}
 			doomed = append(doomed, key)
 		}
@@ -92,14 +96,32 @@ func stillReads(name, why, hint string) error {
 	return &state.Error{Code: state.CodeStale, Text: fmt.Sprintf("%s stays a reader: %s", name, why), Hint: hint}
 }
 
-// wrappedForOthers tells whether a half is wrapped for anybody else.
-func (f foundKey) wrappedForOthers(class seal.Class, except string) bool {
-	for name, key := range f.wrapped {
-		if strings.HasPrefix(name, class.String()+"-") && key != except {
-			return true
+// Unopened gives the readers whose identity is here and does not open what is wrapped for them, as "data passphrase": the passphrase is another one
+// than when it was wrapped, or somebody who can write the store has put something else there. Nothing but their own identity can tell.
+func (r *Repository) Unopened(ctx context.Context) ([]string, error) {
+	found, err := r.validKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, f := range found {
+		for _, class := range []seal.Class{seal.ClassMeta, seal.ClassData} {
+			for _, name := range r.ring.Here() {
+				if _, there := f.wrapped[class.String()+"-"+seal.Fingerprint(name)]; !there {
+					continue
+				}
+				id, err := f.opened(ctx, r.times, class, r.ring, seal.Fingerprint(name))
+				if err != nil {
+					return nil, fmt.Errorf("look at wrapped keys: %w", err)
+				}
+				if id == nil {
+					out = append(out, class.String()+" "+name)
+				}
+			}
 		}
 	}
-	return false
+	slices.Sort(out)
+	return slices.Compact(out), nil
 }
 
 // Rotate makes a new key for the readers of the configuration, with which everything is sealed from then on by whoever opens the repository after. What is

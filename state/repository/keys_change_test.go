@@ -66,3 +66,56 @@ func TestKeysChange(t *testing.T) {
 		t.Errorf("who was removed reads on: %v", err)
 	}
 }
+
+// TestPlantedWrappedKeys: whoever can write the store can put something beside a repository's keys, named as if it were wrapped for a reader. It keeps
+// nobody from reading, and counts for no reader when the one who reads is to go.
+func TestPlantedWrappedKeys(t *testing.T) {
+	st := storetest.NewMemory(nil)
+	archivePast(t, hostCluster(t, st))
+	newcomer := must(age.GenerateX25519Identity())(t)
+	name, team := newcomer.Recipient().String(), drawTestKeys().team.Recipient().String()
+	id := must(OpenWith(t.Context(), st, teamRing()))(t).Keys()[0].ID
+	other := must(seal.Wrap(drawTestKeys().data, recipient(newcomer)))(t) // a key, and not this one
+	for _, class := range []seal.Class{seal.ClassMeta, seal.ClassData} {
+		st.Set(wrappedFile(id, class, seal.Fingerprint(name)), other)
+		st.Set(wrappedFile(id, class, "0000000000000000"), []byte("nothing"))
+	}
+	ring := drawTestKeys().ring(drawTestKeys().team, newcomer)
+	ring.Data, ring.Meta = []seal.Recipient{recipient(newcomer)}, nil
+	r := must(OpenWith(t.Context(), st, ring))(t)
+	if got := must(r.Unopened(t.Context()))(t); len(got) != 2 || got[0] != "data "+name || got[1] != "meta "+name {
+		t.Errorf("not opened: %v", got)
+	}
+	before := len(st.Keys())
+	if _, err := r.RemoveReader(t.Context(), team); state.CodeOf(err) != state.CodeStale || len(st.Keys()) != before {
+		t.Errorf("the only reader was removed: %v", err)
+	}
+	if got := must(must(OpenWith(t.Context(), st, teamRing()))(t).Unopened(t.Context()))(t); len(got) != 0 {
+		t.Errorf("the team does not open %v", got)
+	}
+}
+
+// TestLostKeyHidesNothingElse: where the record of a newer key is gone, what was sealed with it is damaged, and what was before it is seen and read.
+func TestLostKeyHidesNothingElse(t *testing.T) {
+	st := storetest.NewMemory(nil)
+	c := hostCluster(t, st)
+	archivePast(t, c)
+	takeBackup(t, testIntent(1), seal.Codec{}, pastMembers(2), 8000, c)
+	k := must(must(OpenWith(t.Context(), st, hostRing()))(t).Rotate(t.Context(), testNow))(t)
+	c = must(OpenWith(t.Context(), st, hostRing()))(t).Cluster(archiveName, archiveID)
+	takeBackup(t, testIntent(2), seal.Codec{}, pastMembers(2), 8000, c)
+	check(t, st.Delete(t.Context(), keyFile(k.ID)))
+	r := must(OpenWith(t.Context(), st, teamRing()))(t)
+	seen := must(r.Observe(t.Context(), ObserveOptions{}))(t).Clusters[archiveName][0]
+	if len(seen.Backups) != 2 || seen.Backups[0].State != state.BackupCommitted || seen.Backups[1].State != state.BackupCorrupt {
+		t.Errorf("seen %+v", seen.Backups)
+	}
+	before := len(st.Keys())
+	if n, err := r.Cluster(archiveName, archiveID).Sweep(t.Context(), testNow.AddDate(1, 0, 0)); n > 0 || len(st.Keys()) != before {
+		t.Errorf("a sweep took away %d bytes, %v", n, err)
+	}
+	must(r.Cluster(archiveName, archiveID).OpenBackup(t.Context(), testIntent(1).ID))(t)
+	if _, err := r.Cluster(archiveName, archiveID).OpenBackup(t.Context(), testIntent(2).ID); state.CodeOf(err) != state.CodeCorrupt {
+		t.Errorf("what nobody can read is opened: %v", err)
+	}
+}

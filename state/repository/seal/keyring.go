@@ -92,6 +92,22 @@ func Fingerprint(name string) string {
 	return hex.EncodeToString(sum[:8])
 }
 
+// Here gives the names of the readers whose identities are here, as the configuration has them.
+func (k *Keyring) Here() []string {
+	var out []string
+	for _, id := range k.Opens {
+		switch id := id.(type) {
+		case *age.X25519Identity:
+			out = append(out, id.Recipient().String())
+		case *age.HybridIdentity:
+			out = append(out, id.Recipient().String())
+		case *age.ScryptIdentity:
+			out = append(out, Passphrase)
+		}
+	}
+	return out
+}
+
 // RepositoryKey is the public half of one pair of keys of a repository.
 type RepositoryKey struct {
 	ID     string // 16 lower-case hexadecimal digits
@@ -127,12 +143,19 @@ func Wrap(id *age.X25519Identity, to Recipient) ([]byte, error) {
 // MaxWrapped bounds a wrapped key.
 const MaxWrapped = 64 << 10
 
-// Unwrap opens a wrapped key with what is here. ErrNoKey where nothing opens it.
-func (k *Keyring) Unwrap(wrapped []byte) (*age.X25519Identity, error) {
-	if len(k.Opens) == 0 {
+// Unwrap opens a key that is wrapped for the reader of a fingerprint with what is here. ErrNoKey where nothing opens it. A passphrase is tried only with
+// what is named as wrapped for it: each try costs a second and 256 MiB, and anybody who can write the store can put wrapped keys there.
+func (k *Keyring) Unwrap(wrapped []byte, reader string) (*age.X25519Identity, error) {
+	var opens []age.Identity
+	for _, id := range k.Opens {
+		if _, phrase := id.(*age.ScryptIdentity); phrase == (reader == Passphrase) {
+			opens = append(opens, id)
+		}
+	}
+	if len(opens) == 0 {
 		return nil, ErrNoKey
 	}
-	r, err := age.Decrypt(bytes.NewReader(wrapped), k.Opens...)
+	r, err := age.Decrypt(bytes.NewReader(wrapped), opens...)
 	var none *age.NoIdentityMatchError
 	if errors.As(err, &none) {
 		return nil, ErrNoKey

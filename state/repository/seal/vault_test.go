@@ -313,11 +313,17 @@ func TestWrapped(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := (&Keyring{Opens: []age.Identity{id}}).Unwrap(wrapped)
+		got, err := (&Keyring{Opens: []age.Identity{id}}).Unwrap(wrapped, Fingerprint(name))
 		if err != nil || got.String() != k.data.String() {
 			t.Errorf("%.10s: %v", name, err)
 		}
-		if _, err := (&Keyring{Opens: []age.Identity{k.meta}}).Unwrap(wrapped); !errors.Is(err, ErrNoKey) {
+		if here := (&Keyring{Opens: []age.Identity{id}}).Here(); len(here) != 1 || here[0] != name {
+			t.Errorf("the identity of %.10s is that of %.10q", name, here)
+		}
+		if _, err := (&Keyring{Opens: []age.Identity{opens}}).Unwrap(wrapped, Fingerprint(me.Recipient().String())); !errors.Is(err, ErrNoKey) {
+			t.Errorf("%.10s: the passphrase is tried where nothing is wrapped for it: %v", name, err)
+		}
+		if _, err := (&Keyring{Opens: []age.Identity{k.meta}}).Unwrap(wrapped, Fingerprint(name)); !errors.Is(err, ErrNoKey) {
 			t.Errorf("%.10s: another identity: %v", name, err)
 		}
 	}

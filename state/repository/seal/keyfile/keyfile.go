@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/pgkeep/pgkeep/hclspec"
@@ -150,7 +151,7 @@ func writer(e *hclspec.Encryption, k *seal.Keyring) error {
 
 // Secret reads a file that its owner alone can read.
 func Secret(path string) ([]byte, error) {
-	f, err := os.Open(path) // #nosec: the configuration names it
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // #nosec: the configuration names it; a pipe that nobody writes is not waited for
 	if err != nil {
 		return nil, unread(path, err)
 	}

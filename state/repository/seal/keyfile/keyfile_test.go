@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -113,5 +114,16 @@ func TestGenerate(t *testing.T) {
 	}
 	if b, err := os.ReadFile(path); err != nil || !strings.Contains(string(b), secret) {
 		t.Errorf("the key is gone: %v", err)
+	}
+}
+
+// TestPipe: a pipe that nobody writes is refused, and not waited for.
+func TestPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Secret(path); state.CodeOf(err) != state.CodeNoKey {
+		t.Errorf("a pipe: %v", err)
 	}
 }
