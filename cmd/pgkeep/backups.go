@@ -13,7 +13,7 @@ import (
 
 func backupsCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use: "backups", Short: "List, show, export, hold, release and delete backups", Args: cobra.NoArgs,
+		Use: "backups", Short: "List, show, export, hold, release and delete backups",
 		Long: `Looks at repositories only: no server needs to answer. A backup has the same id in every repository that holds it.
 What pgkeep backup takes, and what retention deletes, is seen here; single backups are kept with hold, and deleted by id.`,
 		Example: "  pgkeep backups list\n  pgkeep backups show 20260210T211617Z-F-7f3a\n  pgkeep backups files 20260210T211617Z-F-7f3a '*.conf'\n  pgkeep backups hold 20260210T211617Z-F-7f3a --for 90d",

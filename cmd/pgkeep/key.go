@@ -19,7 +19,6 @@ func keyCommand(a *app) *cobra.Command {
 		Use: "key", Short: "Make keys, and say who reads an encrypted repository",
 		Long: `Keys of encrypted repositories. A repository has keys of its own, which are wrapped for each reader that its encryption
 block names; to add a reader or to make a new key touches nothing that is stored.`,
-		Args: cobra.NoArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(keyGenerateCommand(a), keyCheckCommand(a), keyAddCommand(a), keyRemoveCommand(a), keyRotateCommand(a))
 	return c

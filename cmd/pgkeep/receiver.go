@@ -18,7 +18,7 @@ import (
 
 func receiverCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use: "receiver", Short: "Run, stop and watch the WAL receivers of this machine", Args: cobra.NoArgs,
+		Use: "receiver", Short: "Run, stop and watch the WAL receivers of this machine",
 		Long: `A receiver streams one server's WAL into its spool and from there into the repositories. The normal place for receivers is
 the agent; pgkeep apply starts one as a process of its own where no agent runs. Such a process does not survive a reboot.`,
 	}

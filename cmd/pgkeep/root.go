@@ -68,8 +68,7 @@ const rootExample = `  pgkeep validate                     is the configuration 
 func rootCommand(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use: "pgkeep", Short: "Keeps PostgreSQL recoverable", Long: rootHelp, Example: rootExample,
-		SilenceErrors: true, SilenceUsage: true, Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		SilenceErrors: true, SilenceUsage: true,
 	}
 	root.SetIn(a.in)
 	root.SetOut(a.out)
@@ -94,7 +93,32 @@ func rootCommand(a *app) *cobra.Command {
 	root.SetHelpCommandGroupID("rest")
 	root.SetCompletionCommandGroupID("rest")
 	root.AddCommand(exitCodesTopic())
+	root.InitDefaultCompletionCmd()
+	onlyGroups(root)
 	return root
+}
+
+// onlyGroups has each command that does nothing by itself show its help, or refuse a subcommand that it does not have: one
+// that is mistyped in a script must not end with 0.
+func onlyGroups(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		onlyGroups(sub)
+	}
+	if !c.HasSubCommands() || c.Runnable() {
+		return
+	}
+	c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	c.Args = func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		text := fmt.Sprintf("unknown command %q for %q.", args[0], c.CommandPath())
+		c.SuggestionsMinimumDistance = 2
+		if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+			text += " Did you mean " + strings.Join(near, " or ") + "?"
+		}
+		return usage("%s", text)
+	}
 }
 
 // exitCodesTopic is shown by `pgkeep help exit-codes`.

@@ -11,7 +11,7 @@ import (
 )
 
 func walCommand(a *app) *cobra.Command {
-	c := &cobra.Command{Use: "wal", Short: "Look at archived WAL, find what did the harm, switch to the next segment", Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "wal", Short: "Look at archived WAL, find what did the harm, switch to the next segment"}
 	c.AddCommand(walFindCommand(a), walCommitsCommand(a), walShowCommand(a), walListCommand(a), walGapsCommand(a), walSwitchCommand(a))
 	return c
 }
