@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -274,6 +275,9 @@ func suspicious(name string, src []byte) []hcl.Range {
 		if at := announces(lower(line)); at >= 0 {
 			out = append(out, hcl.Range{Filename: name, Start: hcl.Pos{Byte: offset + at}, End: hcl.Pos{Byte: offset + endOfText(line, at)}})
 		}
+		for _, key := range secretKey.FindAllStringIndex(line, -1) {
+			out = append(out, hcl.Range{Filename: name, Start: hcl.Pos{Byte: offset + key[0]}, End: hcl.Pos{Byte: offset + key[1]}})
+		}
 		offset += len(line)
 	}
 	return out
@@ -301,7 +305,17 @@ func lower(line string) string {
 	return string(b)
 }
 
+var (
+	// secretKey is a key of age or of a writer, wherever it strayed.
+	secretKey = regexp.MustCompile(`(?i)(?:AGE-SECRET-KEY|PGKEEP-WRITER-KEY)-[0-9A-Z_-]+`)
+	// phrase announces one that stands where the path of its file belongs.
+	phrase = regexp.MustCompile(`(?:passphrase|password)"?[ \t]*[=:]`)
+)
+
 func announces(line string) int {
+	if at := phrase.FindStringIndex(line); at != nil {
+		return at[1]
+	}
 	for _, word := range []string{"password=", "password =", "passwd=", "://", "pgpassword", "token=", "secret=", "_key=", "-key=", "sas="} {
 		if n := strings.Index(line, word); n >= 0 && (word != "://" || strings.Contains(line[n:], "@")) {
 			return n + len(word)

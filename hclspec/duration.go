@@ -98,8 +98,9 @@ func FormatDuration(d time.Duration) string {
 	return b.String()
 }
 
-// quote shows a value that is wrong, cut when it is long.
+// quote shows a value that is wrong, cut when it is long, and without a secret key that strayed there.
 func quote(s string) string {
+	s = secretKey.ReplaceAllString(s, "***")
 	if r := []rune(s); len(r) > 60 {
 		s = string(r[:57]) + "..."
 	}

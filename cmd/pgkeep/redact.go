@@ -60,7 +60,7 @@ func newRedactor(known []string) *redactor {
 			{regexp.MustCompile(name + `(?:'(?:[^'\\]|\\.)*'|[^\s"',;}&]+)`), "${1}" + redacted},
 			{regexp.MustCompile(`(?i)\b([a-z][a-z0-9+.-]*://[^\s:/@"'?#]*):[^\s"'?#]*@`), "${1}:" + redacted + "@"},
 			{regexp.MustCompile(`(?i)\b(bearer|basic)\s+[a-z0-9+/=._~-]{8,}`), "${1} " + redacted},
-			{regexp.MustCompile(`AGE-SECRET-KEY-[0-9A-Z]+|\bA[KS]IA[0-9A-Z]{16}\b`), redacted},
+			{regexp.MustCompile(`(?i:AGE-SECRET-KEY|PGKEEP-WRITER-KEY)-[0-9A-Za-z_-]+|\bA[KS]IA[0-9A-Z]{16}\b`), redacted},
 			{regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)`), redacted},
 		},
 	}
