@@ -232,6 +232,8 @@ func carelessStore(ts *testscript.TestScript, _ bool, _ []string) {
 		case r.Method == http.MethodDelete: // what it was to keep locked, too
 			delete(objects, key)
 			w.WriteHeader(http.StatusNoContent)
+		case r.URL.Query().Has("versioning"): // it keeps none
+			_, _ = io.WriteString(w, `<VersioningConfiguration></VersioningConfiguration>`)
 		case r.URL.Query().Has("list-type"):
 			_, _ = io.WriteString(w, `<ListBucketResult><Name>bucket</Name><IsTruncated>false</IsTruncated></ListBucketResult>`)
 		case !there:
