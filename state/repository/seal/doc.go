@@ -52,6 +52,6 @@
 // by the signature.
 //
 // What it does not do. Who can write the store can delete what no lock holds, and can put an old state of a *set* back: take away the newest key, the
-// newest generation of an index, a HOLD. Names of servers, times and lengths of objects are visible. The plain WAL that was not uploaded yet lies in
+// newest generation of an index, a HOLD. Names of servers, times and lengths of objects are visible. The plain WAL that was not uploaded yet, and the last segment that was, lie in
 // the receiver's spool, as in PostgreSQL's own pg_wal. Who holds the data key can forge ranges of volumes, which full reads and signed lists find out.
 package seal
