@@ -103,6 +103,7 @@ server "orders" {
 
   receiver {
     spool       = "$dir/spool"
+    spool_limit = "8GiB"
     synchronous = $synchronous
   }
 
