@@ -36,7 +36,7 @@ func (b *backend) mounted(s *session) error {
 		real = b.at.Path
 	}
 	want := deepest(fstab, real)
-	if len(want) <= len(deepest(mounts, real)) {
+	if want == "/" || len(want) <= len(deepest(mounts, real)) { // a root is there, also one that is no mount point
 		return nil
 	}
 	return b.trouble(store.Missing, fmt.Sprintf("%s is not mounted there, so what %s holds is unknown", want, b.at.Path), "mount it there: mount "+want, nil)
