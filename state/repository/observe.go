@@ -144,6 +144,9 @@ func (c *Cluster) observe(ctx context.Context, o ObserveOptions) (state.Cluster,
 			return seen, err
 		}
 	}
+	if seen.Measured, err = c.Measured(ctx); err != nil {
+		return seen, err
+	}
 	seen.RestorePoints, err = c.restorePoints(ctx, archived.views, seen.Backups)
 	return seen, err
 }
