@@ -70,6 +70,8 @@ type Cluster struct {
 	StalePartialBytes int64 `json:"stale_partial_bytes,omitempty"`
 	// Verified is what the newest evidence of a verification says; nil: there is none.
 	Verified *Verification `json:"verified,omitempty"`
+	// Drills are of each drill the newest and the newest that passed, newest first, without Rows.
+	Drills []Drill `json:"drills,omitempty"`
 	// Measured is how long the newest recoveries and drills took, newest first; empty: there is no evidence of any.
 	Measured []Measured `json:"measured,omitempty"`
 	// RestorePoints are the named restore points that a deletion could lose; nil: they were not looked for.

@@ -15,17 +15,23 @@ const (
 	maxMeasured     = 8  // measurements that are told
 )
 
-// Measured gives how long the newest recoveries and drills took, newest first and at most eight. It looks at the newest
-// forty pieces of evidence; one that cannot be read is passed over. A restore that was cut short and resumed measured nothing.
+// Measured gives how long the newest recoveries and drills took, newest first and at most eight. It looks at every
+// drill and at the newest forty other pieces of evidence; one that cannot be read is passed over. A restore that was cut short and resumed measured nothing.
 func (c *Cluster) Measured(ctx context.Context) ([]state.Measured, error) {
 	keys, err := c.noteKeys(ctx, c.key.evidenceDir(), time.Time{})
 	if err != nil {
 		return nil, err
 	}
 	var out []state.Measured
-	for i, key := range slices.Backward(keys) {
-		if len(keys)-i > maxMeasuredRead || len(out) == maxMeasured {
+	others := 0
+	for _, key := range slices.Backward(keys) {
+		if len(out) == maxMeasured {
 			break
+		}
+		if !isDrill(key) { // a drill's name tells it: it is found behind any number of others
+			if others++; others > maxMeasuredRead {
+				continue
+			}
 		}
 		n, err := c.readNote(ctx, key)
 		if ctx.Err() != nil {
