@@ -67,7 +67,7 @@ func (c *checker) repository(r *hclspec.Repository) {
 	c.encryption(r, p.seen.Encryption)
 }
 
-// encryption says which keys can be read here, and who of the configuration cannot read what is there.
+// encryption says which keys can be read here.
 func (c *checker) encryption(r *hclspec.Repository, e *state.Encryption) {
 	if e == nil {
 		return
@@ -83,10 +83,6 @@ func (c *checker) encryption(r *hclspec.Repository, e *state.Encryption) {
 		text = fmt.Sprintf("encryption: the identities here open the metadata of all keys of the repository (%d), and not the data of %d: restores are made where an identity of one of the data_recipients is", len(e.Keys), closed)
 	}
 	c.say(r.Address, text)
-	if len(e.Missing) > 0 {
-		c.bad(Warning, state.CodeNoKey, r.Address, fmt.Sprintf("the configuration names readers for whom not every key is wrapped, so they cannot read everything: %s", strings.Join(e.Missing, ", ")),
-			"run where an identity of one of the data_recipients is: pgkeep key add --repository "+r.Name)
-	}
 	if !e.Writes {
 		c.say(r.Address, "encryption: no signing_key is here: this machine reads and writes nothing")
 	}

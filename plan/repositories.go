@@ -14,6 +14,7 @@ func (b *builder) repository(r *hclspec.Repository) {
 	p := b.repositories[r.Name]
 	if p.known {
 		b.repositorySpace(p)
+		b.readers(p)
 		return
 	}
 	what := "everything that needs " + r.Address

@@ -42,6 +42,7 @@ type home struct {
 // repositories no longer need.
 func (b *builder) server(spec *hclspec.Server) {
 	s := b.gather(spec)
+	b.plainBeside(s)
 	b.copyBackups(s)
 	s.usable = s.known && b.identity(s) && b.ready(s)
 	if s.usable {

@@ -28,7 +28,11 @@ type Encryption struct {
 	Keys []EncryptionKey `json:"keys"` // by number; the last one seals what is new
 	// Missing are readers of the configuration, as "data age1…", for whom a key is not wrapped: they cannot read what was sealed with it.
 	Missing []string `json:"missing,omitempty"`
-	Writes  bool     `json:"writes"` // a signing key is here
+	// Beyond are readers for whom the key that seals what is new is wrapped and whom the configuration does not name, as "data 0123456789abcdef" or
+	// "data passphrase": what lies there has the fingerprint of a recipient alone, and whoever can write the store can put such a thing there. At most
+	// ten are told.
+	Beyond []string `json:"beyond,omitempty"`
+	Writes bool     `json:"writes"` // a signing key is here
 }
 
 // EncryptionKey is one key of an encrypted repository.

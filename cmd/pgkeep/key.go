@@ -184,8 +184,9 @@ Nothing that is encrypted is written again. It runs where an identity opens what
 func keyRemoveCommand(a *app) *cobra.Command {
 	var only string
 	c := &cobra.Command{
-		Use: "remove RECIPIENT", Short: "Take a reader's wrapped keys away", Args: cobra.ExactArgs(1),
-		Long: `Takes away what is wrapped for a reader who no longer stands in the configuration. It does not take away what he has read,
+		Use: "remove RECIPIENT|FINGERPRINT", Short: "Take a reader's wrapped keys away", Args: cobra.ExactArgs(1),
+		Long: `Takes away what is wrapped for a reader who no longer stands in the configuration; plans tell of him by the fingerprint of
+16 digits under which it lies. It does not take away what he has read,
 nor a repository key that he has unwrapped and kept: with it he reads on, old and new. pgkeep key rotate afterwards keeps
 from him what is written from then on. It runs where the identity of another reader opens what he could: nothing is taken
 away as long as nothing shows that somebody else can read it.`,

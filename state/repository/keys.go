@@ -266,7 +266,10 @@ func (r *Repository) unlock(ctx context.Context, file []byte, ring *seal.Keyring
 		return err
 	}
 	if !v.Reads(seal.ClassMeta) {
-		return noKey("the repository is encrypted, and none of the identities here opens its metadata", seal.ErrNoKey)
+		return &state.Error{
+			Code: state.CodeNoKey, Text: "the repository is encrypted, and none of the identities here opens its metadata", Err: seal.ErrNoKey,
+			Hint: "look at identity_files and identity_command of its encryption block; readers who were only written into the configuration read nothing before pgkeep key add has run where an earlier identity is",
+		}
 	}
 	r.keys = keys
 	r.seed, _ = v.Secret("page hashes")
@@ -370,6 +373,26 @@ func (r *Repository) encryption() *state.Encryption {
 			if !slices.Contains(out.Missing, m) {
 				out.Missing = append(out.Missing, m)
 			}
+		}
+	}
+	if len(r.keys) > 0 {
+		out.Beyond = r.beyond(r.keys[len(r.keys)-1])
+	}
+	return out
+}
+
+// beyond gives for whom a key is wrapped though the configuration does not name them: ten at most, because others may fill the store.
+func (r *Repository) beyond(k KeyFact) []string {
+	named := map[string]bool{}
+	for _, class := range []seal.Class{seal.ClassMeta, seal.ClassData} {
+		for _, to := range readersOf(r.ring, class) {
+			named[class.String()+"-"+to.Fingerprint()] = true
+		}
+	}
+	var out []string
+	for _, name := range k.Wrapped {
+		if !named[name] && len(out) < 10 {
+			out = append(out, strings.Replace(name, "-", " ", 1))
 		}
 	}
 	return out

@@ -52,12 +52,16 @@ func (r *Repository) AddReaders(ctx context.Context) (added []string, err error)
 	return slices.Compact(added), nil
 }
 
-// RemoveReader takes away every wrapped key of a reader, named as the configuration named it, and tells how many there were. He can still read what he
+// RemoveReader takes away every wrapped key of a reader, named as the configuration named it or by its fingerprint, and tells how many there were. He can still read what he
 // has unwrapped and kept, and what will be sealed with the same key: Rotate ends that for what comes. A reader whom the configuration names is refused with CodeStale, and so
 // is one as long as no identity here opens, as another reader, each half that he could.
 func (r *Repository) RemoveReader(ctx context.Context, name string) (int, error) {
+	reader := seal.Fingerprint(name)
+	if keyIDPattern.MatchString(name) { // the configuration no longer says who it was
+		reader = name
+	}
 	for _, to := range readersOf(r.ring, seal.ClassMeta) {
-		if to.Name() == name {
+		if to.Fingerprint() == reader {
 			return 0, stillReads(name, "the configuration names it", "take it out of the encryption block first")
 		}
 	}
@@ -68,11 +72,11 @@ func (r *Repository) RemoveReader(ctx context.Context, name string) (int, error)
 	var doomed []string
 	for _, f := range found {
 		for _, class := range []seal.Class{seal.ClassMeta, seal.ClassData} {
-			key, there := f.wrapped[class.String()+"-"+seal.Fingerprint(name)]
+			key, there := f.wrapped[class.String()+"-"+reader]
 			if !there {
 				continue
 			}
-			other, err := f.unwrapBut(ctx, r.times, class, r.ring, seal.Fingerprint(name))
+			other, err := f.unwrapBut(ctx, r.times, class, r.ring, reader)
 			if err != nil {
 				return 0, fmt.Errorf("look at wrapped keys: %w", err)
 			}

@@ -2,6 +2,7 @@ package repository
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"filippo.io/age"
@@ -27,12 +28,12 @@ func TestKeysChange(t *testing.T) {
 	if _, err := must(OpenWith(t.Context(), st, with(drawTestKeys().host)))(t).AddReaders(t.Context()); state.CodeOf(err) != state.CodeNoKey {
 		t.Errorf("a backup host lets others read data: %v", err)
 	}
-	team := must(OpenWith(t.Context(), st, with(drawTestKeys().team)))(t)
-	if got := must(team.AddReaders(t.Context()))(t); len(got) != 1 || got[0] != "data "+name {
+	wide := must(OpenWith(t.Context(), st, with(drawTestKeys().team)))(t)
+	if got := must(wide.AddReaders(t.Context()))(t); len(got) != 1 || got[0] != "data "+name {
 		t.Errorf("added %v", got) // the host has wrapped the metadata half already
 	}
 	open := must(OpenWith(t.Context(), st, teamRing()))(t).Cluster(archiveName, archiveID) // before the key is changed
-	if k := must(team.Rotate(t.Context(), testNow))(t); k.Number != 2 {
+	if k := must(wide.Rotate(t.Context(), testNow))(t); k.Number != 2 {
 		t.Errorf("rotated to %+v", k)
 	}
 	check(t, must(OpenWith(t.Context(), st, hostRing()))(t).Cluster(archiveName, archiveID).PutHistory(t.Context(), 3, []byte("2\t0/400000\tx\n")))
@@ -43,6 +44,9 @@ func TestKeysChange(t *testing.T) {
 	}
 	if len(reader.Keys()) != 2 || !reader.ReadsData() || len(reader.Missing()) != 0 {
 		t.Errorf("%+v lack %v", reader.Keys(), reader.Missing())
+	}
+	if got := must(reader.Observe(t.Context(), ObserveOptions{}))(t).Encryption.Beyond; len(got) > 0 {
+		t.Errorf("readers beside the configuration: %v", got)
 	}
 	for _, key := range before.Keys() {
 		if !bytes.Equal(before.Bytes(key), st.Bytes(key)) {
@@ -55,7 +59,16 @@ func TestKeysChange(t *testing.T) {
 	alone := with(newcomer)
 	alone.Data, alone.Meta = alone.Data[1:], nil
 	r := must(OpenWith(t.Context(), st, alone))(t)
-	if n := must(r.RemoveReader(t.Context(), drawTestKeys().team.Recipient().String()))(t); n != 4 {
+	team, host := recipient(drawTestKeys().team).Fingerprint(), recipient(drawTestKeys().host).Fingerprint()
+	beyond := []string{"data " + team, "meta " + host, "meta " + team}
+	slices.Sort(beyond)
+	if got := must(r.Observe(t.Context(), ObserveOptions{}))(t).Encryption.Beyond; !slices.Equal(got, beyond) {
+		t.Errorf("readers beside the configuration: %v, want %v", got, beyond)
+	}
+	if _, err := reader.RemoveReader(t.Context(), team); state.CodeOf(err) != state.CodeStale {
+		t.Errorf("a reader of the configuration was removed by his fingerprint: %v", err)
+	}
+	if n := must(r.RemoveReader(t.Context(), team))(t); n != 4 {
 		t.Errorf("%d wrapped keys were removed", n)
 	}
 	alone.Data = []seal.Recipient{recipient(drawTestKeys().team)}
