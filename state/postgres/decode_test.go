@@ -172,6 +172,18 @@ func TestParseVersionsAndSizes(t *testing.T) {
 	}
 }
 
+func TestParseSettingTime(t *testing.T) {
+	for in, want := range map[string]time.Duration{
+		"0": 0, "1ms": time.Millisecond, "500ms": time.Second / 2, "1s": time.Second, "1min": time.Minute, "90s": 90 * time.Second, "2h": 2 * time.Hour, "24d": 24 * 24 * time.Hour,
+		"": -1, "s": -1, "1": -1, "-1s": -1, "1 s": -1, "1m": -1, "1us": -1, "25d": -1, "9999999999ms": -1,
+	} {
+		got, err := postgres.ParseSettingTime(in)
+		if (err != nil) != (want < 0) || err == nil && got != want {
+			t.Errorf("%q: %s, %v", in, got, err)
+		}
+	}
+}
+
 // tape is a connection whose other end has said all it will say.
 type tape struct {
 	net.Conn

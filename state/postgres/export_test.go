@@ -64,6 +64,7 @@ func (c *Conn) Ask(ctx context.Context, sql string) (string, error) {
 var (
 	LaneSeed           = laneSeed
 	ParseSegmentSize   = parseSegmentSize
+	ParseSettingTime   = parseSettingTime
 	ParseServerVersion = parseServerVersion
 	PostgresEpoch      = time.Unix(postgresEpoch, 0)
 )

@@ -205,6 +205,7 @@ func TestDeadlineInMidMessage(t *testing.T) {
 func TestHostileAnswers(t *testing.T) {
 	identify := func(r *postgres.Replication) error { _, err := r.IdentifySystem(t.Context()); return err }
 	segment := func(r *postgres.Replication) error { _, err := r.SegmentSize(t.Context()); return err }
+	patience := func(r *postgres.Replication) error { _, err := r.SenderTimeout(t.Context()); return err }
 	history := func(r *postgres.Replication) error { _, err := r.TimelineHistory(t.Context(), 2); return err }
 	endless := script{encode(t, &pgproto3.RowDescription{})}
 	for range 40 {
@@ -225,6 +226,8 @@ func TestHostileAnswers(t *testing.T) {
 		"segment of 3 MB":    {script{result(t, row("3MB")), ready(t)}, segment},
 		"segment of 2 GB":    {script{result(t, row("2GB")), ready(t)}, segment},
 		"segment of nothing": {script{result(t, row("NULL")), ready(t)}, segment},
+		"patience of words":  {script{result(t, row("a while")), ready(t)}, patience},
+		"patience of years":  {script{result(t, row("9999d")), ready(t)}, patience},
 		"other history":      {script{result(t, row("00000003.history", "1\t0/1\tx\n")), ready(t)}, history},
 		"path as history":    {script{result(t, row("../../etc/passwd", "x")), ready(t)}, history},
 		"empty history":      {script{result(t, row("00000002.history", "")), ready(t)}, history},

@@ -99,6 +99,21 @@ func (r *Replication) SegmentSize(ctx context.Context) (wal.SegmentSize, error) 
 	return z, nil
 }
 
+// SenderTimeout asks after how long without word from its receiver a walsender of this session ends it, wal_sender_timeout;
+// zero: never. A change of the setting is followed by walsenders that run.
+func (r *Replication) SenderTimeout(ctx context.Context) (time.Duration, error) {
+	action := "ask " + r.server + " for wal_sender_timeout"
+	row, err := r.askRow(ctx, "SHOW wal_sender_timeout", action, 1)
+	if err != nil {
+		return 0, err
+	}
+	d, err := parseSettingTime(string(row[0]))
+	if err != nil {
+		return 0, classifier{action: action}.problem(protocolError("%v", err))
+	}
+	return d, nil
+}
+
 // TimelineHistory asks for the content of a timeline's history file. Timeline 1 has none. When the server has no such
 // file the error is fs.ErrNotExist.
 func (r *Replication) TimelineHistory(ctx context.Context, t wal.Timeline) ([]byte, error) {

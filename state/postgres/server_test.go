@@ -327,6 +327,9 @@ func testIdentify(t *testing.T, s *pgtest.Server) {
 	if z, err := r.SegmentSize(t.Context()); err != nil || z != 1<<20 {
 		t.Fatalf("%d, %v", z, err)
 	}
+	if d, err := r.SenderTimeout(t.Context()); err != nil || d != time.Minute {
+		t.Fatalf("wal_sender_timeout %s, %v", d, err)
+	}
 	if r.Version()/10000 != s.Version {
 		t.Fatalf("version %d", r.Version())
 	}

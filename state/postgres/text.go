@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/pgkeep/pgkeep/state/wal"
@@ -56,6 +57,19 @@ func parseSegmentSize(s string) (wal.SegmentSize, error) {
 	}
 	z := wal.SegmentSize(n * unit)
 	return z, z.Check()
+}
+
+// parseSettingTime reads a setting in milliseconds as SHOW prints it, in the greatest unit that divides it: "500ms", "1min",
+// "0" (src/backend/utils/misc/guc.c, time_unit_conversion_table, 13 to 18).
+func parseSettingTime(s string) (time.Duration, error) {
+	digits := strings.TrimRight(s, "adhimns")
+	units := map[string]time.Duration{"ms": time.Millisecond, "s": time.Second, "min": time.Minute, "h": time.Hour, "d": 24 * time.Hour}
+	unit, known := units[s[len(digits):]]
+	n, err := strconv.ParseUint(digits, 10, 31)
+	if err != nil || !known && s != "0" || n > uint64(1<<31*time.Millisecond/max(unit, 1)) {
+		return 0, fmt.Errorf("%q is not a time", cleanText(s))
+	}
+	return time.Duration(n) * unit, nil
 }
 
 // parseServerVersion makes 150018 of "15.18 (Debian 15.18-0+deb12u1)" and 180000 of "18beta1".

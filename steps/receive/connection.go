@@ -14,6 +14,7 @@ type connection interface {
 	Version() int // server_version_num
 	PID() int     // of the walsender
 	SegmentSize(context.Context) (wal.SegmentSize, error)
+	SenderTimeout(context.Context) (time.Duration, error)
 	TimelineHistory(context.Context, wal.Timeline) ([]byte, error)
 	Stream(context.Context, postgres.StreamOptions) (stream, error)
 	Close() error

@@ -19,7 +19,8 @@ type script struct {
 	messages []timed
 	sent     []postgres.Status
 	sentAt   []time.Time
-	answer   bool // a request for a reply is answered, as a server that is up does
+	answer   bool      // a request for a reply is answered, as a server that is up does
+	deaf     time.Time // until then it is not
 	asked    bool
 	end      wal.LSN
 }
@@ -30,7 +31,7 @@ type timed struct {
 }
 
 func (s *script) Next(ctx context.Context, deadline time.Time) (postgres.Message, error) {
-	if s.asked && s.answer {
+	if s.asked && s.answer && !time.Now().Before(s.deaf) {
 		s.asked = false
 		return postgres.Message{Keepalive: true, ServerEnd: s.end, ServerTime: time.Now()}, nil
 	}
@@ -82,7 +83,7 @@ func scripted(t *testing.T, st *script, change func(*Options)) *flow {
 	}
 	t.Cleanup(func() { w.Close() })
 	now := time.Now()
-	return &flow{s: s, st: st, w: w, timeline: 1, heard: now, synced: now, segmentAt: now}
+	return &flow{s: s, st: st, w: w, timeline: 1, lease: newLease(time.Minute, now), heard: now, synced: now, segmentAt: now}
 }
 
 func TestFlowInTime(t *testing.T) {

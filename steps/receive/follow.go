@@ -46,6 +46,7 @@ type flow struct {
 
 	heard, synced, told time.Time
 	askedAt             time.Time // of our last request for a reply
+	lease               lease
 	sentWritten         wal.LSN
 	sentFlushed         wal.LSN
 	serverEnd           wal.LSN
@@ -63,19 +64,18 @@ type flow struct {
 
 // follow streams one timeline until it ends (*postgres.EndOfTimeline), the connection does, or ctx.
 func (s *session) follow(ctx context.Context, conn connection, b begin) (moved bool, err error) {
-	starting, cancel := context.WithTimeout(ctx, s.o.Timeout)
-	st, err := conn.Stream(starting, postgres.StreamOptions{Slot: s.o.Slot, Timeline: b.timeline, From: b.from})
-	cancel()
+	st, lease, err := s.startStream(ctx, conn, b)
 	if err != nil {
 		return s.refused(b, err), err
 	}
+	s.tail.lease(lease.until)
 	s.unparkTail(nil)
 	w, err := s.spool.Writer(b.timeline, b.from, func(seg wal.Segment) { s.found(job{segment: seg}) })
 	if err != nil {
 		return false, err
 	}
 	now := time.Now()
-	f := &flow{s: s, st: st, w: w, timeline: b.timeline, durable: b.durable, least: s.start.slotAt, flushAt: s.start.flushAt, heard: now, synced: now, segmentAt: now}
+	f := &flow{s: s, st: st, w: w, timeline: b.timeline, durable: b.durable, least: s.start.slotAt, flushAt: s.start.flushAt, lease: lease, heard: now, synced: now, segmentAt: now}
 	s.o.Log.Info("streaming", "server", s.o.Server, "timeline", b.timeline, "from", b.from)
 	s.report.update(func(r *state.Receiver) { r.Streaming, r.Timeline, r.CaughtUpAt = true, b.timeline, time.Time{} })
 	err = f.run(ctx)
@@ -117,6 +117,7 @@ func (f *flow) take(m postgres.Message, now time.Time) error {
 	}
 	f.prove(m)
 	f.heard = now
+	f.renew(m, now)
 	f.serverEnd, f.serverTime = m.ServerEnd, m.ServerTime
 	if m.ReplyRequested && f.wanted.IsZero() {
 		f.wanted, f.wantedEnd = now, m.ServerEnd
@@ -145,7 +146,7 @@ func (f *flow) tend(ctx context.Context, now time.Time) error {
 			Hint: "the connection is made anew by itself",
 		}
 	}
-	ask := now.Sub(f.heard) >= f.askEvery() && now.Sub(f.askedAt) >= f.askEvery() || f.unproven()
+	ask := now.Sub(f.heard) >= f.askEvery() && now.Sub(f.askedAt) >= f.askEvery() || f.unproven() || f.unpushed() && !now.Before(f.renewAt())
 	news := f.w.Written() > f.sentWritten || f.acknowledged() > f.sentFlushed
 	if ask || news && (calm || now.Sub(f.told) >= syncEvery) {
 		if err := f.tell(ctx, now, ask || calm && now.Sub(f.askedAt) >= syncEvery); err != nil {
@@ -242,6 +243,7 @@ func (f *flow) tell(ctx context.Context, now time.Time, ask bool) error {
 	f.told, f.sentWritten, f.sentFlushed = now, written, flushed
 	if ask {
 		f.askedAt = now
+		f.lease.ask(now)
 	}
 	return nil
 }
@@ -258,6 +260,9 @@ func (f *flow) deadline() time.Time {
 	}
 	if f.s.o.Acknowledge == Repository && f.acknowledged() < f.w.Written() {
 		at = earlier(at, time.Now().Add(pollArchive))
+	}
+	if f.unpushed() {
+		at = earlier(at, f.renewAt())
 	}
 	return earlier(at, f.roomAt.Add(5*syncEvery))
 }

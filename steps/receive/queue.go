@@ -2,6 +2,7 @@ package receive
 
 import (
 	"sync"
+	"time"
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/wal"
@@ -124,6 +125,7 @@ type tail struct {
 	upTo     wal.LSN                  // durable in the spool
 	demanded wal.LSN                  // to be pushed at once up to here
 	parked   bool                     // not to be pushed for now
+	leased   time.Time                // nor after this, while a stream runs; zero: none does
 	archived []wal.LSN                // by archive
 	lacks    []wal.Range              // by archive: a hole behind which it counts for nothing; zero: none
 	left     map[wal.Timeline]wal.LSN // where the line of history left a timeline of which we held more
@@ -154,10 +156,17 @@ func (t *tail) park(yes bool) {
 	t.parked = yes
 }
 
+// lease says until when the unfinished segment may be pushed while a stream runs; zero: none does.
+func (t *tail) lease(until time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.leased = until
+}
+
 func (t *tail) isParked() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.parked
+	return t.parked || !t.leased.IsZero() && !time.Now().Before(t.leased)
 }
 
 // demand asks for a push at once of all that is durable.

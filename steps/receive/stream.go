@@ -3,6 +3,7 @@ package receive
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/postgres"
@@ -12,7 +13,7 @@ import (
 // mend.
 func (s *session) stream(ctx context.Context) error {
 	retry := newBackoff()
-	defer func() { s.tail.park(s.start.fenced); s.wakeUploads() }() // a stop waits for no further try
+	defer func() { s.tail.lease(time.Time{}); s.tail.park(s.start.fenced); s.wakeUploads() }() // a stop waits for no further try
 	for {
 		s.start.broke = false
 		worked, err := s.connectAndFollow(ctx)
@@ -130,6 +131,7 @@ func (s *session) parkTail(ctx context.Context, err error) {
 		s.start.broke = true
 		s.tail.park(true)
 	}
+	s.tail.lease(time.Time{}) // asked after the tail was parked: no push comes in between
 }
 
 // unparkTail lets the unfinished segment go to the archives, unless the last try to connect found that the slot is another
