@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # The server that is measured, durable, on a port of its own, and the peers.
 
-port=${PORT:-54397}
+port=${PORT:-25397} # and the next one, for what is recovered; below the ports that a system gives away by itself
 
 say() { printf '== %s\n' "$*" >&2; }
 
