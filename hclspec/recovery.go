@@ -50,7 +50,7 @@ func (l *loader) buildRecoveries() []Recovery {
 func destinationOf(d *decoded) Destination {
 	return Destination{
 		Host: text0(d, "host"), Path: text0(d, "path"), Owner: text0(d, "owner"), BinDir: text0(d, "bindir"),
-		Port: int(get[int64](d, "port")), Tablespaces: get[map[string]string](d, "tablespaces"), WAL: text0(d, "wal"),
+		Port: int(get[int64](d, "port")), Tablespaces: get[map[string]string](d, "tablespaces"), WAL: text0(d, "wal"), Overwrite: get[bool](d, "overwrite"),
 	}
 }
 
@@ -118,6 +118,7 @@ type RecoveryText struct {
 	Server                   string // stored name
 	Time, LSN, XID, Name     string
 	Immediate, Latest        bool
+	Overwrite                bool
 	Exclusive                bool
 	Timeline, Action         string            // empty: the default
 	Path, Owner, BinDir, WAL string            // empty: the default, except Path
@@ -153,6 +154,7 @@ func NewRecovery(r RecoveryText, zone *time.Location) (Recovery, error) {
 	if r.Port > 0 {
 		destination.values["port"] = int64(r.Port)
 	}
+	destination.values["overwrite"] = r.Overwrite
 	target.values["immediate"], target.values["latest"], target.values["inclusive"] = r.Immediate, r.Latest, !r.Exclusive
 	return finishRecovery(r, d, target, destination)
 }

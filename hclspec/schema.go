@@ -187,6 +187,7 @@ func recoveryBlock() block {
 		{name: "port", kind: whole(1, 65535), standard: "5432"},
 		{name: "tablespaces", kind: directories(), otherwise: "below the destination"},
 		{name: "wal", kind: oneOf("fetch", "copy"), standard: `"fetch"`},
+		{name: "overwrite", kind: boolean(), standard: "false"},
 	}}}, refused: []string{"no `target` or no `destination`", "`server.x` of a `for_each` without its key"}}
 }
 

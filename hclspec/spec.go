@@ -236,6 +236,8 @@ type Destination struct {
 	Port        int               // 0: 5432
 	Tablespaces map[string]string // tablespace name to directory
 	WAL         string            // fetch | copy
+	// Overwrite lets a stopped data directory of the same cluster be restored over, fetching only what differs.
+	Overwrite bool `json:",omitempty"`
 }
 
 // Removed is one `removed` block: a server that is no longer in the configuration.

@@ -22,7 +22,7 @@ type Already struct {
 // find otherwise, is not in it.
 func (r *Route) Request() string {
 	d := r.Destination
-	d.WAL = "" // decided anew by each plan
+	d.WAL, d.Overwrite = "", false // decided anew by each plan, and of what was there before
 	b, err := json.Marshal([]any{r.Server, r.Target, d})
 	if err != nil { // plain values only: cannot be
 		b = fmt.Appendf(nil, "%+v", r)
@@ -35,7 +35,7 @@ func (r *Route) Request() string {
 // and another one is refused. A start that is asked for goes on with what was restored, and is looked at by its step.
 func (b *builder) restored(rec hclspec.Recovery, refuse func(refusal, string)) bool {
 	d := b.seen.Recoveries[rec.Name]
-	if b.opt.Start || d.Unknown != nil || d.Restored == nil || d.Restored.Request == "" {
+	if b.opt.Start || rec.Destination.Overwrite || d.Unknown != nil || d.Restored == nil || d.Restored.Request == "" {
 		return false
 	}
 	path, done := rec.Destination.Path, *d.Restored

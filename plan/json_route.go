@@ -51,6 +51,7 @@ type destinationJSON struct {
 	Port        int               `json:"port,omitempty"`
 	Tablespaces map[string]string `json:"tablespaces,omitempty"`
 	WAL         string            `json:"wal"`
+	Overwrite   bool              `json:"overwrite,omitempty"`
 }
 
 // MarshalJSON writes the route.

@@ -64,15 +64,21 @@ func (b *builder) recover(rec hclspec.Recovery) {
 		refuse(*why, "")
 		return
 	}
+	d := b.seen.Recoveries[rec.Name]
+	route.Destination.Overwrite = overwrites(rec, d) // nothing else than what is shown
 	s := Step{
 		ID: "recovery." + rec.Name, Action: RecoverTo{Recovery: rec.Name, Route: *route}, Change: Add, Impact: Disruptive, Host: rec.Destination.Host,
 		Because: []Reason{because("asked", "asked for: "+targetText(rec.Target), at), because("route", routeText(route), at)},
 		Effect:  recoverEffect(route) + "; " + b.raisedSettings(rec.Server) + b.copiedWAL(rec, route),
 		Requires: []Condition{
-			{Code: NeedDestination, Text: rec.Destination.Path + " is absent or empty, and no server runs in it"},
+			{Code: NeedDestination, Text: destinationText(rec, d)},
 			{Code: NeedBackup, Text: "backup " + route.Backup + " is still there"},
 			{Code: NeedWAL, Text: "all WAL of the route is still there"},
 		},
+	}
+	if overwrites(rec, d) {
+		s.Change, s.Impact = Modify, Destructive
+		s.Effect += "; what is in " + rec.Destination.Path + " is restored over: pages that differ are fetched, and what the backup does not have is removed"
 	}
 	if b.opt.Start {
 		s.Action = RecoverTo{Recovery: rec.Name, Route: *route, Start: true, Major: b.majorOf(route)}
@@ -449,8 +455,10 @@ func (b *builder) destination(rec hclspec.Recovery, r *Route) *refusal {
 		return &refusal{d.Unknown.Code, d.Unknown.Because, d.Unknown.Hint}
 	case d.Running && !(b.opt.Start && d.Ours): // one that this recovery started earlier is waited for; the step looks whose it is
 		return no("choose another directory, or stop that server first", "a PostgreSQL server runs in %s", path)
-	case d.Exists && !d.Empty && !d.Ours:
-		return no("choose an empty directory; nothing is restored over data", "%s is not empty", path)
+	case d.Exists && !d.Empty && !d.Ours && !rec.Destination.Overwrite:
+		return no("choose an empty directory, or restore over it with overwrite = true (--overwrite)", "%s is not empty", path)
+	case overwrites(rec, d) && d.Holds != r.SystemID && (d.Holds != "" || !d.Ours):
+		return no("choose another directory; only a data directory of the same cluster is restored over", "%s is not empty and holds %s, not system %s", path, heldText(d.Holds), r.SystemID)
 	case !d.OwnerExists:
 		return no("create the user, or name another with owner", "the user %q does not exist here", rec.Destination.Owner)
 	case !d.CanOwn:

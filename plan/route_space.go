@@ -17,8 +17,8 @@ func tablespaceRefusal(rec hclspec.Recovery, r *Route, d state.Destination) *ref
 	var unmapped, lines []string
 	for _, t := range d.Tablespaces[r.Backup] {
 		dir, ok := mappedTo(rec.Destination, t)
-		if ok && slices.Contains(d.Taken, dir) && !d.Ours {
-			return &refusal{state.CodeDestination, fmt.Sprintf("%s, the target of tablespace %s, is not empty", dir, tablespaceKey(t)), "choose an empty directory; nothing is restored over data"}
+		if ok && slices.Contains(d.Taken, dir) && !d.Ours && !overwrites(rec, d) {
+			return &refusal{state.CodeDestination, fmt.Sprintf("%s, the target of tablespace %s, is not empty", dir, tablespaceKey(t)), "choose an empty directory, or restore over it with overwrite = true (--overwrite)"}
 		}
 		if ok {
 			continue
@@ -77,6 +77,9 @@ func mappedTo(d hclspec.Destination, t state.BackupTablespace) (string, bool) {
 // directory.
 func (b *builder) space(r *Route, d state.Destination) *refusal {
 	path := r.Destination.Path
+	if r.Destination.Overwrite && !d.Empty {
+		return nil // how much of it stays is seen by whoever restores
+	}
 	need := map[string]int64{path: r.DataBytes}
 	for _, t := range b.tablespaces(r, d) {
 		if dir, ok := mappedTo(r.Destination, t); ok {

@@ -68,6 +68,8 @@ type Destination struct {
 	Tablespaces map[string][]BackupTablespace `json:"tablespaces,omitempty"`
 	// Taken are the targets of tablespaces that are there and not empty, or no directories.
 	Taken []string `json:"taken,omitempty"`
+	// Holds is the system identifier of the cluster whose data directory it is; empty: of none.
+	Holds string `json:"holds,omitempty"`
 	// Restored is the restore that was completed in it; nil: none was, or its data is gone.
 	Restored *Restored `json:"restored,omitempty"`
 }

@@ -68,8 +68,10 @@ func (s *recoverTo) destinationFree(ctx context.Context) (verdict, error) {
 		return isRefused("a PostgreSQL server runs in %s, which this recovery did not start", path), nil
 	case d.Running:
 		return isRefused("a PostgreSQL server runs in %s now", path), nil
-	case d.Exists && !d.Empty && !d.Ours:
+	case d.Exists && !d.Empty && !d.Ours && !s.action.Route.Destination.Overwrite:
 		return isRefused("%s is not empty now", path), nil
+	case d.Exists && !d.Empty && d.Holds != s.action.Route.SystemID && (d.Holds != "" || !d.Ours):
+		return isRefused("%s holds no data directory of system %s now", path, s.action.Route.SystemID), nil
 	}
 	return holds(), nil
 }

@@ -84,13 +84,14 @@ func (o *recoverFlags) flags(c *cobra.Command) {
 	f.StringVar(&o.keys.PassphraseFile, "passphrase-file", "", "with --repository: file with the passphrase that reads it")
 	f.StringArrayVar(&o.keys.TrustedWriters, "trusted-writer", nil, "with --repository: ed25519:... who wrote it; without, whoever did is believed")
 	f.StringVar(&o.text.Server, "server", "", "stored name of the server")
-	f.StringVar(&o.text.Path, "into", "", "directory to restore into: absent or empty")
+	f.StringVar(&o.text.Path, "into", "", "directory to restore into: absent or empty, or see --overwrite")
 	f.StringVar(&o.text.BinDir, "bindir", "", "directory of PostgreSQL's programs")
 	f.IntVar(&o.text.Port, "port", 0, "port of the restored server (5432)")
 	f.StringVar(&o.text.Owner, "owner", "", "user who will run it (who runs pgkeep)")
 	f.StringArrayVar(&o.tablespaces, "tablespace", nil, "NAME=DIR, where a tablespace goes; can be repeated")
 	f.StringVar(&o.text.WAL, "wal", "", "fetch WAL when PostgreSQL asks (default), or copy it beforehand")
 	f.StringVar(&o.text.WALWait, "wal-wait", "", "how long a repository that does not answer is retried (10m)")
+	f.BoolVar(&o.text.Overwrite, "overwrite", false, "restore over a stopped data directory of the same cluster, fetching only what differs")
 	f.StringVar(&o.backup, "backup", "", "id of the backup to start from; chosen without it")
 	f.BoolVar(&o.acceptLoss, "accept-loss", false, "with --latest: also where the last WAL cannot be had: its receiver cannot be asked, or falls short")
 	f.BoolVar(&o.start, "start", false, "start the restored server, and wait until it has reached the target")
@@ -326,6 +327,7 @@ func fill(t *hclspec.RecoveryText, block *hclspec.Recovery) {
 		t.Port = d.Port
 	}
 	t.Tablespaces = d.Tablespaces
+	t.Overwrite = t.Overwrite || d.Overwrite
 }
 
 func (o *recoverFlags) readTablespaces(t *hclspec.RecoveryText) error {

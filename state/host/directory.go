@@ -1,6 +1,7 @@
 package host
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -102,4 +103,47 @@ func sameFile(a, b string) bool {
 func alive(pid int) bool {
 	err := syscall.Kill(pid, 0)
 	return err == nil || errors.Is(err, syscall.EPERM)
+}
+
+// ServerIn gives a process of PostgreSQL that works in a data directory, whatever its lock file says; 0: none that can be seen.
+func ServerIn(dataDir string) (int, error) {
+	entries, err := os.ReadDir("/proc")
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look for servers: %w", err)
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)) // it may be gone
+		if n := strings.TrimSpace(string(name)); n != "postgres" && n != "postmaster" {
+			continue
+		}
+		cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
+		if err == nil && sameFile(cwd, dataDir) {
+			return pid, nil
+		}
+	}
+	return 0, nil
+}
+
+// ClusterOf gives the system identifier of the cluster whose data directory this is, from its pg_control; empty: there is none.
+func ClusterOf(dataDir string) (string, error) {
+	f, err := os.OpenFile(filepath.Join(dataDir, "global", "pg_control"), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("look whose data directory %s is: %w", dataDir, err)
+	}
+	defer f.Close()
+	var id [8]byte
+	if _, err := io.ReadFull(f, id[:]); err != nil {
+		return "", fmt.Errorf("look whose data directory %s is: %w", dataDir, err)
+	}
+	return strconv.FormatUint(binary.NativeEndian.Uint64(id[:]), 10), nil
 }

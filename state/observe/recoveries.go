@@ -87,6 +87,9 @@ func Destination(ctx context.Context, d hclspec.Destination, major int) (state.D
 			return seen, err
 		}
 		seen.Running = pid != 0
+		if seen.Holds, err = host.ClusterOf(d.Path); err != nil {
+			return seen, err
+		}
 		ours, err := host.LookAt(filepath.Join(d.Path+".pgkeep", "restore.json"))
 		if err != nil {
 			return seen, err

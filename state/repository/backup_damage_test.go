@@ -255,7 +255,7 @@ func FuzzDecoders(f *testing.F) {
 					t.Fatalf("path %q", f.Path)
 				}
 			}
-			planReads(files, nil)
+			planReads(files, PieceOptions{})
 		}
 		_, _, _ = decodeHashShard(b, id, 0)
 		if table, err := volumeTable(b); err == nil && !bytes.Contains(b, table.encode()) {

@@ -159,7 +159,7 @@ func (b *BackupReader) fillChunk(ctx context.Context, c *orderedPart, d *seal.De
 		copy(c.data[s.at+int(p.Offset-s.offset):], p.Data)
 		return nil
 	}}
-	for _, j := range planReads(parts, nil) {
+	for _, j := range planReads(parts, PieceOptions{}) {
 		if err := job.run(ctx, j); err != nil {
 			return err
 		}

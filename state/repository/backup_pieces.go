@@ -19,6 +19,21 @@ type PieceOptions struct {
 	Workers int              // 0: one for each CPU
 	Want    func(*File) bool // nil: every file
 	Budget  *Budget          // nil: one of its own, DefaultBudget bytes
+	// Have tells whether whoever reads has n bytes of a wanted file at off already, as they lie in the volumes of the backup
+	// that the page names; these are not read. It is asked once for every page, by one goroutine. nil: nothing is there.
+	Have func(f *File, at PageOrigin) bool
+	// Gap is how many bytes between two wanted frames are read along rather than asked for apart; 0: 4 MiB, the right size for
+	// a whole backup.
+	Gap int64
+	// Fetched is told of bytes that were read from volumes, by several goroutines; nil: nobody listens.
+	Fetched func(n int64)
+}
+
+// PageOrigin is one page of a file, or what there is of one at its end, and the backup in whose volumes it lies.
+type PageOrigin struct {
+	Backup string // empty: the backup that is read
+	Offset int64
+	Length int
 }
 
 // Piece is a stretch of a file's bytes. File and Data are valid during the call only.
@@ -44,7 +59,7 @@ func (b *BackupReader) Pieces(ctx context.Context, o PieceOptions, write func(Pi
 	group, ctx := errgroup.WithContext(ctx)
 	jobs := make(chan readJob)
 	for range o.Workers {
-		group.Go(func() error { return b.readJobs(ctx, jobs, o.Budget, write) })
+		group.Go(func() error { return b.readJobs(ctx, jobs, o, write) })
 	}
 	group.Go(func() error {
 		defer close(jobs)
@@ -53,7 +68,7 @@ func (b *BackupReader) Pieces(ctx context.Context, o PieceOptions, write func(Pi
 			if err != nil {
 				return err
 			}
-			for _, j := range planReads(files, o.Want) {
+			for _, j := range planReads(files, o) {
 				select {
 				case <-ctx.Done():
 					return context.Cause(ctx)
@@ -87,15 +102,15 @@ type wantedPart struct {
 }
 
 // planReads groups the wanted extents of one shard by volume, and joins frames into ranges.
-func planReads(files []File, want func(*File) bool) []readJob {
+func planReads(files []File, o PieceOptions) []readJob {
 	byFrame := map[frameAt]int{}
 	var frames []wantedFrame
 	for i := range files {
 		f := &files[i]
-		if len(f.Extents) == 0 || want != nil && !want(f) {
+		if len(f.Extents) == 0 || o.Want != nil && !o.Want(f) {
 			continue
 		}
-		for _, x := range f.Extents {
+		for _, x := range f.missing(o.Have) {
 			at := f.frames[x.frame]
 			n, ok := byFrame[at]
 			if !ok {
@@ -107,10 +122,14 @@ func planReads(files []File, want func(*File) bool) []readJob {
 		}
 	}
 	slices.SortStableFunc(frames, func(a, b wantedFrame) int { return a.compare(b.frameAt) })
+	gap := o.Gap
+	if gap <= 0 {
+		gap = joinGap
+	}
 	var jobs []readJob
 	for _, f := range frames {
 		end := f.offset + int64(f.stored)
-		if n := len(jobs); n > 0 && f.joins(jobs[n-1]) {
+		if n := len(jobs); n > 0 && f.joins(jobs[n-1], gap) {
 			j := &jobs[n-1]
 			j.frames = append(j.frames, f)
 			j.n = max(j.n, end-j.off)
@@ -136,14 +155,40 @@ func (f frameAt) compare(o frameAt) int {
 	return int(f.offset - o.offset)
 }
 
+// missing gives the extents of a file that are not there already, cut at the borders of pages.
+func (f *File) missing(have func(*File, PageOrigin) bool) []Extent {
+	if have == nil {
+		return f.Extents
+	}
+	var out []Extent
+	for _, x := range f.Extents {
+		open := false // the last of out ends where the page begins
+		for done := 0; done < x.Length; {
+			off := x.Offset + int64(done)
+			n := min(x.Length-done, pageSize-int(off%pageSize))
+			switch {
+			case have(f, PageOrigin{Backup: f.frames[x.frame].backup, Offset: off, Length: n}):
+				open = false
+			case open:
+				out[len(out)-1].Length += n
+			default:
+				out = append(out, Extent{Offset: off, Length: n, frame: x.frame, in: x.in + done})
+				open = true
+			}
+			done += n
+		}
+	}
+	return out
+}
+
 // joins tells whether f is read in one range with what j has.
-func (f wantedFrame) joins(j readJob) bool {
+func (f wantedFrame) joins(j readJob, gap int64) bool {
 	first := j.frames[0]
-	return f.backup == first.backup && f.folder == first.folder && f.volume == first.volume && f.offset-(j.off+j.n) <= joinGap
+	return f.backup == first.backup && f.folder == first.folder && f.volume == first.volume && f.offset-(j.off+j.n) <= gap
 }
 
 // readJobs reads ranges until there are no more.
-func (b *BackupReader) readJobs(ctx context.Context, jobs <-chan readJob, budget *Budget, write func(Piece) error) error {
+func (b *BackupReader) readJobs(ctx context.Context, jobs <-chan readJob, o PieceOptions, write func(Piece) error) error {
 	d, err := seal.NewDeframer()
 	if err != nil {
 		return err
@@ -151,7 +196,7 @@ func (b *BackupReader) readJobs(ctx context.Context, jobs <-chan readJob, budget
 	defer d.Close()
 	r := pieceJob{b: b, d: d, write: write}
 	for j := range jobs {
-		release, err := budget.Acquire(ctx, j.n+maxFrame)
+		release, err := o.Budget.Acquire(ctx, j.n+maxFrame)
 		if err != nil {
 			return err
 		}
@@ -159,6 +204,9 @@ func (b *BackupReader) readJobs(ctx context.Context, jobs <-chan readJob, budget
 		release()
 		if err != nil {
 			return err
+		}
+		if o.Fetched != nil {
+			o.Fetched(j.n)
 		}
 	}
 	return nil

@@ -41,7 +41,7 @@ func (v *verification) data(ctx context.Context) error {
 			}
 			continue
 		}
-		if err := v.shard(ctx, b, n, byVolume(planReads(files, nil))); err != nil {
+		if err := v.shard(ctx, b, n, byVolume(planReads(files, PieceOptions{}))); err != nil {
 			return err
 		}
 	}

@@ -30,6 +30,9 @@ type restore struct {
 	unlock   func()
 	holder   string // of the hold on the backup
 	resuming bool
+	over     bool // what is in the destination is restored over
+	removed  int64
+	fetched  atomic.Int64
 	copies   bool // all WAL of the route is brought beside the data directory
 	captured captured
 	inBackup map[string]bool // configuration files of the data directory that the backup has
@@ -80,7 +83,7 @@ func (r *restore) look(ctx context.Context) error {
 		return err
 	}
 	for _, folder := range r.folderIDs() {
-		if err := r.checkDirectory(r.places[folder], folder == 0); err != nil {
+		if err := r.checkDirectory(folder); err != nil {
 			return err
 		}
 	}
@@ -197,7 +200,8 @@ func (r *restore) folderIDs() []uint32 {
 }
 
 // checkDirectory refuses what is not an absent or empty directory of our own.
-func (r *restore) checkDirectory(path string, data bool) error {
+func (r *restore) checkDirectory(folder uint32) error {
+	path := r.places[folder]
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -214,21 +218,20 @@ func (r *restore) checkDirectory(path string, data bool) error {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() != 0 && int(st.Uid) != os.Geteuid() {
 		return refuse("choose a directory of your own, or run as root", "%s belongs to user %d", path, st.Uid)
 	}
-	if data {
-		pid, err := host.Postmaster(path)
-		if err != nil {
+	if folder == 0 {
+		if err := r.checkStopped(); err != nil {
 			return err
-		}
-		if pid != 0 {
-			return refuse("choose another directory, or stop that server first", "a PostgreSQL server runs in %s, process %d", path, pid)
 		}
 	}
 	d, err := host.LookAt(path)
 	if err != nil {
 		return err
 	}
-	if !d.Empty && !r.resuming {
-		return refuse("choose an empty directory; nothing is restored over data", "%s is not empty", path)
+	if r.over && folder != 0 && !d.Empty && !r.resuming {
+		return r.checkTablespace(folder)
+	}
+	if !d.Empty && !r.resuming && !r.over {
+		return refuse("choose an empty directory, or restore over it with --overwrite", "%s is not empty", path)
 	}
 	return nil
 }
@@ -237,18 +240,31 @@ func (r *restore) checkDirectory(path string, data bool) error {
 func (r *restore) checkMarker() error {
 	path := r.places[0]
 	m, err := readMarker(stateDir(path))
-	if err != nil || m == nil {
+	if err != nil {
 		return err
 	}
 	d, err := host.LookAt(path)
 	if err != nil {
 		return err
 	}
+	if m == nil {
+		if r.over = r.Route.Destination.Overwrite && d.Exists && !d.Empty; r.over {
+			return r.checkOverwrite(nil)
+		}
+		return nil
+	}
 	mine := m.Files == r.filesDigest()
 	switch {
 	case mine && !m.Complete: // the data directory may still be empty: tablespaces come first
+		if err := r.checkUnused(m); err != nil {
+			return err
+		}
+		r.over = m.Over
 	case !d.Exists || d.Empty:
 		return nil // somebody removed the data: begin anew
+	case r.Route.Destination.Overwrite:
+		r.over = true
+		return r.checkOverwrite(m)
 	case m.Complete:
 		return refuse("start the server there, or choose another directory", "%s holds a complete restore of backup %s", path, m.Backup)
 	default:
@@ -257,6 +273,17 @@ func (r *restore) checkMarker() error {
 	}
 	r.resuming, r.evidence.Resumed = true, true
 	return nil
+}
+
+// checkUnused refuses to go on with a restore in whose data directory a server was started since: its pg_control is then no
+// longer the one that was written last, or that was there before the first file was touched.
+func (r *restore) checkUnused(m *marker) error {
+	path := r.places[0]
+	was, err := controlDigest(path)
+	if err != nil || was == "" || was == m.Control || was == m.Was || m.Control == "" || r.Route.Destination.Overwrite {
+		return err // an older pgkeep noted neither
+	}
+	return refuse("choose another directory, or add --overwrite", "%s holds a restore of backup %s that was cut short, and a server was started there since", path, m.Backup)
 }
 
 // checkLabel reads backup_label and compares it with what the backup says of itself.
@@ -304,7 +331,15 @@ func (r *restore) checkSpace() error {
 		return nil
 	}
 	for _, f := range r.Backup.Folders() {
-		if err := add(r.places[f.OID], f.Bytes); err != nil {
+		bytes := f.Bytes
+		if r.over {
+			used, err := usedBy(r.places[f.OID])
+			if err != nil {
+				return err
+			}
+			bytes = max(0, bytes-used)
+		}
+		if err := add(r.places[f.OID], bytes); err != nil {
 			return err
 		}
 	}

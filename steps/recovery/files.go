@@ -49,27 +49,66 @@ func ours(f *repository.File) bool {
 // files makes directories and empty files, then writes the content in parallel.
 func (r *restore) files(ctx context.Context) error {
 	r.total = r.Backup.Info().DataBytes
-	if r.resuming {
-		if err := r.removeControl(); err != nil {
-			return err
-		}
+	if err := r.clear(ctx); err != nil {
+		return err
 	}
-	have := &kept{}
-	if err := r.prepare(ctx, have); err != nil {
+	have, there := &kept{}, &present{}
+	if err := r.prepare(ctx, have, there); err != nil {
 		return fmt.Errorf("restore backup %s: %w", r.Route.Backup, err)
 	}
 	if err := r.linkTablespaces(); err != nil {
 		return err
 	}
-	w := &fileWriter{r: r, table: crc32.MakeTable(crc32.Castagnoli), open: map[key]*progress{}}
-	want := func(f *repository.File) bool { return !ours(f) && !have.has(keyOf(f)) }
-	if err := r.Backup.Pieces(ctx, repository.PieceOptions{Workers: r.workers(), Want: want}, w.write); err != nil {
+	if err := r.compare(ctx, there); err != nil {
+		return err
+	}
+	w := &fileWriter{r: r, table: crc32.MakeTable(crc32.Castagnoli), open: map[key]*progress{}, there: there}
+	if err := r.Backup.Pieces(ctx, r.pieces(have, there), w.write); err != nil {
 		return fmt.Errorf("restore backup %s: %w", r.Route.Backup, err)
 	}
 	if n := len(w.open); n > 0 {
 		return r.corrupt(fmt.Sprintf("%d files did not arrive whole", n))
 	}
-	return nil
+	return r.proveChanged(ctx, there)
+}
+
+// clear makes a directory that holds something ready to be written into.
+func (r *restore) clear(ctx context.Context) error {
+	if !r.resuming && !r.over {
+		return nil
+	}
+	if err := r.checkStopped(); err != nil {
+		return err
+	}
+	if err := r.removeControl(); err != nil {
+		return err
+	}
+	if !r.over {
+		return nil
+	}
+	r.evidence.Over = true
+	return r.removeOthers(ctx)
+}
+
+// pieces says what to fetch: files that are not there, and of those that are there and differ the pages that do.
+func (r *restore) pieces(have *kept, there *present) repository.PieceOptions {
+	o := repository.PieceOptions{
+		Workers: r.workers(),
+		Want:    func(f *repository.File) bool { return !ours(f) && !have.has(keyOf(f)) },
+		Fetched: func(n int64) { r.fetched.Add(n) },
+	}
+	if !r.resuming && !r.over {
+		return o
+	}
+	o.Gap = deltaGap
+	o.Have = func(f *repository.File, at repository.PageOrigin) bool {
+		same := there.page(f, at)
+		if same {
+			r.progress(int64(at.Length))
+		}
+		return same
+	}
+	return o
 }
 
 func (r *restore) workers() int {
@@ -85,7 +124,7 @@ func (r *restore) corrupt(text string) error {
 
 // prepare makes what has no content, in the order of the server's stream, so that directories come before what is in
 // them. When a restore is resumed, files that are there already are compared by their checksum.
-func (r *restore) prepare(ctx context.Context, have *kept) error {
+func (r *restore) prepare(ctx context.Context, have *kept, there *present) error {
 	r.inBackup = map[string]bool{}
 	group, inner := errgroup.WithContext(ctx)
 	group.SetLimit(r.workers())
@@ -99,17 +138,23 @@ func (r *restore) prepare(ctx context.Context, have *kept) error {
 		if f.Folder == 0 && isConf(f.Path) {
 			r.inBackup[f.Path] = true
 		}
-		if err := r.prepareOne(&f); err != nil {
+		was, err := r.prepareOne(&f)
+		if err != nil {
 			return errors.Join(err, group.Wait())
 		}
-		if !r.resuming || f.Type != repository.RegularFile || f.Size == 0 {
+		if was == 0 || f.Type != repository.RegularFile || f.Size == 0 {
 			continue
 		}
 		group.Go(func() error {
-			same, err := r.same(inner, &f)
+			same, err := was == f.Size, error(nil)
+			if same {
+				same, err = r.same(inner, &f)
+			}
 			if same {
 				have.add(keyOf(&f))
 				r.progress(f.Size)
+			} else {
+				there.differs(keyOf(&f))
 			}
 			return err
 		})
@@ -121,22 +166,23 @@ func isConf(path string) bool {
 	return path == mainConf || path == autoConf || path == hbaConf || path == identConf
 }
 
-func (r *restore) prepareOne(f *repository.File) error {
+// prepareOne makes one member, and gives how long a file was that was there before.
+func (r *restore) prepareOne(f *repository.File) (was int64, err error) {
 	root, ok := r.roots[f.Folder]
 	if !ok {
-		return r.corrupt(fmt.Sprintf("%q is in folder %d, which it does not have", f.Path, f.Folder))
+		return 0, r.corrupt(fmt.Sprintf("%q is in folder %d, which it does not have", f.Path, f.Folder))
 	}
 	if err := repository.CheckPath(f.Path); err != nil {
-		return r.corrupt(err.Error())
+		return 0, r.corrupt(err.Error())
 	}
 	switch f.Type {
 	case repository.Directory:
-		return r.makeDirectory(root, f)
+		return 0, r.makeDirectory(root, f)
 	case repository.RegularFile:
 		return r.makeFile(root, f)
 	case repository.SymbolicLink:
 	}
-	return r.corrupt(fmt.Sprintf("%q is a symbolic link in a tablespace", f.Path))
+	return 0, r.corrupt(fmt.Sprintf("%q is a symbolic link in a tablespace", f.Path))
 }
 
 func (r *restore) makeDirectory(root *os.Root, f *repository.File) error {
@@ -157,14 +203,17 @@ func (r *restore) makeDirectory(root *os.Root, f *repository.File) error {
 	return r.own(root, f.Path)
 }
 
-func (r *restore) makeFile(root *os.Root, f *repository.File) error {
+func (r *restore) makeFile(root *os.Root, f *repository.File) (was int64, err error) {
 	mode := fs.FileMode(f.Mode)&0o640 | 0o600
 	file, err := root.OpenFile(f.Path, os.O_WRONLY|os.O_CREATE|syscall.O_NOFOLLOW, mode)
 	if err != nil {
-		return writeError(filepath.Join(root.Name(), f.Path), err)
+		return 0, writeError(filepath.Join(root.Name(), f.Path), err)
 	}
 	info, err := file.Stat()
-	if err == nil && info.Size() != f.Size {
+	if err == nil {
+		was = info.Size()
+	}
+	if err == nil && was != f.Size {
 		err = file.Truncate(f.Size)
 	}
 	if err == nil {
@@ -174,9 +223,9 @@ func (r *restore) makeFile(root *os.Root, f *repository.File) error {
 		err = file.Chown(r.owner.UID, r.owner.GID)
 	}
 	if err = errors.Join(err, file.Close()); err != nil {
-		return writeError(filepath.Join(root.Name(), f.Path), err)
+		return 0, writeError(filepath.Join(root.Name(), f.Path), err)
 	}
-	return nil
+	return was, nil
 }
 
 // linkTablespaces makes pg_tblspc/<number> point to where each tablespace was put. A link of an earlier try is replaced.
@@ -268,6 +317,7 @@ type fileWriter struct {
 	table *crc32.Table
 	mu    sync.Mutex
 	open  map[key]*progress // files of which some pieces have come
+	there *present          // files of which some pages were there
 }
 
 type progress struct {
@@ -299,6 +349,9 @@ func (w *fileWriter) write(p repository.Piece) error {
 // with theirs before.
 func (w *fileWriter) count(f *repository.File, n int64, sum uint32) error {
 	k := keyOf(f)
+	if w.there.has(k) {
+		return nil // of which the rest is there, and the whole is compared when all is
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := w.open[k]

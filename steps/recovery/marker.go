@@ -8,10 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/pgkeep/pgkeep/plan"
@@ -48,7 +50,10 @@ type marker struct {
 	Request  string    `json:"request,omitempty"` // digest of what was asked for, by which a plan knows that it is done
 	Began    time.Time `json:"began"`
 	Complete bool      `json:"complete"`
-	Holder   string    `json:"holder,omitempty"` // under which name this restore holds the backup, when it is resumed too
+	Over     bool      `json:"over,omitempty"`    // what was there before is restored over
+	Control  string    `json:"control,omitempty"` // digest of the pg_control that is written at the end
+	Was      string    `json:"was,omitempty"`     // likewise of the one that was there when it was begun, or begun again
+	Holder   string    `json:"holder,omitempty"`  // under which name this restore holds the backup, when it is resumed too
 }
 
 // readMarker gives nil when there is none.
@@ -79,7 +84,7 @@ func readMarker(dir string) (*marker, error) {
 
 // routeDigest tells two recoveries apart. Sizes and neighbouring commits say nothing about what is restored.
 func routeDigest(r plan.Route) string {
-	r.DataBytes, r.WALBytes, r.Before, r.After = 0, 0, nil, nil
+	r.DataBytes, r.WALBytes, r.Before, r.After, r.Destination.Overwrite = 0, 0, nil, nil, false
 	return digest(r)
 }
 
@@ -97,8 +102,29 @@ func digest(v any) string {
 	if err != nil { // plain values only: cannot be
 		b = fmt.Appendf(nil, "%+v", v)
 	}
+	return bytesDigest(b)
+}
+
+func bytesDigest(b []byte) string {
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
+}
+
+// controlDigest gives the digest of a data directory's pg_control; empty: it has none.
+func controlDigest(dir string) (string, error) {
+	f, err := os.OpenFile(filepath.Join(dir, controlPath), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("look at %s: %w", controlPath, err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, controlLength+1))
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", controlPath, err)
+	}
+	return bytesDigest(b), nil
 }
 
 // claim makes the directories, takes the lock of the state directory and writes the marker: from here on a restore that
@@ -112,13 +138,17 @@ func (r *restore) claim(ctx context.Context) error {
 	if r.unlock, err = host.Lock(lock, host.Holder{PID: os.Getpid(), Who: host.Who(), What: "restore of " + r.Route.Server, Since: r.Now()}); err != nil {
 		return err
 	}
+	before, err := readMarker(stateDir(r.places[0]))
+	if err != nil {
+		return err
+	}
 	if r.holder, err = holderOf(stateDir(r.places[0])); err != nil {
 		return err
 	}
 	if err := r.writeMarker(false); err != nil {
 		return err
 	}
-	if err := r.forgetStart(); err != nil {
+	if err := r.forget(before); err != nil {
 		return err
 	}
 	r.roots = map[uint32]*os.Root{}
@@ -130,15 +160,21 @@ func (r *restore) claim(ctx context.Context) error {
 	return r.hold(ctx)
 }
 
-// forgetStart removes what an earlier start noted: a target that was reached in data which is gone now must not be taken
-// for one that this restore reached.
-func (r *restore) forgetStart() error {
-	err := r.beside.Remove(startName)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// forget removes what earlier restores and starts left: a target that was reached in data which is gone now must not be taken
+// for one that this restore reached, nor the configuration of another backup for this one's, nor WAL that ended elsewhere for
+// that of this route.
+func (r *restore) forget(before *marker) error {
+	gone := []string{startName}
+	if !r.resuming {
+		gone = append(gone, originalsDir)
 	}
-	if err != nil {
-		return fmt.Errorf("remove %s: %w", startName, err)
+	if !r.resuming || before == nil || before.Route != routeDigest(r.Route) {
+		gone = append(gone, walDir)
+	}
+	for _, name := range gone {
+		if err := r.beside.RemoveAll(name); err != nil {
+			return fmt.Errorf("remove %s: %w", name, err)
+		}
 	}
 	return syncName(r.beside, ".")
 }
@@ -218,8 +254,14 @@ func (r *restore) own(root *os.Root, name string) error {
 }
 
 func (r *restore) writeMarker(complete bool) error {
+	was, err := controlDigest(r.places[0])
+	if err != nil {
+		return err
+	}
 	b, err := json.MarshalIndent(marker{
-		Version: 1, Backup: r.Route.Backup, Files: r.filesDigest(), Route: routeDigest(r.Route), SystemID: r.Route.SystemID, Request: r.Route.Request(), Began: r.evidence.Began, Complete: complete, Holder: r.holder,
+		Version: 1, Backup: r.Route.Backup, Files: r.filesDigest(), Route: routeDigest(r.Route), SystemID: r.Route.SystemID,
+		Request: r.Route.Request(), Began: r.evidence.Began, Complete: complete, Holder: r.holder,
+		Over: r.over, Control: bytesDigest(r.control), Was: was,
 	}, "", "  ")
 	if err != nil {
 		return err

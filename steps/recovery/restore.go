@@ -2,12 +2,7 @@ package recovery
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"iter"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/pgkeep/pgkeep/hclspec"
@@ -25,6 +20,7 @@ type Backup interface {
 	BackupLabel(ctx context.Context) ([]byte, error)
 	Captured(ctx context.Context) ([]byte, error)
 	Pieces(ctx context.Context, o repository.PieceOptions, write func(repository.Piece) error) error
+	EveryPageHash(ctx context.Context, visit func(origin string, p repository.PageHashes) error, passed func(backup string, err error)) error
 }
 
 // Holder keeps a backup and its WAL from being deleted while they are read; *repository.Cluster is one.
@@ -71,6 +67,11 @@ type Evidence struct {
 	Phases   []Phase   `json:"phases"`
 	Notes    []string  `json:"notes,omitempty"`   // what an operator should know of the copy
 	Reached  *Reached  `json:"reached,omitempty"` // where the recovery ended, when it was watched
+	// Fetched is how many bytes were read from volumes of the repository, as stored.
+	Fetched int64 `json:"fetched,omitempty"`
+	// Over says that it was restored over a data directory of the same cluster, of which Removed files and directories went.
+	Over    bool  `json:"over,omitempty"`
+	Removed int64 `json:"removed,omitempty"`
 }
 
 // Phase is one part of a restore and how long it took.
@@ -86,8 +87,9 @@ const holdFor = 48 * time.Hour
 
 // Restore writes the backup of the route into its destination and prepares it so that PostgreSQL, once started there,
 // recovers to the target. It refuses a destination that is not empty, in which a server runs, that is a symbolic link, or
-// that cannot be given to its owner. A restore of the same backup that was cut short is completed. When it returns nil
-// everything is durable.
+// that cannot be given to its owner. A restore of the same backup that was cut short is completed. With Destination.Overwrite a
+// stopped data directory of the same cluster is restored over: only pages that differ are fetched, and what the backup does not
+// have is removed. When it returns nil everything is durable.
 func Restore(ctx context.Context, o Options) (Evidence, error) {
 	r := &restore{Options: o, evidence: Evidence{
 		Server: o.Route.Server, SystemID: o.Route.SystemID, Backup: o.Route.Backup, Path: o.Route.Destination.Path,
@@ -112,6 +114,7 @@ func Restore(ctx context.Context, o Options) (Evidence, error) {
 		r.evidence.Phases = append(r.evidence.Phases, Phase{
 			Name: p.name, Seconds: o.Now().Sub(began).Seconds(), Bytes: r.written.Load() - before,
 		})
+		r.evidence.Fetched, r.evidence.Removed = r.fetched.Load(), r.removed
 		if err != nil {
 			return r.evidence, err
 		}
@@ -121,20 +124,21 @@ func Restore(ctx context.Context, o Options) (Evidence, error) {
 }
 
 // Restored tells whether the route's destination holds this very recovery, complete. What lies beside the data directory
-// outlives it: without pg_control, which is written last, nothing is restored there any more.
+// outlives it: without pg_control, which is written last, nothing is restored there any more. Where Destination.Overwrite
+// asks for it, what a server has written to since, and is no recovery on its way, is to be restored over.
 func Restored(route plan.Route) (bool, error) {
 	m, err := readMarker(stateDir(route.Destination.Path))
 	if err != nil || m == nil || !m.Complete || m.Route != routeDigest(route) {
 		return false, err
 	}
-	_, err = os.Lstat(filepath.Join(route.Destination.Path, controlPath))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	now, err := controlDigest(route.Destination.Path)
+	if err != nil || now == "" {
+		return false, err
 	}
-	if err != nil {
-		return false, fmt.Errorf("look at %s of %s: %w", controlPath, route.Destination.Path, err)
+	if !route.Destination.Overwrite || now == m.Control {
+		return true, nil
 	}
-	return true, nil
+	return stillWanted(route)
 }
 
 func (r *restore) note(text string) { r.evidence.Notes = append(r.evidence.Notes, text) }

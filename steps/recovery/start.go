@@ -108,6 +108,20 @@ func Ours(route plan.Route) (bool, error) {
 	return pid != 0 && pid == r.PID, err
 }
 
+// stillWanted tells whether what was restored for a route, and written to since, is what a start for the same route made: on
+// its way, at its end there, or running.
+func stillWanted(route plan.Route) (bool, error) {
+	s, err := readStarted(route.Destination.Path)
+	if err != nil || s == nil || s.Route != routeDigest(route) {
+		return false, err
+	}
+	if s.Reached == nil || s.Reached.Outcome == AtShutdown {
+		return true, nil
+	}
+	pid, err := host.Postmaster(route.Destination.Path)
+	return pid != 0, err
+}
+
 func readStarted(dir string) (*started, error) {
 	b, err := os.ReadFile(filepath.Join(stateDir(dir), startName))
 	if errors.Is(err, fs.ErrNotExist) {
