@@ -72,18 +72,11 @@ func passing(check func(string) error) func(string) (string, error) {
 	return func(s string) (string, error) { return s, check(s) }
 }
 
+// oneOf is one of a few words.
 func oneOf(choices ...string) kind {
-	return choice(choices, nil)
-}
-
-// choice is one of a few words; later names the ones that come with later work.
-func choice(choices, later []string) kind {
 	parse := func(s string) (string, error) {
 		if slices.Contains(choices, s) {
 			return s, nil
-		}
-		if slices.Contains(later, s) {
-			return s, mistake{fmt.Sprintf("%s is not built yet.", quote(s)), "Use " + orList(choices) + "."}
 		}
 		hint := "Write " + orList(choices) + "."
 		if near := nearest(s, choices); near != "" {
@@ -91,11 +84,7 @@ func choice(choices, later []string) kind {
 		}
 		return s, mistake{fmt.Sprintf("%s is not one of %s.", quote(s), orList(choices)), hint}
 	}
-	k := kind{name: strings.Join(quoteAll(choices), " \\| "), words: choices, refused: []refusal{{"any other word", `"neither"`}}, read: readText(parse)}
-	for _, w := range later {
-		k.refused = append(k.refused, refusal{fmt.Sprintf("`%q`: not built yet", w), fmt.Sprintf("%q", w)})
-	}
-	return k
+	return kind{name: strings.Join(quoteAll(choices), " \\| "), words: choices, refused: []refusal{{"any other word", `"neither"`}}, read: readText(parse)}
 }
 
 func duration(shortest, longest time.Duration) kind {

@@ -124,8 +124,9 @@ func backupBlock() block {
 		{name: "check_page_checksums", kind: boolean(), standard: "true"},
 		{name: "checkpoint", kind: oneOf("spread", "fast"), standard: `"spread"`},
 		{name: "from", kind: oneOf("primary", "standby", "any"), standard: `"primary"`},
-		{name: "transfer_compression", kind: choice([]string{"none"}, []string{"gzip", "lz4", "zstd"}), standard: `"none"`},
-	}}
+		{name: "conninfo", kind: secretText(), otherwise: "the server's own `conninfo`"},
+		{name: "transfer_compression", kind: oneOf("none", "zstd", "lz4", "gzip"), standard: `"none"`},
+	}, refused: []string{"`conninfo` with `from = \"primary\"`, which it has when it is not written"}}
 }
 
 func scheduleBlock() block {

@@ -38,6 +38,7 @@ func (l *loader) server(label string, i *instance, d *decoded) Server {
 			FullEvery: get[time.Duration](backup, "full_every"), MaxRate: get[int64](backup, "max_rate"),
 			CheckPageChecksums: get[bool](backup, "check_page_checksums"), Checkpoint: text0(backup, "checkpoint"),
 			From: text0(backup, "from"), TransferCompression: text0(backup, "transfer_compression"),
+			Conninfo: get[Secret](backup, "conninfo"),
 		},
 		Where: d.where(),
 	}
@@ -74,6 +75,9 @@ func (l *loader) checkServer(s Server) {
 	}
 	if r.Synchronous && r.OnSpoolFull == "gap" {
 		l.refuse("Invalid receiver.on_spool_full", mistake{"synchronous promises that no acknowledged commit is lost, and a gap loses some.", `Write "wait".`}, s.Where.Of("receiver.on_spool_full"))
+	}
+	if !s.Backup.Conninfo.Empty() && s.Backup.From == "primary" {
+		l.refuse("Invalid backup.conninfo", mistake{"It leads to the standby that backups are taken from, and backup.from is \"primary\".", `Write from = "standby", or "any" to take the primary where the standby cannot be used.`}, s.Where.Of("backup.conninfo"))
 	}
 	for _, p := range l.buildPaths(s) {
 		if overlap(p, r.Spool) {

@@ -162,7 +162,8 @@ type Backup struct {
 	CheckPageChecksums  bool          // default true
 	Checkpoint          string        // spread | fast
 	From                string        // primary | standby | any
-	TransferCompression string        // none, until later work
+	Conninfo            Secret        // of the standby that backups are taken from; empty: the server's own
+	TransferCompression string        // none | zstd | lz4 | gzip: what the server compresses with for the way here
 }
 
 // Schedule is one `schedule` block.

@@ -56,19 +56,16 @@ func orUnknown(host string) string {
 	return host
 }
 
-// takeBackup adds the step, unless the server is of the wrong role. kind is auto, full or incremental.
+// takeBackup adds the step, unless no backup can be taken from the server as it is. kind is auto, full or incremental.
 func (b *builder) takeBackup(s *server, action TakeBackup, kind string, why []Reason) {
-	at := s.Where.Of("backup.from")
-	refuse := func(text, hint string) {
-		b.notDone(NotDone{What: "take-backup of " + s.Name, Why: because("wrong-role", text, at), Hint: hint})
+	from := b.sourceOf(s)
+	if bad := from.refused; bad != nil {
+		b.notDone(NotDone{What: "take-backup of " + s.Name, Why: because(bad.code, bad.text, s.Where.Of(bad.attr)), Hint: bad.hint})
+		return
 	}
-	switch from := s.Backup.From; {
-	case s.seen.InRecovery && from != "standby" && from != "any":
-		refuse(s.Name+" answers as a standby, and backup.from = \"primary\"", "point conninfo at the primary, or set backup.from = \"any\"")
-		return
-	case !s.seen.InRecovery && from == "standby":
-		refuse(s.Name+" answers as the primary, and backup.from = \"standby\"", "point conninfo at a standby, or set backup.from = \"any\"")
-		return
+	action.Standby = from.standby
+	if from.why != nil {
+		why = append(why, *from.why)
 	}
 	var chosen *Reason
 	if action.Kind, action.Parent, chosen = b.kindOf(s, kind); chosen != nil {

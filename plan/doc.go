@@ -14,6 +14,7 @@
 //	server.go         who a server is and whether it can be protected at all
 //	slot.go           create-slot, replace-slot, and slots that are not ours
 //	receiver.go       start-receiver, follow-timeline, record-gap, the spool
+//	source.go         which server a backup is taken from, and whether it can be
 //	backup.go         take-backup: no usable backup, a broken chain, a due schedule (schedule.go)
 //	clean.go          remove-incomplete, prune, prune-wal as steps
 //	retention.go      which backup stays and why, as a pure function

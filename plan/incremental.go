@@ -70,10 +70,14 @@ const summariesOff = "summarize_wal is off"
 // tells looks whether the server tells an incremental backup which pages changed. known is false where it was not seen, and
 // on versions that never do.
 func tells(s *server) (told, known bool) {
-	if s.seen.Major() < summariesSince {
+	from := s.seen
+	if s.source != nil {
+		from = s.source.seen
+	}
+	if from.Major() < summariesSince {
 		return false, false
 	}
-	v, known := s.seen.Settings["summarize_wal"]
+	v, known := from.Settings["summarize_wal"]
 	return v == "on", known
 }
 

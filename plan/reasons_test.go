@@ -11,7 +11,7 @@ import (
 )
 
 // reasonCode finds the codes of reasons in this package's source: literals, and the constants that stand for one.
-var reasonCode = regexp.MustCompile(`(?:because\(|Reason\{Code: |notYet +=|stillRunning +=|\bfull\() *"([a-z-]+)"`)
+var reasonCode = regexp.MustCompile(`(?:because\(|Reason\{Code: |notYet +=|stillRunning +=|unfit\{code: |unfit\{\s+code: |\bfull\() *"([a-z-]+)"`)
 
 // untold are the reasons that no configuration and observation bring about, each with why.
 func untold() map[string]string {

@@ -20,6 +20,7 @@ type server struct {
 	homes    []*home  // one for each repository of the block that is known, in the block's order
 	blocked  []string // labels of those that are not
 
+	source  *source    // where backups are taken from; nil: not looked at yet
 	after   []string   // ids of steps that everything later on this server comes after
 	lost    *wal.Range // a gap that this plan records
 	stopped string     // id of the step that stops its receiver for the sake of another; empty: none
@@ -52,6 +53,7 @@ func (b *builder) server(spec *hclspec.Server) {
 			b.follow(s)
 			b.gap(s)
 			b.receiver(s)
+			b.sourceOf(s)
 			b.backup(s)
 		}
 	}

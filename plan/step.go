@@ -161,6 +161,7 @@ type (
 		Due          time.Time `json:"due,omitzero"`       // the tick of the schedule; zero without one
 		Fast         bool      `json:"fast,omitempty"`
 		Label        string    `json:"label,omitempty"`
+		Standby      bool      `json:"standby,omitempty"` // it is taken from the standby of backup.conninfo
 		// Needed says that it is asked for because no usable backup was seen, or because the WAL after the newest one is
 		// broken. Known are the backups that were seen then: another one that was taken since is as good as this.
 		Needed bool     `json:"needed,omitempty"`

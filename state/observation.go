@@ -12,6 +12,7 @@ type Observation struct {
 	At           time.Time              `json:"at"`   // this machine's clock when the look began, UTC
 	Host         string                 `json:"host"` // this machine's name, as `host` in the HCL means it
 	Servers      map[string]Server      `json:"servers,omitempty"`
+	Standbys     map[string]Server      `json:"standbys,omitempty"` // from which backups are taken, where a server block names one
 	Repositories map[string]Repository  `json:"repositories,omitempty"`
 	Receivers    map[string]Receiver    `json:"receivers,omitempty"`
 	Spools       map[string]Spool       `json:"spools,omitempty"`

@@ -13,21 +13,25 @@ type Server struct {
 	Version       int               `json:"version,omitempty"`   // server_version_num, for example 150018
 	InRecovery    bool              `json:"in_recovery,omitempty"`
 	Timeline      wal.Timeline      `json:"timeline,omitempty"`
-	History       *History          `json:"history,omitempty"`   // of Timeline, as the server gives it; nil: timeline 1, or not asked
-	FlushLSN      wal.LSN           `json:"flush_lsn,omitempty"` // primary: end of flushed WAL; standby: end of received WAL
+	History       *History          `json:"history,omitempty"`    // of Timeline, as the server gives it; nil: timeline 1, or not asked
+	FlushLSN      wal.LSN           `json:"flush_lsn,omitempty"`  // primary: end of flushed WAL; standby: end of received WAL
+	ReplayLSN     wal.LSN           `json:"replay_lsn,omitempty"` // standby: end of replayed WAL
 	SegmentSize   wal.SegmentSize   `json:"segment_size,omitempty"`
 	PageSize      int               `json:"page_size,omitempty"`
 	PageChecksums bool              `json:"page_checksums,omitempty"`
 	Now           time.Time         `json:"now"`                // the server's clock
 	Settings      map[string]string `json:"settings,omitempty"` // those that decide something here; absent: not readable
-	Role          Role              `json:"role"`
-	Slots         []Slot            `json:"slots,omitempty"`   // all physical and logical slots
-	Senders       []Sender          `json:"senders,omitempty"` // pg_stat_replication, as far as the role may see
-	Tablespaces   []Tablespace      `json:"tablespaces,omitempty"`
-	SizeBytes     int64             `json:"size_bytes,omitempty"` // sum of pg_tablespace_size where readable; 0: not known
-	Patroni       bool              `json:"patroni,omitempty"`    // Patroni manages the cluster
-	Host          string            `json:"host,omitempty"`       // the host and port that answered
-	Walsender     *Walsender        `json:"walsender,omitempty"`  // nil: no replication connection was tried
+	// WALCompressions are the values that wal_compression may have, from 15 on: zstd and lz4 are among them when the server was
+	// built with them. Nil: not known.
+	WALCompressions []string     `json:"wal_compressions,omitempty"`
+	Role            Role         `json:"role"`
+	Slots           []Slot       `json:"slots,omitempty"`   // all physical and logical slots
+	Senders         []Sender     `json:"senders,omitempty"` // pg_stat_replication, as far as the role may see
+	Tablespaces     []Tablespace `json:"tablespaces,omitempty"`
+	SizeBytes       int64        `json:"size_bytes,omitempty"` // sum of pg_tablespace_size where readable; 0: not known
+	Patroni         bool         `json:"patroni,omitempty"`    // Patroni manages the cluster
+	Host            string       `json:"host,omitempty"`       // the host and port that answered
+	Walsender       *Walsender   `json:"walsender,omitempty"`  // nil: no replication connection was tried
 }
 
 // Walsender is what came of a replication connection that was opened only to see whether it can be.

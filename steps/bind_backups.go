@@ -38,7 +38,14 @@ func (r realBackups) take(ctx context.Context, order plan.TakeBackup, report fun
 	if err != nil {
 		return Taken{}, err
 	}
-	facts, captured, err := r.facts(ctx, order.Server)
+	from, err := r.source(ctx, order)
+	if err != nil {
+		return Taken{}, err
+	}
+	facts, captured, err := r.facts(ctx, from)
+	if err == nil {
+		err = from.check(order.Server, facts)
+	}
 	if err != nil {
 		return Taken{}, err
 	}
@@ -47,10 +54,10 @@ func (r realBackups) take(ctx context.Context, order plan.TakeBackup, report fun
 		return Taken{}, err
 	}
 	options := r.options(s, order, facts, captured, report)
-	result, err := r.takeOver(ctx, order.Server, clusters, options)
+	result, err := r.takeOver(ctx, from, clusters, options)
 	if untold := (*basebackup.UntoldError)(nil); errors.As(err, &untold) && ctx.Err() == nil {
 		options.Compare = untold.Error()
-		result, err = r.takeOver(ctx, order.Server, clusters, options)
+		result, err = r.takeOver(ctx, from, clusters, options)
 	}
 	taken := Taken{ID: result.ID, WhyFull: result.WhyFull}
 	if facts.Major() >= postgres.SummariesSince {
@@ -66,28 +73,31 @@ func (r realBackups) take(ctx context.Context, order plan.TakeBackup, report fun
 }
 
 // takeOver takes a backup over a walsender of its own.
-func (r realBackups) takeOver(ctx context.Context, server string, clusters []*repository.Cluster, o basebackup.Options) (basebackup.Result, error) {
-	conn, err := realServers{r.real}.replication(ctx, server, "pgkeep backup "+r.o.Who)
+func (r realBackups) takeOver(ctx context.Context, from backupSource, clusters []*repository.Cluster, o basebackup.Options) (basebackup.Result, error) {
+	conn, err := postgres.ConnectReplication(ctx, from.conninfo, r.connectOptions())
 	if err != nil {
 		return basebackup.Result{}, err
 	}
 	o.Truncated = func(ctx context.Context, in wal.Range) (map[postgres.Relation]uint32, error) {
-		return r.truncated(ctx, server, conn.Host(), in)
+		return r.truncated(ctx, from, conn.Host(), in)
 	}
-	result, err := basebackup.Take(ctx, conn, clusters, o)
+	result := basebackup.Result{}
+	if err = sameSystem(ctx, conn, clusters[0].Key().SystemID); err == nil {
+		result, err = basebackup.Take(ctx, conn, clusters, o)
+	}
 	if ended := conn.Close(); err == nil && ended != nil {
 		err = ended
 	}
 	return result, err
 }
 
+func (r realBackups) connectOptions() postgres.ConnectOptions {
+	return postgres.ConnectOptions{ApplicationName: applicationName("pgkeep backup " + r.o.Who), Timeout: connectTimeout}
+}
+
 // truncated asks the host that the backup is taken of.
-func (r realBackups) truncated(ctx context.Context, server, host string, in wal.Range) (found map[postgres.Relation]uint32, err error) {
-	conninfo, err := r.conninfo(server)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := postgres.Connect(ctx, conninfo, postgres.ConnectOptions{ApplicationName: applicationName("pgkeep backup " + r.o.Who), Timeout: connectTimeout})
+func (r realBackups) truncated(ctx context.Context, from backupSource, host string, in wal.Range) (found map[postgres.Relation]uint32, err error) {
+	conn, err := postgres.Connect(ctx, from.conninfo, r.connectOptions())
 	if err != nil {
 		return nil, err
 	}
@@ -98,12 +108,8 @@ func (r realBackups) truncated(ctx context.Context, server, host string, in wal.
 	return conn.Truncated(ctx, in)
 }
 
-func (r realBackups) facts(ctx context.Context, server string) (facts state.Server, captured []byte, err error) {
-	conninfo, err := r.conninfo(server)
-	if err != nil {
-		return facts, nil, err
-	}
-	conn, err := postgres.Connect(ctx, conninfo, postgres.ConnectOptions{ApplicationName: applicationName("pgkeep backup " + r.o.Who), Timeout: connectTimeout})
+func (r realBackups) facts(ctx context.Context, from backupSource) (facts state.Server, captured []byte, err error) {
+	conn, err := postgres.Connect(ctx, from.conninfo, r.connectOptions())
 	if err != nil {
 		return facts, nil, err
 	}
@@ -166,7 +172,7 @@ func (r realBackups) options(s *hclspec.Server, order plan.TakeBackup, facts sta
 		Schedule:    order.Schedule,
 		Checkpoint:  checkpoint,
 		MaxRate:     s.Backup.MaxRate,
-		Compression: s.Backup.TransferCompression,
+		Compression: transferCompression(s.Backup.TransferCompression),
 		VerifyPages: s.Backup.CheckPageChecksums && facts.PageChecksums,
 		FromStandby: facts.InRecovery,
 		Host:        r.o.Host,

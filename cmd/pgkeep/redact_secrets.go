@@ -128,7 +128,7 @@ func (a *app) knownSecrets(spec *hclspec.Spec, files []configFile) []string {
 	}
 	conninfos := make([]string, 0, len(spec.Servers)+len(spec.Removed))
 	for _, s := range spec.Servers {
-		conninfos = append(conninfos, s.Conninfo.Reveal())
+		conninfos = append(conninfos, s.Conninfo.Reveal(), s.Backup.Conninfo.Reveal())
 	}
 	for _, r := range spec.Removed {
 		conninfos = append(conninfos, r.Conninfo.Reveal())

@@ -36,7 +36,12 @@ type recording struct {
 const notRecorded = "(set; not recorded)"
 
 func withoutCommands(seen state.Observation) state.Observation {
-	servers := maps.Clone(seen.Servers)
+	seen.Servers, seen.Standbys = settingsWithoutCommands(seen.Servers), settingsWithoutCommands(seen.Standbys)
+	return seen
+}
+
+func settingsWithoutCommands(of map[string]state.Server) map[string]state.Server {
+	servers := maps.Clone(of)
 	for name, s := range servers {
 		settings := maps.Clone(s.Settings)
 		for _, command := range []string{"archive_command", "archive_library"} {
@@ -47,8 +52,7 @@ func withoutCommands(seen state.Observation) state.Observation {
 		s.Settings = settings
 		servers[name] = s
 	}
-	seen.Servers = servers
-	return seen
+	return servers
 }
 
 // maxRecording bounds what Recorded reads.

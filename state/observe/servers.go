@@ -12,20 +12,28 @@ import (
 	"github.com/pgkeep/pgkeep/state/postgres"
 )
 
-// servers asks every server, those of `removed` blocks included whose slot can still be looked at.
+// servers asks every server, the standbys that backups are taken from, and those of `removed` blocks whose slot can still be looked at.
 func (l *look) servers(ctx context.Context) {
 	l.seen.Servers = map[string]state.Server{}
 	for _, s := range l.spec.Servers {
-		l.server(ctx, s.Name, s.Conninfo)
+		l.server(ctx, s.Name, s.Conninfo, func(seen state.Server) { l.seen.Servers[s.Name] = seen })
+		if !s.Backup.Conninfo.Empty() {
+			l.server(ctx, "the standby of "+s.Name, s.Backup.Conninfo, func(seen state.Server) {
+				if l.seen.Standbys == nil {
+					l.seen.Standbys = map[string]state.Server{}
+				}
+				l.seen.Standbys[s.Name] = seen
+			})
+		}
 	}
 	for _, r := range l.spec.Removed {
 		if !r.Conninfo.Empty() {
-			l.server(ctx, r.Name, r.Conninfo)
+			l.server(ctx, r.Name, r.Conninfo, func(seen state.Server) { l.seen.Servers[r.Name] = seen })
 		}
 	}
 }
 
-func (l *look) server(ctx context.Context, name string, conninfo hclspec.Secret) {
+func (l *look) server(ctx context.Context, name string, conninfo hclspec.Secret, store func(state.Server)) {
 	late := func(err error) state.Server {
 		return state.Server{Unknown: &state.Unknown{
 			Code:    state.CodeUnreachable,
@@ -36,7 +44,7 @@ func (l *look) server(ctx context.Context, name string, conninfo hclspec.Secret)
 	ask(ctx, l, question[state.Server]{
 		limit: l.o.Timeout, late: late,
 		see:   func(ctx context.Context) state.Server { return l.askServer(ctx, conninfo) },
-		store: func(s state.Server) { l.seen.Servers[name] = s },
+		store: store,
 	})
 }
 

@@ -29,7 +29,7 @@ func watchedSettings() []string {
 func (c *Conn) Facts(ctx context.Context) (state.Server, error) {
 	s := state.Server{Version: c.version, Host: c.server}
 	steps := []func(context.Context, *state.Server) error{
-		c.identity, c.role, c.settings, c.slotsAndSenders, c.tablespaces, c.patroni,
+		c.identity, c.role, c.settings, c.compressions, c.slotsAndSenders, c.tablespaces, c.patroni,
 	}
 	for _, step := range steps {
 		if err := step(ctx, &s); err != nil {
@@ -43,13 +43,14 @@ func (c *Conn) Facts(ctx context.Context) (state.Server, error) {
 // of its last checkpoint or of the end of recovery that it must reach.
 func (c *Conn) identity(ctx context.Context, s *state.Server) error {
 	action := "identify " + c.server
-	row, err := c.row(ctx, 9, question{action: action, sql: `
+	row, err := c.row(ctx, 10, question{action: action, sql: `
 		select s.system_identifier, pg_is_in_recovery(),
 			case when pg_is_in_recovery() then greatest(k.timeline_id, r.min_recovery_end_timeline)
 				else ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int end,
 			` + receivedEnd + `,
 			i.bytes_per_wal_segment, i.database_block_size, i.data_page_checksum_version > 0,
-			(extract(epoch from clock_timestamp()) * 1000000)::bigint, current_setting('server_version_num')::int
+			(extract(epoch from clock_timestamp()) * 1000000)::bigint, current_setting('server_version_num')::int,
+			case when pg_is_in_recovery() then coalesce(pg_last_wal_replay_lsn(), '0/0') else '0/0' end
 		from pg_control_system() s, pg_control_checkpoint() k, pg_control_recovery() r, pg_control_init() i`})
 	if err != nil {
 		return err
@@ -60,6 +61,7 @@ func (c *Conn) identity(ctx context.Context, s *state.Server) error {
 	s.SegmentSize, s.PageSize, s.PageChecksums = wal.SegmentSize(f.number()), int(f.number()), f.bool()
 	s.Now = time.UnixMicro(f.number()).UTC()
 	s.Version = int(f.number())
+	s.ReplayLSN = f.lsn()
 	for _, err := range []error{f.err, checkSystemID(s.SystemID), s.SegmentSize.Check()} {
 		if err != nil {
 			return classifier{action: action}.problem(err)
@@ -100,6 +102,22 @@ func (c *Conn) settings(ctx context.Context, s *state.Server) error {
 	s.Settings = make(map[string]string, len(rows))
 	for _, row := range rows {
 		s.Settings[string(row[0])] = string(row[1])
+	}
+	return nil
+}
+
+// compressions asks what the server was built with. There is no other question for it that every role may ask; before 15 the
+// setting is true or false, and the server compresses nothing that it sends.
+func (c *Conn) compressions(ctx context.Context, s *state.Server) error {
+	rows, err := c.rows(ctx, question{
+		action: "ask " + c.server + " what it can compress with",
+		sql:    "select unnest(enumvals) from pg_settings where name = 'wal_compression'",
+	})
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		s.WALCompressions = append(s.WALCompressions, cleanText(string(row[0])))
 	}
 	return nil
 }

@@ -51,6 +51,9 @@ func (r *Replication) Version() int { return r.version }
 // PID gives the walsender's process id on the server.
 func (r *Replication) PID() int { return int(r.pid) }
 
+// Received gives how many bytes have come over the connection since it was authenticated, before TLS wrapped them.
+func (r *Replication) Received() int64 { return r.wire.got.Load() }
+
 // Close ends the session without waiting for the server. It may be called while another call is running, which then
 // fails, and more than once.
 func (r *Replication) Close() error {

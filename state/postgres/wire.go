@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -30,7 +31,8 @@ type wire struct {
 	conn   net.Conn
 	raw    syscall.RawConn // of the TCP or Unix socket below; nil: unknown
 	buf    []byte
-	r, w   int // buf[r:w] is received and not yet consumed
+	r, w   int          // buf[r:w] is received and not yet consumed
+	got    atomic.Int64 // bytes received
 	writes sync.Mutex
 	out    []byte
 }
@@ -140,6 +142,7 @@ func (w *wire) fill(n int) error {
 	for w.w-w.r < n {
 		k, err := w.conn.Read(w.buf[w.w:])
 		w.w += k
+		w.got.Add(int64(k))
 		if err != nil && w.w-w.r < n {
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF

@@ -56,6 +56,7 @@ type Result struct {
 	Bytes    int64 // of the cluster's files
 	Files    int64
 	Stored   int64     // bytes put into each repository
+	Received int64     // bytes that came over the connection: with Options.Compression, compressed
 	Outcomes []Outcome // in the order of the destinations
 	Damaged  []repository.DamagedPages
 	Suspects []repository.DamagedPages // failed only here, and it cannot be told whether a restore would have them so
@@ -89,6 +90,7 @@ func Take(ctx context.Context, conn *postgres.Replication, dst []*repository.Clu
 		}
 		defer release()
 	}
+	before := conn.Received()
 	t := &taking{ctx: ctx, o: o, version: conn.Version(), outcomes: make([]Outcome, len(dst)), members: newMembers(), dst: dst}
 	defer t.members.known.close()
 	for i, c := range dst {
@@ -110,6 +112,7 @@ func Take(ctx context.Context, conn *postgres.Replication, dst []*repository.Clu
 		why = t.compare("the server has not all that is needed: " + refused.Why)
 		result, err = t.try(ctx, conn)
 	}
+	result.Received = conn.Received() - before
 	result.ID, result.Kind, result.WhyFull, result.Compared, result.Outcomes = t.id, t.kind(), why, t.compared, t.outcomes
 	if err != nil {
 		return result, fmt.Errorf("back up %s: %w", o.Server, err)

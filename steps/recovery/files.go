@@ -35,7 +35,7 @@ func left(f *repository.File) bool {
 	}
 	switch f.Path {
 	case "tablespace_map", "standby.signal", "recovery.signal", "recovery.done", "postmaster.pid", "postmaster.opts",
-		"backup_label", "backup_label.old", "backup_manifest":
+		"backup_label", "backup_manifest":
 		return true
 	}
 	return false
