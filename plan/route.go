@@ -269,17 +269,9 @@ func (b *builder) factRefusal(rec hclspec.Recovery, fact state.TargetFact, obser
 	if fact.Reachable {
 		return nil
 	}
-	var near []string
-	for _, n := range fact.Nearest {
-		text := fmt.Sprintf("%s at %s", Moment(n.Time), n.LSN)
-		if n.Note != "" {
-			text += " (" + n.Note + ")"
-		}
-		near = append(near, text)
-	}
 	hint := ""
-	if len(near) > 0 {
-		hint = "reachable nearby: " + strings.Join(near, ", ")
+	if near := nearby(fact.Nearest); near != "" {
+		hint = "reachable nearby: " + near
 	}
 	return &refusal{state.CodeTarget, targetText(t) + " cannot be reached: " + fact.Why, hint}
 }

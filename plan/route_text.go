@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/pgkeep/pgkeep/hclspec"
+	"github.com/pgkeep/pgkeep/state"
 )
 
 // targetText writes a recovery target as an operator says it.
@@ -70,4 +71,20 @@ func recoverEffect(r *Route) string {
 		out = append(out, "then it pauses and can be read")
 	}
 	return strings.Join(out, "; ")
+}
+
+// nearby says which moments can be reached instead, each as the command line asks for it.
+func nearby(all []state.Nearest) string {
+	var near []string
+	for _, n := range all {
+		text := "--to-lsn " + n.LSN.String()
+		if !n.Time.IsZero() {
+			text = fmt.Sprintf("%s at %s", Moment(n.Time), text)
+		}
+		if n.Note != "" {
+			text += " (" + n.Note + ")"
+		}
+		near = append(near, text)
+	}
+	return strings.Join(near, ", ")
 }

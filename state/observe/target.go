@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
@@ -33,6 +34,7 @@ type TargetOptions struct {
 	Cluster  state.Cluster   // as observed
 	Archive  WALArchive      // the same cluster's WAL
 	Receiver *state.Receiver // proves that the server was silent after its last commit; nil: nothing proves it
+	Now      time.Time       // a later time is in the future; zero: not known
 }
 
 // Target tells what the archived WAL proves about a recovery target: whether PostgreSQL, started from a usable backup and
@@ -44,10 +46,44 @@ type TargetOptions struct {
 // is therefore reachable, by recovering to the end of the archive, only where the archive proves that the server committed
 // nothing until then: a later record carries a clock that is not before it, or the receiver had caught up with the server
 // at a later time and all it received is archived.
+//
+// Of a transaction or a name that is not on the way to the newest timeline, the refusal says on which other it is.
 func Target(ctx context.Context, o TargetOptions) state.TargetFact {
+	fact := targetOn(ctx, o)
+	if fact.Unknown != nil || fact.Reachable || o.Target.Timeline != 0 || o.Target.XID == 0 && o.Target.Restore == "" {
+		return fact
+	}
+	for _, timeline := range timelines(o.Cluster) {
+		if timeline == fact.Timeline {
+			continue
+		}
+		o.Target.Timeline = timeline
+		if other := targetOn(ctx, o); other.Reachable {
+			fact.Why += fmt.Sprintf("; on timeline %d it is, which was left: name that timeline to go there", timeline)
+			break
+		}
+	}
+	return fact
+}
+
+// timelines gives those of which something is archived, newest first.
+func timelines(c state.Cluster) []wal.Timeline {
+	seen := map[wal.Timeline]bool{}
+	for _, r := range c.WAL {
+		seen[r.Timeline] = true
+	}
+	out := slices.Sorted(maps.Keys(seen))
+	slices.Reverse(out)
+	return out
+}
+
+func targetOn(ctx context.Context, o TargetOptions) state.TargetFact {
 	t, err := newTargeting(ctx, o)
 	if err == nil && t.refused == nil {
 		err = t.find()
+	}
+	if err == nil && t.refused == nil && t.fact.Before == nil {
+		t.fact.Before, err = t.inBackup(t.redo)
 	}
 	switch {
 	case err != nil:
@@ -69,9 +105,10 @@ type targeting struct {
 	size    wal.SegmentSize
 	system  uint64
 	history wal.History
-	held    []wal.Range // archived WAL, partials included, merged
+	held    []wal.Range // archived WAL that is not known to be damaged, partials included, merged
 	backups []state.Backup
 	fact    state.TargetFact
+	redo    wal.LSN // of the backup that reaches it
 	refused *state.TargetFact
 }
 
@@ -90,11 +127,22 @@ func newTargeting(ctx context.Context, o TargetOptions) (*targeting, error) {
 		t.held = append(t.held, h)
 	}
 	t.held = wal.Merge(t.held)
+	if v := o.Cluster.Verified; v != nil && len(v.BadWAL) > 0 {
+		t.held = without(t.held, v.BadWAL)
+	}
 	if !t.chooseHistory() {
 		return t, nil
 	}
 	t.chooseBackups()
 	return t, nil
+}
+
+func without(have, bad []wal.Range) []wal.Range {
+	var out []wal.Range
+	for _, r := range have {
+		out = append(out, wal.Missing(r, bad)...)
+	}
+	return out
 }
 
 // chooseHistory finds the line of history that leads to the target's timeline, by default the newest that is archived.

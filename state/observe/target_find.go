@@ -88,7 +88,7 @@ func (t *targeting) find() error {
 		case f.hit == nil: // a name or a transaction: perhaps older
 			continue
 		case f.hit.Start >= b.Stop || p.after && f.hit.End >= b.Stop:
-			t.reached(f)
+			t.reached(b, f)
 			return nil
 		}
 		later, fast = b, false
@@ -115,7 +115,7 @@ func (t *targeting) afterAll(b *state.Backup, p probe) (bool, error) {
 	case f.hit.Start < b.Stop:
 		return false, nil
 	}
-	t.reached(f)
+	t.reached(b, f)
 	return true, nil
 }
 
@@ -139,7 +139,8 @@ func (t *targeting) tooNew(b *state.Backup) (tooNew, byHost bool, err error) {
 // ends tells whether a target that no record of a newer backup's WAL reaches lies after all of it.
 func (t *targeting) ends() bool { return !t.Target.Time.IsZero() || t.Target.LSN != 0 }
 
-func (t *targeting) reached(f found) {
+func (t *targeting) reached(b *state.Backup, f found) {
+	t.redo = b.Redo
 	t.fact = state.TargetFact{
 		Reachable: true, Timeline: t.history.Timeline, End: f.hit.End, Before: f.before, After: f.after,
 	}
@@ -148,6 +149,7 @@ func (t *targeting) reached(f found) {
 // latest goes to the end of what is archived without a hole from the newest backup on.
 func (t *targeting) latest() error {
 	b := &t.backups[0]
+	t.redo = b.Redo
 	end := t.reach(b.Redo)
 	f, err := t.search(b.Redo, end, never())
 	if err != nil {
@@ -160,6 +162,7 @@ func (t *targeting) latest() error {
 // immediate stops where the newest backup is consistent.
 func (t *targeting) immediate() error {
 	b := &t.backups[0]
+	t.redo = b.Redo
 	f, err := t.search(b.Redo, t.reach(b.Redo), probeAt(b.Stop, false))
 	if err != nil {
 		return err
@@ -171,6 +174,7 @@ func (t *targeting) immediate() error {
 // afterLast handles a time or position after everything that is archived without a hole from b on.
 func (t *targeting) afterLast(b, later *state.Backup, f found) error {
 	end := t.reach(b.Redo)
+	t.redo = b.Redo
 	x := t.Target
 	silent := x.LSN != 0 && x.LSN <= end || !x.Time.IsZero() && t.silentUntil(x.Time, f.clock, end)
 	if silent {
@@ -189,45 +193,15 @@ func (t *targeting) afterLast(b, later *state.Backup, f found) error {
 	return nil
 }
 
-// whyNotAfter says what is behind the end of contiguous WAL.
-func (t *targeting) whyNotAfter(end wal.LSN) string {
-	what := "it is after the last archived commit, and nothing proves that the server committed nothing in between"
-	if t.Target.LSN != 0 {
-		what = fmt.Sprintf("the archived WAL ends at %s", end)
-	}
-	if end >= t.archiveEnd() {
-		return what
-	}
-	for _, g := range t.Cluster.Gaps {
-		if g.From <= end && end < g.To {
-			return fmt.Sprintf("WAL from %s to %s is recorded as lost: %s", g.From, g.To, g.Reason)
-		}
-	}
-	seg := t.size.SegmentAt(t.history.TimelineAt(end), end)
-	return fmt.Sprintf("WAL is missing after %s: segment %s is not archived", end, seg.Name(t.size))
-}
-
-// silentUntil tells whether it is proven that nothing was committed after the archived WAL that ends at end and up to at.
-func (t *targeting) silentUntil(at, clock time.Time, end wal.LSN) bool {
-	if !clock.Before(at) {
-		return true
-	}
-	r := t.Receiver
-	if r == nil || r.Unknown != nil || end < t.archiveEnd() {
-		return false
-	}
-	return r.Timeline == t.history.Timeline && !r.CaughtUpAt.Before(at) && r.Flushed > 0 && r.Archived >= r.Flushed && end >= r.Archived
-}
-
-func consistent(b *state.Backup) state.Nearest {
-	return state.Nearest{Time: b.Ended, LSN: b.Stop, Note: "backup " + b.ID + " is consistent"}
-}
-
 // nowhere refuses a target that lies before every backup, or that no record has.
 func (t *targeting) nowhere(later *state.Backup) error {
 	oldest, newest := &t.backups[len(t.backups)-1], &t.backups[0]
 	if later == oldest {
-		t.refuse(fmt.Sprintf("it is before the first usable backup, %s, is consistent", later.ID), consistent(later))
+		text := fmt.Sprintf("it is before the first usable backup, %s, is consistent", later.ID)
+		if gone := t.whyNotBefore(later); gone != "" {
+			text += "; " + gone
+		}
+		t.refuse(text, consistent(later))
 		return nil
 	}
 	f, err := t.search(newest.Redo, t.reach(newest.Redo), never())
@@ -245,6 +219,9 @@ func (t *targeting) nowhere(later *state.Backup) error {
 	if later != nil {
 		what += fmt.Sprintf("; what is before %s needs WAL that is missing", later.Stop)
 		near = append(near, consistent(later))
+	}
+	if holes := t.holes(); holes != "" {
+		what += "; it may have been in WAL that is missing: " + holes
 	}
 	t.refuse(what, near...)
 	return nil

@@ -13,7 +13,7 @@ const farthest = wal.LSN(1<<64 - 1)
 // chooseBackups keeps the usable backups on the line of history, newest first.
 func (t *targeting) chooseBackups() {
 	for _, b := range t.Cluster.Backups {
-		if t.Cluster.Usability(b) == state.Usable && t.history.Contains(b.Timeline, b.Stop) {
+		if t.history.Contains(b.Timeline, b.Stop) && t.usable(&b) {
 			t.backups = append(t.backups, b)
 		}
 	}
@@ -26,6 +26,25 @@ func (t *targeting) chooseBackups() {
 		}
 		return 0
 	})
+}
+
+// usable tells whether a recovery can start from a backup on the line: committed, with all WAL up to its end. The segment
+// in which its timeline was left is often archived on the next one only.
+func (t *targeting) usable(b *state.Backup) bool {
+	return b.State == state.BackupCommitted && t.reach(b.Redo) >= b.Stop
+}
+
+// damagedAt gives the stretch of archived WAL at a position that verification found damaged; ok: there is one.
+func (t *targeting) damagedAt(timeline wal.Timeline, l wal.LSN) (wal.Range, bool) {
+	if t.Cluster.Verified == nil {
+		return wal.Range{}, false
+	}
+	for _, r := range t.Cluster.Verified.BadWAL {
+		if r.Timeline == timeline && r.From <= l && l < r.To {
+			return r, true
+		}
+	}
+	return wal.Range{}, false
 }
 
 // contiguous gives the end of the archived WAL of a timeline that holds l, or l where none does.

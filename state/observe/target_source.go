@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
@@ -33,7 +34,7 @@ func (l *look) target(ctx context.Context, r hclspec.Recovery) {
 			Hint:    "pgkeep status",
 		}}
 		for _, s := range sources {
-			if fact = s.ask(ctx, r, receiver); fact.Reachable {
+			if fact = s.ask(ctx, r, receiver, l.o.Now); fact.Reachable {
 				break
 			}
 		}
@@ -120,7 +121,7 @@ func (s source) open(ctx context.Context) (*repository.Repository, func(), error
 	return repo, func() { _ = st.Close() }, nil
 }
 
-func (s source) ask(ctx context.Context, r hclspec.Recovery, receiver *state.Receiver) state.TargetFact {
+func (s source) ask(ctx context.Context, r hclspec.Recovery, receiver *state.Receiver, now time.Time) state.TargetFact {
 	repo, closeStore, err := s.open(ctx)
 	if err != nil {
 		return state.TargetFact{Unknown: unknown(err)}
@@ -128,6 +129,6 @@ func (s source) ask(ctx context.Context, r hclspec.Recovery, receiver *state.Rec
 	defer closeStore()
 	cluster := repo.Cluster(s.cluster.Name, s.cluster.SystemID)
 	return Target(ctx, TargetOptions{
-		Target: r.Target, Cluster: s.cluster, Archive: ArchiveOf(cluster), Receiver: receiver,
+		Target: r.Target, Cluster: s.cluster, Archive: ArchiveOf(cluster), Receiver: receiver, Now: now,
 	})
 }

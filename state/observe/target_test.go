@@ -299,6 +299,9 @@ func oracle(l *line, c state.Cluster, x hclspec.Target) *state.TargetFact {
 		if hit == nil || !(hit.Start >= b.Stop || p.after && hit.End >= b.Stop) {
 			continue
 		}
+		if before == nil {
+			before = held(l, c, b)
+		}
 		f := &state.TargetFact{End: hit.End}
 		if before != nil {
 			f.Before = commitOf(before)
@@ -309,6 +312,20 @@ func oracle(l *line, c state.Cluster, x hclspec.Target) *state.TargetFact {
 		return f
 	}
 	return nil
+}
+
+// held is the last commit that a backup holds, as far as the WAL before it is archived.
+func held(l *line, c state.Cluster, b state.Backup) *wal.Event {
+	var last *wal.Event
+	for _, r := range c.WAL {
+		for i := range l.records {
+			e := &l.records[i]
+			if r.From <= b.Redo && b.Redo <= max(r.To, r.Partial) && e.Kind == wal.Commit && e.Start >= r.From && e.Start < b.Redo {
+				last = e
+			}
+		}
+	}
+	return last
 }
 
 func usableBefore(c state.Cluster, i int) bool {
