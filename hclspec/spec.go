@@ -86,6 +86,26 @@ func (s *Spec) LockTime(repository, server string) time.Duration {
 	return 0
 }
 
+// LockReach gives how far from now a lock is extended at most, and LockMargin how long before its end: what stays needed beyond its lock
+// is locked anew for the longest recovery window and a margin, and never for less than two margins. 0: the repository does not lock.
+func (s *Spec) LockReach(repository, server string) time.Duration {
+	margin := s.LockMargin(repository)
+	if margin == 0 {
+		return 0
+	}
+	return max(s.longestWindow(repository, server), margin) + margin
+}
+
+// LockMargin gives the margin of a repository's object lock; 0: it does not lock.
+func (s *Spec) LockMargin(repository string) time.Duration {
+	for i := range s.Repositories {
+		if r := &s.Repositories[i]; r.Name == repository && r.ObjectLock.Mode != "" {
+			return r.ObjectLock.Margin
+		}
+	}
+	return 0
+}
+
 func (s *Spec) longestWindow(repository, server string) (longest time.Duration) {
 	for _, r := range s.Retentions {
 		everywhere, everybody := len(r.Repositories) == 0, server == ""

@@ -143,6 +143,7 @@ func (b *builder) retain(s *server, h *home, after []string) {
 	free := r.NeedlessWAL()
 	free = r.unlockedWAL(free, b.spec.LockTime(h.spec.Name, s.Name))
 	r.withWAL, r.withBackups = r.losses(free)
+	b.extendLocks(s, h, r)
 	b.prune(s, h, r, rules)
 	b.locked(s, r)
 	b.sweep(s, h, r)

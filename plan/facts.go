@@ -65,6 +65,12 @@ func settled(a Action) Action {
 	case PruneWAL:
 		a.Clock = time.Time{}
 		return a
+	case ExtendLock:
+		a.Locks = slices.Clone(a.Locks)
+		for i, n := range a.Locks {
+			a.Locks[i].WAL = beginnings(n.WAL)
+		}
+		return a
 	case TakeBackup:
 		a.Known = nil
 		return a

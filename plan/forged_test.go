@@ -16,7 +16,7 @@ import (
 // recovery that goes to whatever the end is.
 var harmless = []string{
 	"prune/clock", "prune-wal/clock", "record-gap/reason", "record-gap/range.from", "take-backup/known", "recover-to/route.data_bytes", "recover-to/route.wal_bytes",
-	"copy-wal/ranges.to",
+	"copy-wal/ranges.to", "extend-lock/locks.wal.to",
 }
 
 // TestForgedPlans: whoever edits a saved plan and makes its digest anew gets nothing done that would not be planned.
@@ -129,7 +129,7 @@ func TestStepsAskAgain(t *testing.T) {
 		"take-backup": {plan.NeedSystem}, "switch-wal": {plan.NeedSystem}, "record-gap": {plan.NeedLoss}, "remove-incomplete": {plan.NeedUndecided},
 		"prune-wal": {plan.NeedStillNeedless}, "recover-to": {plan.NeedDestination, plan.NeedBackup, plan.NeedWAL}, "create-repository": {plan.NeedNoRepository},
 		"stop-receiver": {plan.NeedReceiver}, "start-receiver": {plan.NeedSlotPresent}, "follow-timeline": {plan.NeedDescent}, "verify": {plan.NeedUnverified},
-		"copy-backup": {plan.NeedBackup}, "copy-wal": {plan.NeedWAL}, "repair": {plan.NeedDamage},
+		"copy-backup": {plan.NeedBackup}, "copy-wal": {plan.NeedWAL}, "repair": {plan.NeedDamage}, "extend-lock": {plan.NeedBackup},
 	}
 	const systemID = "7335180256203400928" // of the stories' cluster; of a former one nothing must be left
 	check := func(where string, p *plan.Plan) {

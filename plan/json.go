@@ -162,5 +162,6 @@ func actions() map[string]func([]byte) (Action, error) {
 		"copy-backup":       readAs[CopyBackup],
 		"copy-wal":          readAs[CopyWAL],
 		"repair":            readAs[Repair],
+		"extend-lock":       readAs[ExtendLock],
 	}
 }

@@ -31,6 +31,23 @@ func (r Retained) unlockedWAL(free []wal.Range, lock time.Duration) []wal.Range 
 			out = append(out, w)
 		}
 	}
+	return r.knownUnlocked(out)
+}
+
+// knownUnlocked leaves out the stretches whose locks were looked at and have not ended.
+func (r Retained) knownUnlocked(free []wal.Range) []wal.Range {
+	if r.archive.Locks == nil {
+		return free
+	}
+	var locked, out []wal.Range
+	for _, w := range r.archive.Locks.WAL {
+		if w.Until.After(r.clock) {
+			locked = append(locked, w.Range)
+		}
+	}
+	for _, w := range free {
+		out = append(out, wal.Missing(w, locked)...)
+	}
 	return out
 }
 

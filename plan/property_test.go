@@ -55,6 +55,8 @@ func after(seen state.Observation, spec *hclspec.Spec, p *plan.Plan) state.Obser
 			eachCluster(out, a.Repository, a.Server, a.SystemID, func(c *state.Cluster) { prune(c, a, p.Now) })
 		case plan.PruneWAL:
 			eachCluster(out, a.Repository, a.Server, a.SystemID, func(c *state.Cluster) { *c = withoutWAL(*c, a.Ranges) })
+		case plan.ExtendLock:
+			eachCluster(out, a.Repository, a.Server, a.SystemID, func(c *state.Cluster) { extendLocks(c, a) })
 		case plan.CopyBackup:
 			copyBackup(out, a)
 		case plan.CopyWAL:

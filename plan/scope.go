@@ -75,6 +75,8 @@ func writesInto(a Action) []string {
 		return []string{act.Repository}
 	case CopyWAL:
 		return []string{act.Repository}
+	case ExtendLock:
+		return []string{act.Repository}
 	case Repair:
 		return []string{act.Repository}
 	case RecoverTo:

@@ -100,7 +100,7 @@ const (
 	NeedUnverified    = "not-verified-since" // verify: nobody else looked as closely since it became due
 	NeedDamage        = "damaged"            // repair: the newest verification still says so
 	NeedDestination   = "destination-free"   // recover-to: empty or this recovery's own, and no server runs in it
-	NeedBackup        = "backup-committed"   // recover-to: the backup is still there, or held; copy-backup: the original is, and sound
+	NeedBackup        = "backup-committed"   // recover-to: the backup is still there, or held; copy-backup: the original is, and sound; extend-lock: what is gone is passed over
 	NeedWAL           = "wal-present"        // recover-to: every segment of the route; copy-wal: of the ranges, where it is copied from
 	NeedStartable     = "startable"          // recover-to with Start: an owner, programs and a port that PostgreSQL can start with
 )
@@ -251,11 +251,27 @@ type (
 		From         []string `json:"from"`                    // in the order in which they are asked
 		Objects      []string `json:"objects"`                 // keys: what was found, at most the first hundred
 	}
+	// ExtendLock locks anew what stays needed for longer than it is locked.
+	ExtendLock struct {
+		Server       string     `json:"server"`
+		SystemID     string     `json:"system_id"`
+		Repository   string     `json:"repository"`
+		Locks        []LockNeed `json:"locks"`                   // by moment
+		RepositoryID string     `json:"repository_id,omitempty"` // as RemoveIncomplete's
+	}
 	// SwitchWAL asks the server to finish its current segment.
 	SwitchWAL struct {
 		Server string `json:"server"`
 	}
 )
+
+// LockNeed is what an ExtendLock keeps locked until one moment at least.
+type LockNeed struct {
+	Until   time.Time   `json:"until"`
+	Backups []string    `json:"backups,omitempty"` // with what they read of others
+	WAL     []wal.Range `json:"wal,omitempty"`     // each is told by its first segment, which is extended last
+	Opening bool        `json:"opening,omitempty"` // what opening the cluster takes: REPOSITORY.json, keys, facts, histories
+}
 
 // Route is how a recovery gets from a backup to its target.
 type Route struct {
@@ -350,6 +366,7 @@ func (Verify) action() string           { return "verify" }
 func (CopyBackup) action() string       { return "copy-backup" }
 func (CopyWAL) action() string          { return "copy-wal" }
 func (Repair) action() string           { return "repair" }
+func (ExtendLock) action() string       { return "extend-lock" }
 
 // Verb gives the action's name as it is printed: "create-slot".
 func Verb(a Action) string { return a.action() }

@@ -150,6 +150,8 @@ func repositoriesOf(a Action) []string {
 		return []string{a.Repository, a.From}
 	case CopyWAL:
 		return []string{a.Repository, a.From}
+	case ExtendLock:
+		return []string{a.Repository}
 	case Repair:
 		return append([]string{a.Repository}, a.From...)
 	}

@@ -80,6 +80,21 @@ type Cluster struct {
 	Measured []Measured `json:"measured,omitempty"`
 	// RestorePoints are the named restore points that a deletion could lose; nil: they were not looked for.
 	RestorePoints *RestorePoints `json:"restore_points,omitempty"`
+	// Locks says until when WAL and what opens the cluster are locked; nil: it was not looked at, because nothing is to be locked.
+	Locks *Locks `json:"locks,omitempty"`
+}
+
+// Locks is until when objects that belong to no backup cannot be deleted by anybody; of a backup its LockedUntil says it.
+type Locks struct {
+	Opening time.Time   `json:"opening"`       // what opening the cluster takes: REPOSITORY.json, keys, facts, histories; zero: not locked
+	WAL     []LockedWAL `json:"wal,omitempty"` // all archived whole segments, by timeline and position
+}
+
+// LockedWAL is a stretch of archived WAL by the lock of its first segment: what is put later is locked for longer, and a lock that is
+// extended reaches the first segment of a stretch last.
+type LockedWAL struct {
+	wal.Range
+	Until time.Time `json:"until"` // zero: not locked
 }
 
 // RestorePoints tells of the names that pg_create_restore_point() put into archived WAL before the end of the newest

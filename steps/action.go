@@ -51,6 +51,8 @@ func (a *applier) bind(action plan.Action) (binding, error) {
 		return local("verify "+act.Server+" "+act.Repository, &verify{world: w.Verifications, action: act}), nil
 	case plan.Repair:
 		return local("archive "+act.Server+" "+act.Repository, &repair{world: w.Verifications, copies: w.Copies, action: act}), nil
+	case plan.ExtendLock:
+		return local("archive "+act.Server+" "+act.Repository, &extendLock{repositories: w.Repositories, action: act}), nil
 	case plan.CopyBackup:
 		return local(lane(act), &copyBackup{repositories: w.Repositories, copies: w.Copies, action: act}), nil
 	case plan.CopyWAL:
@@ -121,6 +123,8 @@ func serverOf(action plan.Action) string {
 		return act.Server
 	case plan.Repair:
 		return act.Server
+	case plan.ExtendLock:
+		return act.Server
 	}
 	return ""
 }
@@ -146,6 +150,8 @@ func repositoriesOf(action plan.Action) []string {
 		return []string{act.Repository, act.From}
 	case plan.CopyWAL:
 		return []string{act.Repository, act.From}
+	case plan.ExtendLock:
+		return []string{act.Repository}
 	case plan.Repair:
 		return append([]string{act.Repository}, act.From...)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pgkeep/pgkeep/hclspec"
+	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/state/repository"
@@ -115,7 +116,14 @@ func (r realRepositories) Cluster(ctx context.Context, label, server, systemID s
 	if err != nil {
 		return nil, err
 	}
-	return liveCluster{Cluster: repo.Cluster(server, systemID), repository: repo.ID(), local: repository.LockedWriters(r.o.LockDir, r.o.Host, host.Machine()), now: r.o.Now}, nil
+	x, err := r.repository(label)
+	if err != nil {
+		return nil, err
+	}
+	return liveCluster{
+		Cluster: repo.Cluster(server, systemID), repository: repo.ID(), local: repository.LockedWriters(r.o.LockDir, r.o.Host, host.Machine()), now: r.o.Now,
+		compliance: x.ObjectLock.Mode == "compliance", reach: r.spec.LockReach(label, server),
+	}, nil
 }
 
 // liveCluster tells backups of dead writers from running ones.
@@ -124,9 +132,24 @@ type liveCluster struct {
 	repository string // its id
 	local      repository.Witness
 	now        func() time.Time
+	compliance bool          // what its locks are
+	reach      time.Duration // how far from now a lock is extended at most; 0: not at all
 }
 
 func (c liveCluster) RepositoryID() string { return c.repository }
+
+// ExtendLock refuses what no plan of this configuration asks for: a lock that is too long cannot be taken back.
+func (c liveCluster) ExtendLock(ctx context.Context, n plan.LockNeed) (int, error) {
+	if last := c.now().Add(c.reach); n.Until.After(last) {
+		return 0, &state.Error{
+			Code: state.CodeStale, Text: fmt.Sprintf("no lock is extended beyond %s, and the plan says %s", plan.Moment(last), plan.Moment(n.Until)),
+			Hint: "plan again: pgkeep plan",
+		}
+	}
+	return c.Cluster.ExtendLock(ctx, repository.Extension{
+		Backups: n.Backups, WAL: n.WAL, Opening: n.Opening, Until: store.Retention{Until: n.Until, Compliance: c.compliance},
+	})
+}
 
 func (c liveCluster) Backups(ctx context.Context) ([]state.Backup, error) {
 	return c.Trusted(ctx, c.local, c.now())

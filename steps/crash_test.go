@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
@@ -160,6 +161,21 @@ func stories() []story {
 				return one(plan.PruneWAL{Server: "orders", SystemID: "7", Repository: "main", Ranges: ranges}, plan.NeedStillNeedless)
 			},
 			invariant: newestIsUsable,
+		},
+		{
+			name:  "extend-lock",
+			world: func(f *fakeWorld) { f.locks = map[wal.LSN]time.Time{0x4000000: epoch} },
+			steps: func(f *fakeWorld) []plan.Step {
+				until := epoch.Add(9 * 24 * time.Hour)
+				if f.backup("new").LockedUntil.Equal(until) && f.locks[0x4000000].Equal(until) && f.opening.Equal(until) {
+					return nil
+				}
+				return one(plan.ExtendLock{Server: "orders", SystemID: "7", Repository: "main", Locks: []plan.LockNeed{
+					{Until: epoch.Add(5 * 24 * time.Hour), Backups: []string{"old"}},
+					{Until: until, Backups: []string{"new"}, WAL: []wal.Range{{Timeline: 1, From: 0x4000000, To: 0x8000000}}, Opening: true},
+				}}, plan.NeedBackup)
+			},
+			invariant: oldBackupsStay,
 		},
 		{
 			name:  "recover-to",

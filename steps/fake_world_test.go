@@ -43,6 +43,8 @@ type fakeWorld struct {
 	switched  int
 	journal   []JournalEntry
 	locked    map[string]bool
+	locks     map[wal.LSN]time.Time // of WAL, by where a stretch begins
+	opening   time.Time             // the lock of what opens the cluster
 
 	kill      kill
 	calls     int
@@ -252,6 +254,38 @@ func (f fakeCluster) RemoveAborted(_ context.Context, id string) (int64, error) 
 
 func (f fakeCluster) LockedUntil(_ context.Context, id string) (time.Time, error) {
 	return f.backup(id).LockedUntil, nil
+}
+
+func (f fakeCluster) WALLockedUntil(_ context.Context, r wal.Range) (until time.Time, err error) {
+	err = f.do("look at a lock", func() error { until = f.locks[r.From]; return nil })
+	return until, err
+}
+
+func (f fakeCluster) OpeningLockedUntil(context.Context) (until time.Time, err error) {
+	err = f.do("look at a lock", func() error { until = f.opening; return nil })
+	return until, err
+}
+
+// ExtendLock makes one call for each object, the one by which the lock is told last.
+func (f fakeCluster) ExtendLock(_ context.Context, n plan.LockNeed) (objects int, err error) {
+	extend := func(what func()) {
+		if err == nil {
+			err = f.do("extend a lock", func() error { what(); objects++; return nil })
+		}
+	}
+	if n.Opening {
+		extend(func() {})
+		extend(func() { f.opening = n.Until })
+	}
+	for _, r := range n.WAL {
+		extend(func() {})
+		extend(func() { f.locks[r.From] = n.Until })
+	}
+	for _, id := range n.Backups {
+		extend(func() {})
+		extend(func() { f.backup(id).LockedUntil = n.Until })
+	}
+	return objects, err
 }
 
 func (f fakeCluster) Tomb(_ context.Context, id string, now time.Time) error {

@@ -40,6 +40,8 @@ var (
 	aStart   = plan.StartReceiver{Server: "orders"}
 	aStop    = plan.StopReceiver{Server: "orders"}
 	aSwitch  = plan.SwitchWAL{Server: "orders"}
+
+	anExtension = plan.ExtendLock{Server: "orders", SystemID: "7", Repository: "main", Locks: []plan.LockNeed{{Until: epoch.Add(24 * time.Hour), Backups: []string{"old"}, Opening: true}}}
 )
 
 func nothing(*fakeWorld) {}
@@ -118,6 +120,11 @@ func answers() []answer {
 		{plan.NeedDestination, "", recover, "not empty", func(f *fakeWorld) { f.target = state.Destination{Exists: true} }, OutcomeStale, "refused: /restore is not empty"},
 		{plan.NeedBackup, "", recover, "there", nothing, OutcomeDone, ""},
 		{plan.NeedBackup, "", recover, "deleted", func(f *fakeWorld) { f.backup("new").State = state.BackupDeleted }, OutcomeStale, "backup new is deleted now"},
+		{plan.NeedBackup, "", anExtension, "to be locked", nothing, OutcomeDone, "4 objects are locked, at most until"},
+		{plan.NeedBackup, "", anExtension, "deleted before it was locked", func(f *fakeWorld) { f.backup("old").State = state.BackupDeleted }, OutcomeDone, "passed over, because they are deleted now: [old]"},
+		{plan.NeedBackup, "", anExtension, "locked meanwhile", func(f *fakeWorld) {
+			f.backup("old").LockedUntil, f.opening = epoch.Add(72*time.Hour), epoch.Add(72*time.Hour)
+		}, OutcomeAlready, ""},
 		{plan.NeedWAL, "", recover, "there", nothing, OutcomeDone, ""},
 		{plan.NeedWAL, "", recover, "gone", func(f *fakeWorld) { f.cluster.WAL[0].To = 0x7000000 }, OutcomeStale, "is neither in repository"},
 		{plan.NeedStartable, "", starting, "it can start", nothing, OutcomeDone, ""},

@@ -71,6 +71,17 @@ type Cluster interface {
 	RepositoryID() string
 	Catalogue
 	Archive
+	Vault
+}
+
+// Vault is the object locks of a cluster.
+type Vault interface {
+	// WALLockedUntil tells until when a stretch is locked, by its first segment; store.ErrNotExist: that is not archived.
+	WALLockedUntil(ctx context.Context, r wal.Range) (time.Time, error)
+	// OpeningLockedUntil tells it of what opening the cluster takes.
+	OpeningLockedUntil(ctx context.Context) (time.Time, error)
+	// ExtendLock locks what is needed until that moment at least, and gives how many objects that were.
+	ExtendLock(ctx context.Context, n plan.LockNeed) (objects int, err error)
 }
 
 // Catalogue is the backups of a cluster and how they go.

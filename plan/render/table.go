@@ -72,6 +72,8 @@ func details(a plan.Action) []detail {
 		return []detail{{"deletes", ranges(a.Ranges)}}
 	case plan.Verify:
 		return []detail{{"verifies", verified(a)}}
+	case plan.ExtendLock:
+		return lockedAnew(a)
 	case plan.Repair:
 		return []detail{{"heals", fmt.Sprintf("what is damaged in %s, from %s", a.Repository, strings.Join(a.From, " or "))}}
 	case plan.CopyBackup:
@@ -97,6 +99,25 @@ func verified(a plan.Verify) string {
 		text += ", at most " + plan.Size(a.MaxRate) + " a second"
 	}
 	return text
+}
+
+// lockedAnew says what is locked until when, a line for each moment.
+func lockedAnew(a plan.ExtendLock) []detail {
+	var out []detail
+	for _, n := range a.Locks {
+		var what []string
+		if len(n.Backups) > 0 {
+			what = append(what, strings.Join(n.Backups, ", "))
+		}
+		if len(n.WAL) > 0 {
+			what = append(what, ranges(wal.Merge(n.WAL)))
+		}
+		if n.Opening {
+			what = append(what, "what opens the repository")
+		}
+		out = append(out, detail{"locks", "until " + plan.Moment(n.Until) + ": " + strings.Join(what, "; ")})
+	}
+	return out
 }
 
 func copiedWAL(a plan.CopyWAL) string {

@@ -143,6 +143,9 @@ func (c *Cluster) observe(ctx context.Context, o ObserveOptions) (state.Cluster,
 		if err := c.locks(ctx, seen.Backups); err != nil {
 			return seen, err
 		}
+		if seen.Locks, err = c.lookAtLocks(ctx, &seen); err != nil {
+			return seen, err
+		}
 	}
 	drills, err := c.Drills(ctx)
 	if err != nil {

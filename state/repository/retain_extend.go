@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -14,44 +15,73 @@ import (
 
 // Extension is what ExtendLock is asked for.
 type Extension struct {
-	Backups []string // ids of committed backups
-	WAL     []wal.Range
+	Backups []string    // ids of committed backups
+	WAL     []wal.Range // from segment border to segment border
+	Opening bool        // what opening the cluster takes, too
 	Until   store.Retention
 }
 
-// ExtendLock keeps backups, what they read of others, WAL and what opening them takes locked until a moment at least. It may be made again, and
-// be cut short anywhere: the decision of a backup, by which LockedUntil goes, is extended last.
-func (c *Cluster) ExtendLock(ctx context.Context, x Extension) error {
-	if err := c.extendKeys(ctx, x.Until, repositoryKey, c.key.clusterFile()); err != nil {
-		return err
-	}
-	for _, dir := range []string{c.key.historyDir(), keysDir} {
-		if err := c.extendListed(ctx, dir, x.Until, func(string) bool { return true }); err != nil {
-			return err
+// ExtendLock keeps backups, what they read of others, WAL and what opening them takes locked until a moment at least, and gives how many
+// objects that were. No lock becomes shorter. It may be made again, and be cut short anywhere: that by which LockedUntil,
+// WALLockedUntil and OpeningLockedUntil go is extended last.
+func (c *Cluster) ExtendLock(ctx context.Context, x Extension) (objects int, err error) {
+	e := &extender{c: c, until: x.Until}
+	if x.Opening {
+		if err := e.opening(ctx); err != nil {
+			return e.count(), err
 		}
 	}
-	facts, err := c.Facts(ctx)
+	z, err := c.segmentSize(ctx)
 	if err != nil {
-		return fmt.Errorf("extend locks: %w", err)
+		return e.count(), fmt.Errorf("extend locks: %w", err)
 	}
 	for _, r := range x.WAL {
-		if err := c.extendWAL(ctx, r, facts.SegmentSize, x.Until); err != nil {
-			return err
+		if err := e.wal(ctx, r, z); err != nil {
+			return e.count(), err
 		}
 	}
 	for _, id := range x.Backups {
-		if err := c.extendBackup(ctx, id, x.Until); err != nil {
-			return fmt.Errorf("extend the lock of backup %s: %w", id, err)
+		if err := e.backup(ctx, id); err != nil {
+			return e.count(), fmt.Errorf("extend the lock of backup %s: %w", id, err)
 		}
 	}
-	return nil
+	return e.count(), nil
 }
 
-func (c *Cluster) extendKeys(ctx context.Context, until store.Retention, keys ...string) error {
+// extender extends locks to one moment, and counts.
+type extender struct {
+	c     *Cluster
+	until store.Retention
+	n     atomic.Int64
+}
+
+func (e *extender) count() int { return int(e.n.Load()) }
+
+func (e *extender) extend(ctx context.Context, key string) error {
+	err := e.c.repo.Store().Extend(ctx, key, e.until)
+	if err == nil {
+		e.n.Add(1)
+	}
+	return err
+}
+
+func (e *extender) opening(ctx context.Context) error {
+	if err := e.keys(ctx, repositoryKey); err != nil {
+		return err
+	}
+	for _, dir := range []string{e.c.key.historyDir(), keysDir} {
+		if err := e.listed(ctx, dir, func(string) bool { return true }); err != nil {
+			return err
+		}
+	}
+	return e.keys(ctx, e.c.key.clusterFile())
+}
+
+func (e *extender) keys(ctx context.Context, keys ...string) error {
 	g, inner := errgroup.WithContext(ctx)
 	g.SetLimit(extenders)
 	for _, key := range keys {
-		g.Go(func() error { return c.repo.Store().Extend(inner, key, until) })
+		g.Go(func() error { return e.extend(inner, key) })
 	}
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("extend locks: %w", err)
@@ -59,18 +89,18 @@ func (c *Cluster) extendKeys(ctx context.Context, until store.Retention, keys ..
 	return nil
 }
 
-// extendListed extends what lies below a prefix and lasts.
-func (c *Cluster) extendListed(ctx context.Context, prefix string, until store.Retention, which func(key string) bool) error {
+// listed extends what lies below a prefix and lasts.
+func (e *extender) listed(ctx context.Context, prefix string, which func(key string) bool) error {
 	g, inner := errgroup.WithContext(ctx)
 	g.SetLimit(extenders)
 	var listing error
-	for info, err := range c.repo.Store().List(inner, prefix, "", false) {
+	for info, err := range e.c.repo.Store().List(inner, prefix, "", false) {
 		if err != nil {
 			listing = fmt.Errorf("list %s: %w", prefix, err)
 			break
 		}
 		if isLasting(info.Key) && which(info.Key) {
-			g.Go(func() error { return c.repo.Store().Extend(inner, info.Key, until) })
+			g.Go(func() error { return e.extend(inner, info.Key) })
 		}
 	}
 	if err := g.Wait(); err != nil {
@@ -79,39 +109,55 @@ func (c *Cluster) extendListed(ctx context.Context, prefix string, until store.R
 	return listing
 }
 
-func (c *Cluster) extendWAL(ctx context.Context, r wal.Range, z wal.SegmentSize, until store.Retention) error {
+// wal extends the segments that lie inside a range, the first of them last.
+func (e *extender) wal(ctx context.Context, r wal.Range, z wal.SegmentSize) error {
+	key := e.c.key
 	first, last := logOf(wal.Segment{Number: uint64(r.From) / uint64(z)}, z), logOf(wal.Segment{Number: uint64(max(r.To, 1)-1) / uint64(z)}, z)
+	begin := wal.Segment{Timeline: r.Timeline, Number: uint64(r.From) / uint64(z)}
+	there := false
 	for l := first; l <= last; l++ {
-		err := c.extendListed(ctx, c.key.logDir(r.Timeline, l), until, func(key string) bool {
-			s, err := wal.ParseSegmentName(path.Base(key), z)
-			return err == nil && s.Start(z) < r.To && r.From < s.End(z)
+		err := e.listed(ctx, key.logDir(r.Timeline, l), func(object string) bool {
+			s, err := wal.ParseSegmentName(path.Base(object), z)
+			if err != nil || s.Start(z) >= r.To || r.From >= s.End(z) {
+				return false
+			}
+			if object == key.segmentFile(begin, z) {
+				there = true
+				return false
+			}
+			return true
 		})
 		if err != nil {
 			return err
 		}
 	}
-	return nil
+	if !there {
+		return nil
+	}
+	return e.keys(ctx, key.segmentFile(begin, z))
 }
 
-func (c *Cluster) extendBackup(ctx context.Context, id string, until store.Retention) error {
-	r, err := c.readBackup(ctx, id)
+// backup extends what the backup reads of others, then its own objects, its decision last.
+func (e *extender) backup(ctx context.Context, id string) error {
+	r, err := e.c.readBackup(ctx, id)
 	if err != nil {
 		return err
 	}
 	if !r.visible() {
 		return notCommitted(id)
 	}
+	key := e.c.key
 	var others []string
 	flush := func() error {
-		err := c.extendKeys(ctx, until, others...)
+		err := e.keys(ctx, others...)
 		others = others[:0]
 		return err
 	}
-	err = c.volumesOf(ctx, r, func(k volumeKey, _ sumLine) error {
+	err = e.c.volumesOf(ctx, r, func(k volumeKey, _ sumLine) error {
 		if k.backup == id {
 			return nil
 		}
-		if others = append(others, c.key.backupDir(k.backup)+volumeName(k.folder, k.volume)); len(others) < deleteBatch {
+		if others = append(others, key.backupDir(k.backup)+volumeName(k.folder, k.volume)); len(others) < deleteBatch {
 			return nil
 		}
 		return flush()
@@ -122,11 +168,11 @@ func (c *Cluster) extendBackup(ctx context.Context, id string, until store.Reten
 	if err != nil {
 		return err
 	}
-	decision := c.key.commitFile(id)
-	if err := c.extendListed(ctx, c.key.backupDir(id), until, func(key string) bool { return key != decision }); err != nil {
+	decision := key.commitFile(id)
+	if err := e.listed(ctx, key.backupDir(id), func(object string) bool { return object != decision }); err != nil {
 		return err
 	}
-	return c.extendKeys(ctx, until, decision)
+	return e.keys(ctx, decision)
 }
 
 func notCommitted(id string) error {

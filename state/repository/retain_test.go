@@ -177,40 +177,6 @@ func TestLockedWALIsNotLostFromSight(t *testing.T) {
 	}
 }
 
-// TestExtendLockIsToldWhenAllIsExtended: killed at any call, LockedUntil promises no more than is so.
-func TestExtendLockIsToldWhenAllIsExtended(t *testing.T) {
-	v := newVault(t)
-	_, child := v.take(t)
-	putSegment(t, v.c, wal.Segment{Timeline: 1, Number: 9}, mib)
-	until := store.Retention{Until: testNow.Add(30 * day), Compliance: true}
-	x := Extension{Backups: []string{child}, WAL: []wal.Range{{Timeline: 1, From: wal.LSN(9 * mib), To: wal.LSN(10 * mib)}}, Until: until}
-	f := &storetest.Faulty{Store: v.m}
-	c := v.open(t, f)
-	for kill := 0; ; kill++ {
-		calls := 0
-		f.Before = func(call storetest.Call) error {
-			if calls++; call.Method == "Extend" && calls > kill {
-				return errors.New("killed")
-			}
-			return nil
-		}
-		err := c.ExtendLock(t.Context(), x)
-		f.Before = nil
-		got := must(c.LockedUntil(t.Context(), child))(t)
-		if (err == nil) != got.Equal(until.Until) {
-			t.Fatalf("killed at call %d: %v, and it says %s", kill, err, got)
-		}
-		if err == nil {
-			break
-		}
-	}
-	for _, key := range v.m.Keys() {
-		if want := strings.Contains(key, child) || strings.Contains(key, "/w/") || key == repositoryKey; want && !v.lockOf(t, key).Equal(until.Until) {
-			t.Errorf("%s is locked until %s", key, v.lockOf(t, key))
-		}
-	}
-}
-
 // TestNobodyMayDelete tells a user without the right from a lock: nothing that writes WAL or backups minds.
 func TestNobodyMayDelete(t *testing.T) {
 	v := newVault(t)

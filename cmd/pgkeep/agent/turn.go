@@ -16,7 +16,7 @@ import (
 // isQuick tells whether a step belongs to the first part.
 func isQuick(s *plan.Step) bool {
 	switch s.Action.(type) {
-	case plan.TakeBackup, plan.Prune, plan.PruneWAL, plan.RemoveIncomplete, plan.RecoverTo, plan.Verify, plan.CopyBackup, plan.CopyWAL, plan.Repair:
+	case plan.TakeBackup, plan.Prune, plan.PruneWAL, plan.RemoveIncomplete, plan.RecoverTo, plan.Verify, plan.CopyBackup, plan.CopyWAL, plan.Repair, plan.ExtendLock:
 		return false
 	}
 	return true
@@ -38,6 +38,8 @@ func slowServer(s *plan.Step) string {
 	case plan.Verify:
 		return "verify " + act.Server // beside its other work: a backup that is due does not wait for hours
 	case plan.Repair:
+		return act.Server
+	case plan.ExtendLock:
 		return act.Server
 	case plan.CopyBackup:
 		return "copy " + act.Server + " " + act.Repository // likewise
