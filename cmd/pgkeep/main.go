@@ -9,6 +9,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -20,7 +21,14 @@ import (
 // version is set by the linker; what is built without it is still a version, which required_version can be compared with.
 var version = "0.1.0-dev"
 
+// memoryLimit is where Go's collector begins to prefer time to memory, in bytes: no command is to take more than 192 MiB, and what
+// lives is a good half of that at most. GOMEMLIMIT in the environment outranks it.
+const memoryLimit = 144 << 20
+
 func main() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
 	if len(os.Args) > 1 && os.Args[1] == "wal-get" {
 		os.Exit(walGetMain(os.Args[2:], os.Exit)) // PostgreSQL reads its exit code: nothing else may come between
 	}

@@ -26,7 +26,7 @@ import (
 const filesVar = "PGKEEP_TEST_FILES"
 
 // memoryBound is the most that a backup or a restore may hold.
-const memoryBound = 192 << 20
+const memoryBound = 192 << 20 // with the GOMEMLIMIT that cmd/pgkeep sets
 
 // TestMemoryOfManyFiles: a cluster of a million relations is backed up, verified and read back within the bound, with each compression and into two
 // repositories that compress differently. By default there are 20,000 files; PGKEEP_MEMORY=full takes a million.
@@ -38,7 +38,7 @@ func TestMemoryOfManyFiles(t *testing.T) {
 	for _, codecs := range []string{"zstd", "gzip", "lz4", "zstd|gzip"} {
 		t.Run(codecs, func(t *testing.T) {
 			cmd := exec.Command(os.Args[0], "-test.run=^$")
-			cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d|%s|%s", filesVar, files, t.TempDir(), codecs))
+			cmd.Env = append(os.Environ(), "GOMEMLIMIT=144MiB", fmt.Sprintf("%s=%d|%s|%s", filesVar, files, t.TempDir(), codecs))
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)

@@ -32,7 +32,7 @@ func TestMemoryOfManyFilesTwice(t *testing.T) {
 		files = 1_000_000
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d|%s|%s", filesTwiceVar, files, t.TempDir(), "zstd"))
+	cmd.Env = append(os.Environ(), "GOMEMLIMIT=144MiB", fmt.Sprintf("%s=%d|%s|%s", filesTwiceVar, files, t.TempDir(), "zstd"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
