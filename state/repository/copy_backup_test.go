@@ -368,10 +368,13 @@ func TestCopyHostile(t *testing.T) {
 		dir, m := from.key.backupDir(in.ID), from.repo.times.Store.(*memory)
 		d := must(from.readDecision(t.Context(), in.ID))(t)
 		body := make([]byte, size)
-		list := sumLine{name: name, size: int64(size), sum: sha256.Sum256(body)}.appendTo(m.objects[dir+"sums/000000"])
+		list := sumLine{name: name, size: int64(size), sum: sha256.Sum256(body)}.appendTo(plainObject(t, from, dir+"sums/000000"))
 		sum := sha256.Sum256(list)
 		d.Sums[0] = shardSum{Size: int64(len(list)), SHA256: hex.EncodeToString(sum[:])}
-		m.objects[dir+name], m.objects[dir+"sums/000000"], m.objects[from.key.commitFile(in.ID)] = body, list, must(encodeRecord(d))(t)
+		for key, body := range map[string][]byte{dir + name: body, dir + "sums/000000": list, from.key.commitFile(in.ID): must(encodeRecord(d))(t)} {
+			delete(m.objects, key)
+			check(t, from.putObject(t.Context(), key, body))
+		}
 
 		_, err := CopyBackup(t.Context(), from, to, copyIntent(in.ID))
 		if !isCorrupt(err) {

@@ -3,7 +3,10 @@ package repository
 import (
 	"bytes"
 	"os"
+	"slices"
+	"strings"
 	"sync"
+	"testing"
 
 	"filippo.io/age"
 
@@ -72,6 +75,17 @@ func suiteKeys() *seal.Keyring {
 		return teamRing()
 	}
 	return nil
+}
+
+// plainObject gives an object as it was before it was sealed, which without keys is as it lies.
+func plainObject(t testing.TB, c *Cluster, key string) []byte {
+	t.Helper()
+	return must(readAll(t.Context(), c.repo.st, key, maxStored))(t)
+}
+
+// withoutKeys leaves out the objects of a repository's own keys, whose names are drawn anew for each.
+func withoutKeys(objects []string) []string {
+	return slices.DeleteFunc(objects, func(key string) bool { return strings.HasPrefix(key, keysDir) })
 }
 
 // memoryKeys lists what lies in the store of a cluster of testCluster.

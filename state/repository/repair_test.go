@@ -41,7 +41,7 @@ func examine(t *testing.T, c *Cluster, level state.VerifyLevel) state.Verificati
 
 func openedAgain(t *testing.T, m *memory) *Cluster {
 	t.Helper()
-	return must(Open(t.Context(), m))(t).Cluster(archiveName, archiveID)
+	return must(OpenWith(t.Context(), m, suiteKeys()))(t).Cluster(archiveName, archiveID)
 }
 
 // TestRepairGrid damages or deletes each object of a repository in turn. What verification finds is healed from the other

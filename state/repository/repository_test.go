@@ -247,6 +247,9 @@ func TestObserve(t *testing.T) {
 			}},
 		}}},
 	}
+	if suiteKeys() != nil {
+		want.Encryption = c.repo.encryption()
+	}
 	if d := cmp.Diff(want, seen); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
