@@ -119,7 +119,7 @@ func (c *checker) onServer(s *server) {
 		c.say(s.Address, "settings: "+strings.Join(settings, ", "), state.CodeSettings)
 	}
 	if told, known := tells(s); known && c.incrementals(s.Name) {
-		text := "the server tells which pages changed (summarize_wal = on)"
+		text := "the server is asked which pages changed (summarize_wal = on)"
 		if !told {
 			text = "the whole cluster is read and compared each time; the server would tell which pages changed with ALTER SYSTEM SET summarize_wal = on; SELECT pg_reload_conf();"
 		}

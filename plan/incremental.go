@@ -44,16 +44,23 @@ func (b *builder) kindOf(s *server, asked string) (kind, parent string, why *Rea
 		return full("chain-thin", "of the %s of volumes that %s keeps it reads less than half", Size(p.Chain.ReferredBytes), p.ID)
 	}
 	told, known := tells(s)
-	if known && !told && p.Chain != nil && p.Chain.Summaries {
-		return full("not-told", "%s has not the hashes of all its pages, and %s", p.ID, summariesOff)
+	if known && p.Chain != nil && p.Chain.Summaries {
+		switch {
+		case !told:
+			return full("not-told", "%s has not the hashes of all its pages, and %s", p.ID, summariesOff)
+		case p.Timeline != s.seen.Timeline:
+			return full("not-told", "%s has not the hashes of all its pages, and is of timeline %d and the server of %d", p.ID, p.Timeline, s.seen.Timeline)
+		}
 	}
 	text := fmt.Sprintf("an incremental backup on %s, number %d of its chain: pages that it has are not stored again", p.ID, depth)
 	if c := p.Chain; c != nil && p.StoredBytes > 0 {
 		text += fmt.Sprintf("; %s stored %s", p.ID, Size(p.StoredBytes))
 	}
 	switch {
+	case told && p.Timeline != s.seen.Timeline:
+		text += fmt.Sprintf("; %s is of timeline %d and the server of %d: the whole cluster is read and compared", p.ID, p.Timeline, s.seen.Timeline)
 	case told:
-		text += "; the server tells which pages changed"
+		text += "; the server is asked which pages changed, and where it cannot tell all of them the cluster is read and compared"
 	case known:
 		text += "; " + summariesOff + ": the whole cluster is read and compared"
 	}

@@ -94,10 +94,10 @@ func TestKindOfTold(t *testing.T) {
 		saysNone string
 	}{
 		{150018, "", false, "incremental", "", "summarize_wal"},
-		{170010, "on", false, "incremental", "the server tells", "summarize_wal"},
-		{170010, "on", true, "incremental", "the server tells", "summarize_wal"},
-		{170010, "off", false, "incremental", "summarize_wal is off: the whole cluster is read and compared", "tells"},
-		{180004, "off", true, "full", "I has not the hashes of all its pages, and summarize_wal is off", "tells"},
+		{170010, "on", false, "incremental", "the server is asked", "summarize_wal"},
+		{170010, "on", true, "incremental", "the server is asked", "summarize_wal"},
+		{170010, "off", false, "incremental", "summarize_wal is off: the whole cluster is read and compared", "asked"},
+		{180004, "off", true, "full", "I has not the hashes of all its pages, and summarize_wal is off", "asked"},
 		{180004, "", true, "incremental", "", "summarize_wal"}, // not seen: the backup itself finds out
 	} {
 		b, s := homesOf(now, []state.Backup{{
@@ -111,6 +111,31 @@ func TestKindOfTold(t *testing.T) {
 		kind, _, why := b.kindOf(s, "incremental")
 		if kind != c.kind || why == nil || !strings.Contains(why.Text, c.says) || strings.Contains(why.Text, c.saysNone) {
 			t.Errorf("%+v: %s because %+v", c, kind, why)
+		}
+	}
+}
+
+// TestKindOfToldAcrossTimelines: what a server tells across a change of timeline is not believed, so no plan promises it.
+func TestKindOfToldAcrossTimelines(t *testing.T) {
+	now := time.Date(2026, 2, 10, 1, 0, 0, 0, time.UTC)
+	for _, told := range []bool{false, true} {
+		b, s := homesOf(now)
+		c := &state.Cluster{
+			SegmentSize: wal.DefaultSegmentSize,
+			Histories:   []state.History{{Timeline: 2, Parents: []state.Parent{{Timeline: 1, Switch: 0x3000000}}}},
+			Backups: []state.Backup{{
+				ID: "I", State: state.BackupCommitted, Kind: "incremental", Version: 170010, Timeline: 1, Redo: 0x2000028, Stop: 0x2000100, Began: now.Add(-time.Hour),
+				Ended: now, Chain: &state.BackupChain{Depth: 1, Full: "F", Began: now.Add(-time.Hour), ReferredBytes: 9, LiveBytes: 9, Summaries: told},
+			}},
+		}
+		s.homes = []*home{{place: &place{spec: &hclspec.Repository{Name: "a", Address: "repository.a"}}, archive: newArchive(c, 2)}}
+		s.seen.Version, s.seen.Timeline, s.seen.Settings = 170010, 2, map[string]string{"summarize_wal": "on"}
+		want, says := "incremental", "I is of timeline 1 and the server of 2: the whole cluster is read and compared"
+		if told {
+			want, says = "full", "I has not the hashes of all its pages, and is of timeline 1 and the server of 2"
+		}
+		if kind, _, why := b.kindOf(s, "incremental"); kind != want || why == nil || !strings.Contains(why.Text, says) {
+			t.Errorf("parent told %v: %s because %+v", told, kind, why)
 		}
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/state/postgres"
 	"github.com/pgkeep/pgkeep/state/repository"
-	"github.com/pgkeep/pgkeep/state/wal"
 	"github.com/pgkeep/pgkeep/steps/basebackup"
 )
 
@@ -78,7 +77,7 @@ func (r realBackups) takeOver(ctx context.Context, from backupSource, clusters [
 	if err != nil {
 		return basebackup.Result{}, err
 	}
-	o.Truncated = func(ctx context.Context, in wal.Range) (map[postgres.Relation]uint32, error) {
+	o.Truncated = func(ctx context.Context, in postgres.Since) (map[postgres.Relation]uint32, error) {
 		return r.truncated(ctx, from, conn.Host(), in)
 	}
 	result := basebackup.Result{}
@@ -96,7 +95,7 @@ func (r realBackups) connectOptions() postgres.ConnectOptions {
 }
 
 // truncated asks the host that the backup is taken of.
-func (r realBackups) truncated(ctx context.Context, from backupSource, host string, in wal.Range) (found map[postgres.Relation]uint32, err error) {
+func (r realBackups) truncated(ctx context.Context, from backupSource, host string, in postgres.Since) (found map[postgres.Relation]uint32, err error) {
 	conn, err := postgres.Connect(ctx, from.conninfo, r.connectOptions())
 	if err != nil {
 		return nil, err

@@ -20,6 +20,7 @@ type ParentFacts struct {
 	Timeline wal.Timeline
 	Start    wal.LSN
 	Stop     wal.LSN
+	Began    time.Time
 	Suspects bool // it has pages of which it is not known whether they are damaged
 	Sparse   bool // it has hashes of some pages only, so that nothing can be compared with it
 	// Checksums is the server's data_checksums when it was taken; empty: not known.
@@ -52,7 +53,7 @@ func (c *Cluster) InspectParent(ctx context.Context, id string) (ParentFacts, er
 		return ParentFacts{}, fmt.Errorf("look at parent %s: %w", id, err)
 	}
 	f := ParentFacts{
-		ID: id, Copy: fmt.Sprint(r.decided.Sums, r.decided.Refs), Version: r.start.Version, Timeline: r.decided.Timeline, Stop: r.decided.Stop,
+		ID: id, Copy: fmt.Sprint(r.decided.Sums, r.decided.Refs), Version: r.start.Version, Timeline: r.decided.Timeline, Stop: r.decided.Stop, Began: r.start.Began,
 		Start: r.start.Start, Checksums: r.start.Checksums, Suspects: len(r.decided.Suspects) > 0, Sparse: r.decided.Chain != nil && r.decided.Chain.Summaries,
 	}
 	volumes := map[volumeKey]int64{}

@@ -18,7 +18,6 @@ import (
 	"github.com/pgkeep/pgkeep/state/repository"
 	"github.com/pgkeep/pgkeep/state/repository/seal"
 	"github.com/pgkeep/pgkeep/state/repository/store/file"
-	"github.com/pgkeep/pgkeep/state/wal"
 )
 
 // filesTwiceVar makes this test program back so many made-up files up twice, the second time on the first: "1000000|dir|zstd|gzip".
@@ -117,7 +116,7 @@ func takeFiles(ctx context.Context, dst []*repository.Cluster, n int, parent str
 		k.parent = p
 	}
 	if k.summaries = told; told {
-		k.o.Truncated = func(context.Context, wal.Range) (map[postgres.Relation]uint32, error) { return nil, nil }
+		k.o.Truncated = func(context.Context, postgres.Since) (map[postgres.Relation]uint32, error) { return nil, nil }
 		m := k.parentManifest(ctx)
 		if _, err := io.Copy(io.Discard, m); err != nil {
 			return "", err

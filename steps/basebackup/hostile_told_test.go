@@ -13,7 +13,6 @@ import (
 	"github.com/pgkeep/pgkeep/state/postgres"
 	"github.com/pgkeep/pgkeep/state/repository"
 	"github.com/pgkeep/pgkeep/state/repository/store/storetest"
-	"github.com/pgkeep/pgkeep/state/wal"
 )
 
 // toldParent is a committed full backup with one relation of four pages, and its map.
@@ -53,7 +52,7 @@ func beginTold(t testing.TB, c *repository.Cluster, parent string, number uint32
 		check(t, err)
 		k.parent = &parentage{facts: []repository.ParentFacts{f}, open: map[string]*repository.Parent{f.Copy: open}}
 		k.summaries, start.LSN = true, 0x4000028
-		k.o.Truncated = func(context.Context, wal.Range) (map[postgres.Relation]uint32, error) { return nil, nil }
+		k.o.Truncated = func(context.Context, postgres.Since) (map[postgres.Relation]uint32, error) { return nil, nil }
 	}
 	k.id = repository.NewBackupID(testClock, k.kind(), number)
 	check(t, k.Begin(start))

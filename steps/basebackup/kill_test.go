@@ -77,6 +77,7 @@ func takeAsChild(args []string) error {
 	o := Options{
 		Server: "orders.eu", Checkpoint: "fast", VerifyPages: true, Host: "backup1", Machine: "m1", Program: "pgkeep test", LockDir: args[2],
 		Now: stepping(), Random: rand.Uint32, Report: func(p Progress) { fmt.Println("done", p.Done) },
+		Truncated: askingOver(info),
 	}
 	if len(args) > 3 {
 		o.Kind, o.Parent = repository.KindIncremental, args[3]

@@ -14,13 +14,16 @@ import (
 // which length a relation was truncated, so they are asked: a page from that length on which is not sent has been written by
 // nobody since, and is zeros.
 //
+// A server that was set back to an earlier copy of itself, as machines are to snapshots, goes on with the same identifier and timeline. What it tells is what changed
+// since the copy in its new history, not what the parent has of its old one: so it is asked for signs of that too (postgres.Since).
+//
 // Across a change of timeline the server's summaries cannot be trusted: one that a standby made of WAL which it never
 // replayed may count, and a truncation in it hides changed pages. Then the backup is compared.
 
-// Truncated gives the relations that were truncated within a range of WAL, and to how many pages they were cut at the least;
+// Truncated gives the relations that were truncated since a backup, and to how many pages they were cut at the least;
 // those that were created, dropped or cut to none, which come whole, may be left out. It is asked once the backup has begun,
 // and answers from the server that the backup is taken of. postgres.Conn has such a method.
-type Truncated func(ctx context.Context, r wal.Range) (map[postgres.Relation]uint32, error)
+type Truncated func(ctx context.Context, r postgres.Since) (map[postgres.Relation]uint32, error)
 
 // UntoldError says that the server did not tell all that is needed to know which pages changed. Nothing was written; the
 // backup can be taken on another session, with Options.Compare.
@@ -64,7 +67,9 @@ func (t *taking) findTruncated() error {
 	if t.start.Timeline != p.Timeline {
 		return &UntoldError{Why: fmt.Sprintf("it went on to timeline %d just now", t.start.Timeline)}
 	}
-	found, err := t.o.Truncated(t.ctx, wal.Range{Timeline: p.Timeline, From: p.Start, To: t.start.LSN})
+	found, err := t.o.Truncated(t.ctx, postgres.Since{
+		Range: wal.Range{Timeline: p.Timeline, From: p.Start, To: t.start.LSN}, Stop: p.Stop, Age: t.o.Now().Sub(p.Began),
+	})
 	if ctx := context.Cause(t.ctx); ctx != nil {
 		return ctx
 	}

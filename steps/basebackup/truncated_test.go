@@ -11,7 +11,6 @@ import (
 	"github.com/pgkeep/pgkeep/state/postgres"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
 	"github.com/pgkeep/pgkeep/state/repository"
-	"github.com/pgkeep/pgkeep/state/wal"
 )
 
 // asking asks a server which relations were truncated, over a session for each question.
@@ -19,7 +18,11 @@ func asking(t testing.TB, s *pgtest.Server) Truncated {
 	t.Helper()
 	info, err := postgres.ParseConninfo(s.Conninfo(), nil, nil)
 	check(t, err)
-	return func(ctx context.Context, r wal.Range) (map[postgres.Relation]uint32, error) {
+	return askingOver(info)
+}
+
+func askingOver(info postgres.Conninfo) Truncated {
+	return func(ctx context.Context, r postgres.Since) (map[postgres.Relation]uint32, error) {
 		conn, err := postgres.Connect(ctx, info, postgres.ConnectOptions{ApplicationName: "pgkeep test"})
 		if err != nil {
 			return nil, err
@@ -75,7 +78,7 @@ func TestUntold(t *testing.T) {
 		s.Exec(t, "create role asks login replication")
 		info, err := postgres.ParseConninfo(strings.Replace(s.Conninfo(), "user=postgres", "user=asks", 1), nil, nil)
 		check(t, err)
-		refused := func(ctx context.Context, r wal.Range) (map[postgres.Relation]uint32, error) {
+		refused := func(ctx context.Context, r postgres.Since) (map[postgres.Relation]uint32, error) {
 			conn, err := postgres.Connect(ctx, info, postgres.ConnectOptions{})
 			if err != nil {
 				return nil, err

@@ -104,7 +104,7 @@ func (w *world) take(parent string) string {
 	}
 	if parent != "" {
 		o.Kind, o.Parent = repository.KindIncremental, parent
-		o.Truncated = func(ctx context.Context, in wal.Range) (map[postgres.Relation]uint32, error) {
+		o.Truncated = func(ctx context.Context, in postgres.Since) (map[postgres.Relation]uint32, error) {
 			sql, err := postgres.Connect(ctx, info, postgres.ConnectOptions{ApplicationName: "test"})
 			if err != nil {
 				return nil, err

@@ -149,7 +149,7 @@ func (w *world) takeOn(parent string) string {
 	result, err := basebackup.Take(w.t.Context(), conn, []*repository.Cluster{w.cluster}, basebackup.Options{
 		Server: name, Checkpoint: "fast", VerifyPages: true, Host: "here", Program: "test", LockDir: filepath.Join(w.t.TempDir(), "locks"),
 		Now: time.Now, Random: func() uint32 { return uint32(w.backups) }, Kind: kind, Parent: parent,
-		Truncated: func(ctx context.Context, in wal.Range) (map[postgres.Relation]uint32, error) {
+		Truncated: func(ctx context.Context, in postgres.Since) (map[postgres.Relation]uint32, error) {
 			sql, err := postgres.Connect(ctx, info, postgres.ConnectOptions{ApplicationName: "test"})
 			if err != nil {
 				return nil, err
