@@ -10,6 +10,7 @@ import (
 	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/state/postgres"
 	"github.com/pgkeep/pgkeep/state/repository"
+	"github.com/pgkeep/pgkeep/state/repository/store/open"
 )
 
 // BindOptions are what the real world needs beside the configuration.
@@ -23,6 +24,7 @@ type BindOptions struct {
 	Who       string            // user@host; empty: asked
 	Version   string            // of pgkeep
 	Receivers Receivers         // the agent's own; nil: detached processes
+	Stores    *open.Stores      // of this process, so that one max_rate bounds all that it does; nil: of each Bind
 	Now       func() time.Time  // nil: time.Now
 	// AllowVolatileSpool accepts a spool on tmpfs. It is for tests only.
 	AllowVolatileSpool bool
@@ -40,6 +42,9 @@ func (o BindOptions) withDefaults() BindOptions {
 	}
 	if o.Program == "" {
 		o.Program, _ = os.Executable() // starting it tells what is wrong with an empty path
+	}
+	if o.Stores == nil {
+		o.Stores = &open.Stores{}
 	}
 	if o.Now == nil {
 		o.Now = time.Now

@@ -27,7 +27,7 @@ func (r real) store(x *hclspec.Repository) (store.Store, error) {
 			Hint: "run pgkeep on " + x.Host,
 		}
 	}
-	return open.Open(x.Location())
+	return r.o.Stores.Open(x.Location())
 }
 
 func (r real) openRepository(ctx context.Context, label string) (*repository.Repository, error) {

@@ -92,7 +92,7 @@ func (a *app) awaitGaps(ctx context.Context, spec *hclspec.Spec, servers []strin
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		seen := observe.World(ctx, spec, observe.Options{Now: a.now(), Env: a.env, Only: func(k observe.Kind) bool { return k == observe.Spools }})
+		seen := observe.World(ctx, spec, observe.Options{Now: a.now(), Env: a.env, Stores: a.stores, Only: func(k observe.Kind) bool { return k == observe.Spools }})
 		told := func(name string) bool {
 			p := seen.Receivers[name].Problem
 			return p != nil && p.Code == state.CodeGap

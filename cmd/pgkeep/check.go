@@ -31,7 +31,7 @@ warnings, then errors, with what to run next. Warnings alone end with 0, errors 
 			if names, err = checked(spec, names, repository); err != nil {
 				return err
 			}
-			seen := observe.World(c.Context(), spec, observe.Options{Now: a.now(), Env: a.env, Walsenders: true})
+			seen := observe.World(c.Context(), spec, observe.Options{Now: a.now(), Env: a.env, Stores: a.stores, Walsenders: true})
 			p, err := a.plan(c.Context(), spec, seen, plan.Options{})
 			if err != nil {
 				return err

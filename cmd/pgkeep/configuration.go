@@ -86,7 +86,7 @@ func (a *app) drawn(files map[string]*hcl.File, diags hcl.Diagnostics) error {
 
 // look observes the world, with the recoveries that are asked for.
 func (a *app) look(ctx context.Context, spec *hclspec.Spec, recoveries []hclspec.Recovery) state.Observation {
-	return observe.World(ctx, spec, observe.Options{Now: a.now(), Env: a.env, Recoveries: recoveries})
+	return observe.World(ctx, spec, observe.Options{Now: a.now(), Env: a.env, Stores: a.stores, Recoveries: recoveries})
 }
 
 // plan looks and plans. Warnings of the plan are among its findings, so only errors are drawn here.
@@ -110,7 +110,7 @@ func (a *app) bindOptions() (steps.BindOptions, error) {
 	if err != nil {
 		return steps.BindOptions{}, fmt.Errorf("find the directory of the configuration: %w", err)
 	}
-	o := steps.BindOptions{Env: a.env, Version: a.version, Args: []string{"--dir", dir}}
+	o := steps.BindOptions{Env: a.env, Stores: a.stores, Version: a.version, Args: []string{"--dir", dir}}
 	for _, f := range a.varFiles {
 		full, err := filepath.Abs(f)
 		if err != nil {

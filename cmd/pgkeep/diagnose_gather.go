@@ -41,7 +41,7 @@ func (a *app) gather(ctx context.Context, logs []string) *bundle {
 	g.machine(ctx)
 	g.configuration(files, diags)
 	if !diags.HasErrors() {
-		seen := observe.World(ctx, spec, observe.Options{Now: a.now(), Env: a.env, Walsenders: true})
+		seen := observe.World(ctx, spec, observe.Options{Now: a.now(), Env: a.env, Stores: a.stores, Walsenders: true})
 		g.record("observation.json", "what was seen of servers, repositories, spools and receivers", seen)
 		g.planned(seen)
 		g.receiverLogs()

@@ -22,7 +22,7 @@ func (a *app) clusters(ctx context.Context, names []string) ([]heldCluster, erro
 	if err != nil {
 		return nil, err
 	}
-	seen := observe.World(ctx, spec, observe.Options{Now: a.now(), Env: a.env, Only: func(k observe.Kind) bool { return k == observe.Repositories }})
+	seen := observe.World(ctx, spec, observe.Options{Now: a.now(), Env: a.env, Stores: a.stores, Only: func(k observe.Kind) bool { return k == observe.Repositories }})
 	var out []heldCluster
 	for _, label := range sorted(seen.Repositories) {
 		r := seen.Repositories[label]

@@ -51,7 +51,7 @@ func (a *app) initFromServer(ctx context.Context, dsn string, d draft) error {
 	for i := range spec.Servers {
 		spec.Servers[i].Conninfo = hclspec.NewSecret(dsn) // the file has no password
 	}
-	seen := observe.World(ctx, spec, observe.Options{Now: a.now(), Env: a.env})
+	seen := observe.World(ctx, spec, observe.Options{Now: a.now(), Env: a.env, Stores: a.stores})
 	p, diags := plan.Build(spec, seen, a.now().UTC(), plan.Options{})
 	if err := a.drawn(spec.Files, diags); err != nil {
 		return err

@@ -16,6 +16,8 @@ import (
 	_ "time/tzdata" // schedules name time zones, and a bare machine may have none
 
 	"golang.org/x/term"
+
+	"github.com/pgkeep/pgkeep/state/repository/store/open"
 )
 
 // version is set by the linker; what is built without it is still a version, which required_version can be compared with.
@@ -44,7 +46,8 @@ func main() {
 // newApp gives the process's own surroundings.
 func newApp() *app {
 	a := &app{
-		in: os.Stdin, out: os.Stdout, err: os.Stderr, env: environment(os.Environ()), now: time.Now, version: version,
+		stores: &open.Stores{},
+		in:     os.Stdin, out: os.Stdout, err: os.Stderr, env: environment(os.Environ()), now: time.Now, version: version,
 		inTerminal: term.IsTerminal(int(os.Stdin.Fd())), outTerminal: term.IsTerminal(int(os.Stdout.Fd())),
 		errTerminal: term.IsTerminal(int(os.Stderr.Fd())), width: 100,
 	}

@@ -34,7 +34,7 @@ network, for a question to a colleague, or with --now for another day. A plan of
 			if err != nil {
 				return err
 			}
-			seen := observe.World(c.Context(), spec, observe.Options{Now: a.now(), Env: a.env, Recoveries: asked, Parallel: parallel, Journal: true})
+			seen := observe.World(c.Context(), spec, observe.Options{Now: a.now(), Env: a.env, Stores: a.stores, Recoveries: asked, Parallel: parallel, Journal: true})
 			if err := context.Cause(c.Context()); err != nil {
 				return err // half a look is no observation
 			}

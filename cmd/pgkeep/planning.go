@@ -88,7 +88,7 @@ func (g *planning) look(ctx context.Context, a *app, spec *hclspec.Spec, recover
 		return a.readObservation(g.observed)
 	}
 	return observe.World(ctx, spec, observe.Options{
-		Now: a.now(), Env: a.env, Recoveries: recoveries, Parallel: g.parallel, Journal: g.refreshOnly,
+		Now: a.now(), Env: a.env, Recoveries: recoveries, Parallel: g.parallel, Journal: g.refreshOnly, Stores: a.stores,
 	}), nil
 }
 

@@ -154,7 +154,7 @@ func receiverStatusCommand(a *app) *cobra.Command {
 				}
 				names[i] = s.Name
 			}
-			seen := observe.World(c.Context(), spec, observe.Options{Now: a.now(), Env: a.env, Only: func(k observe.Kind) bool { return k != observe.Repositories }})
+			seen := observe.World(c.Context(), spec, observe.Options{Now: a.now(), Env: a.env, Stores: a.stores, Only: func(k observe.Kind) bool { return k != observe.Repositories }})
 			err = p.show(a, chosen(seen.Receivers, names), func() { a.showReceivers(seen, names) })
 			if err == nil && !streaming(seen, names) {
 				return exit{code: exitCheck}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/repository/store/open"
 )
 
 // app is what commands get of the process: files, environment, clock and the flags that all share.
@@ -30,7 +31,8 @@ type app struct {
 	varFiles []string
 	noColor  bool
 	logLevel string
-	lines    *lines // of apply --json; nil: what happens is drawn
+	lines    *lines       // of apply --json; nil: what happens is drawn
+	stores   *open.Stores // all that this process opens shares max_rate; nil: nothing is shared
 
 	sources  map[string]*hcl.File // of the configuration, to quote it; nil: none was loaded
 	hindered map[string]bool      // what keeps blocks from being planned and was told already

@@ -21,7 +21,7 @@ func (a *app) awaitUsable(ctx context.Context, spec *hclspec.Spec, servers []str
 	defer tick.Stop()
 	waiting := "no repository answered"
 	for {
-		seen := observe.World(ctx, spec, observe.Options{Now: a.now(), Env: a.env, Only: func(k observe.Kind) bool { return k == observe.Repositories }})
+		seen := observe.World(ctx, spec, observe.Options{Now: a.now(), Env: a.env, Stores: a.stores, Only: func(k observe.Kind) bool { return k == observe.Repositories }})
 		if ctx.Err() == nil { // a look that was cut short tells nothing
 			waiting = stillWaiting(seen, servers)
 		}

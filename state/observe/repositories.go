@@ -9,7 +9,6 @@ import (
 	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/state/repository"
 	"github.com/pgkeep/pgkeep/state/repository/seal/keyfile"
-	"github.com/pgkeep/pgkeep/state/repository/store/open"
 )
 
 func (l *look) repositories(ctx context.Context) {
@@ -54,7 +53,7 @@ func (l *look) repository(ctx context.Context, x hclspec.Repository) {
 }
 
 func (l *look) askRepository(ctx context.Context, x hclspec.Repository) state.Repository {
-	st, err := open.Open(x.Location())
+	st, err := l.o.Stores.Open(x.Location())
 	if err != nil {
 		return state.Repository{Location: x.Location(), Unknown: unknown(err)}
 	}

@@ -51,6 +51,7 @@ type source struct {
 	location string
 	keys     *hclspec.Encryption // nil: nothing is encrypted
 	cluster  state.Cluster
+	stores   *open.Stores
 }
 
 // sources gives what was seen of a server: in its own repositories, or in all of them when the configuration no longer
@@ -64,7 +65,7 @@ func (l *look) sources(server string) []source {
 		}
 		seen := l.seen.Repositories[x.Name]
 		if c, ok := l.clusterOf(seen, server); ok && seen.Unknown == nil {
-			out = append(out, source{label: x.Name, path: x.Path, location: x.Location(), keys: x.Encryption, cluster: c})
+			out = append(out, source{label: x.Name, path: x.Path, location: x.Location(), keys: x.Encryption, cluster: c, stores: l.o.Stores})
 		}
 	}
 	return out
@@ -109,7 +110,7 @@ func (s source) open(ctx context.Context) (*repository.Repository, func(), error
 	if err != nil {
 		return nil, nil, err
 	}
-	st, err := open.Open(s.location)
+	st, err := s.stores.Open(s.location)
 	if err != nil {
 		return nil, nil, err
 	}

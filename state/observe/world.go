@@ -12,6 +12,7 @@ import (
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/host"
+	"github.com/pgkeep/pgkeep/state/repository/store/open"
 )
 
 // Options bound one look. The zero value looks at everything with the defaults.
@@ -26,6 +27,7 @@ type Options struct {
 	Journal           bool                 // also what the newest journal entry of each server remembers
 	Recoveries        []hclspec.Recovery   // those that are asked for: their destinations and targets are looked at
 	Walsenders        bool                 // each server is also asked over a replication connection, which needs a free walsender
+	Stores            *open.Stores         // of this process, which share max_rate; nil: none is shared
 	Only              func(kind Kind) bool // leaves out what nobody wants to know; nil: everything
 }
 

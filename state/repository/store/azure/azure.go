@@ -40,7 +40,7 @@ var _ remote.Backend = (*backend)(nil)
 
 // Open gives the store at a location of scheme Azure. Nothing is asked of the service yet.
 func Open(at location.Location, p remote.Patience) (*remote.Store, error) {
-	wire, err := remote.Transport(remote.Wire{Timeout: at.Timeout, MaxRate: at.MaxRate, CAFile: at.CAFile})
+	wire, err := remote.Transport(remote.Wire{Timeout: at.Timeout, MaxRate: at.MaxRate, CAFile: at.CAFile, Place: at.Text, Limits: p.Limits})
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", at.Text, err)
 	}

@@ -24,9 +24,20 @@ type Store interface {
 	io.Closer
 }
 
+// Stores opens the stores of one process. All that it opens at one URL share the URL's max_rate. The zero value can be used, by
+// several goroutines; a nil one opens stores that share with no other.
+type Stores struct{ limits remote.Limits }
+
+// Open is Stores.Open for one store that shares its rate with no other.
+func Open(place string) (Store, error) { return (*Stores)(nil).Open(place) }
+
 // Open gives the store at a path or URL. Nothing is written, and a provider is not asked anything yet. Credentials come
 // from where the provider's own programs take them, when the first question is asked.
-func Open(place string) (Store, error) {
+func (s *Stores) Open(place string) (Store, error) {
+	var p remote.Patience
+	if s != nil {
+		p.Limits = &s.limits
+	}
 	at, err := location.Parse(place)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -35,13 +46,13 @@ func Open(place string) (Store, error) {
 	case location.File:
 		return closer(file.Open(at.Path, file.Options{}))
 	case location.Azure:
-		return closer(azure.Open(at, remote.Patience{}))
+		return closer(azure.Open(at, p))
 	case location.GCS:
-		return closer(gcs.Open(at, remote.Patience{}))
+		return closer(gcs.Open(at, p))
 	case location.SFTP:
-		return sftp.Open(at, remote.Patience{}), nil
+		return sftp.Open(at, p), nil
 	case location.S3:
-		return closer(s3.Open(at, remote.Patience{}))
+		return closer(s3.Open(at, p))
 	}
 	return nil, fmt.Errorf("open store: no driver for %s", at.Scheme)
 }

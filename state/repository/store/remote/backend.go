@@ -61,11 +61,12 @@ type Query struct {
 	Delimited     bool
 }
 
-// Patience is how long a Store tries. The zero value is the normal case.
+// Patience is how long a Store tries, and with whom it shares its rate. The zero value is the normal case.
 type Patience struct {
 	First   time.Duration // pause after the first failure, doubled each time and jittered by half; zero: 200 ms
 	Longest time.Duration // pause; zero: 10 s
 	Total   time.Duration // of one call's pauses and tries, after which its last error stands; zero: 90 s
+	Limits  *Limits       // of this process, shared by all its stores of one place; nil: this store has a limit of its own
 }
 
 func (p Patience) normal() Patience {

@@ -21,6 +21,43 @@ type Wire struct {
 	Timeout time.Duration // how long a connection may be silent; zero: 30 s
 	MaxRate int64         // bytes a second in each direction, over all connections; zero: no limit
 	CAFile  string        // PEM file of authorities that are trusted beside the system's
+	Place   string        // what shares MaxRate: all wires of one place and one Limits
+	Limits  *Limits       // nil: this wire shares with no other
+}
+
+// Limits are what a process may send and fetch, by place. The zero value can be used, by several goroutines.
+type Limits struct {
+	mu sync.Mutex
+	by map[limited]*limit
+}
+
+type limited struct {
+	place string
+	rate  int64
+}
+
+// limit is a rate in each direction.
+type limit struct{ up, down *rate.Limiter }
+
+func newLimit(bytes int64) *limit {
+	return &limit{rate.NewLimiter(rate.Limit(bytes), maxChunk), rate.NewLimiter(rate.Limit(bytes), maxChunk)}
+}
+
+// of gives the limit of a wire.
+func (l *Limits) of(w Wire) *limit {
+	if l == nil {
+		return newLimit(w.MaxRate)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	key := limited{w.Place, w.MaxRate}
+	if l.by[key] == nil {
+		if l.by == nil {
+			l.by = map[limited]*limit{}
+		}
+		l.by[key] = newLimit(w.MaxRate)
+	}
+	return l.by[key]
 }
 
 // Dialer opens connections that give up when the other side is silent, and that share a limit of bytes a second.
@@ -32,14 +69,15 @@ type Dialer struct {
 // maxChunk bounds what goes over a connection at once, so that limits are smooth and deadlines mean progress.
 const maxChunk = 32 << 10
 
-// NewDialer gives a dialer; all its connections share the limit.
+// NewDialer gives a dialer; all its connections share the limit, and with w.Limits all of its place.
 func NewDialer(w Wire) *Dialer {
 	d := &Dialer{timeout: w.Timeout}
 	if d.timeout == 0 {
 		d.timeout = 30 * time.Second
 	}
 	if w.MaxRate > 0 {
-		d.up, d.down = rate.NewLimiter(rate.Limit(w.MaxRate), maxChunk), rate.NewLimiter(rate.Limit(w.MaxRate), maxChunk)
+		shared := w.Limits.of(w)
+		d.up, d.down = shared.up, shared.down
 	}
 	return d
 }

@@ -121,6 +121,11 @@ func (s *Store) CheckLock(ctx context.Context, compliance bool, now time.Time) e
 	switch {
 	case errors.Is(err, store.ErrRetained):
 		return nil
+	case isMissing(err):
+		return &store.Trouble{
+			Kind: store.Unlocked, Text: s.b.Place() + " took an object, and says that there is none when it is to be deleted, so whether it locks cannot be tried", Err: err,
+			Hint: "look whether a proxy or gateway before the service answers 404 to what it does not know, as to ?versioning of S3",
+		}
 	case err != nil:
 		return fmt.Errorf("try an object lock: %w", err)
 	}
@@ -128,6 +133,12 @@ func (s *Store) CheckLock(ctx context.Context, compliance bool, now time.Time) e
 		Kind: store.Unlocked, Text: s.b.Place() + " deleted an object that it was to keep locked",
 		Hint: "make a bucket with object lock, and take the right to override locks from these credentials",
 	}
+}
+
+// isMissing tells whether an object or its bucket is said not to exist.
+func isMissing(err error) bool {
+	var trouble *store.Trouble
+	return errors.Is(err, store.ErrNotExist) || errors.As(err, &trouble) && trouble.Kind == store.Missing
 }
 
 // dropLockProbes removes what earlier tries left, as far as that may be.

@@ -108,7 +108,7 @@ func (b *backend) versions(ctx context.Context, keys []string) ([]object, error)
 }
 
 // keepsVersions tells whether the bucket keeps versions, or kept them once, and what version an object has that was put before
-// and shows none. Who may not know looks at each object: where one has no version, the bucket keeps none.
+// and shows none. Who may not know, or is not understood, looks at each object: where one has no version, the bucket keeps none.
 func (b *backend) keepsVersions(ctx context.Context) (keeps bool, first string, err error) {
 	c, err := b.client.GetBucketVersioning(ctx, b.at.Bucket)
 	r, said := answer(err)
@@ -120,6 +120,8 @@ func (b *backend) keepsVersions(ctx context.Context) (keeps bool, first string, 
 	case said && (r.Code == "NotImplemented" || r.StatusCode == http.StatusNotImplemented):
 		return false, "", nil
 	case said && (r.Code == "AccessDenied" || r.StatusCode == http.StatusForbidden):
+		return true, "", nil
+	case said && r.StatusCode == http.StatusNotFound && r.Code != "NoSuchBucket": // of a gateway that does not know the question
 		return true, "", nil
 	}
 	return false, "", b.judge(err, reading)

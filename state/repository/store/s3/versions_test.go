@@ -66,6 +66,7 @@ type guarded struct {
 	absent bool
 	old    bool   // the object shows no version
 	status string // what the bucket says of its versions; empty: nobody may know
+	unsaid string // the code of the 404 that the question for versions gets; "html": one of a proxy's own
 	until  string // what a HEAD says of its lock
 	asked  string // the code of the answer to the question for its lock
 	done   []string
@@ -88,6 +89,14 @@ func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		} else {
 			w.WriteHeader(http.StatusNoContent)
 		}
+	case r.URL.Query().Has("versioning") && g.unsaid == "html":
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(w, "<html>not found</html>")
+	case r.URL.Query().Has("versioning") && g.unsaid != "":
+		refuse(http.StatusNotFound, g.unsaid)
+	case r.Method == http.MethodPut:
+	case r.URL.Query().Has("list-type"):
+		_, _ = io.WriteString(w, "<ListBucketResult></ListBucketResult>")
 	case r.URL.Query().Has("versioning"):
 		if g.status == "" {
 			refuse(http.StatusForbidden, "AccessDenied")
@@ -131,6 +140,7 @@ func TestHide(t *testing.T) {
 		"from before versions":        {guarded{old: true, status: "Enabled", until: at(time.Hour)}, "null", store.ErrRetained},
 		"from before they ended":      {guarded{old: true, status: "Suspended", until: at(time.Hour)}, "null", store.ErrRetained},
 		"nothing is said of versions": {guarded{old: true, until: at(-time.Hour)}, "", nil},
+		"does not know the question":  {guarded{unsaid: "NoSuchKey", asked: "NoSuchObjectLockConfiguration"}, "1,", nil},
 		"a bucket without versions":   {guarded{old: true, status: " ", until: at(-time.Hour)}, "", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -155,6 +165,27 @@ func TestHide(t *testing.T) {
 			case x.g.absent:
 			case err != nil || r.IsZero() == (x.err != nil):
 				t.Errorf("the lock is %+v, %v", r, err)
+			}
+		})
+	}
+}
+
+// TestLockUntriable is a gateway that takes objects and knows no question for versions: the check says what is wrong, and not that
+// an object does not exist.
+func TestLockUntriable(t *testing.T) {
+	for unsaid, want := range map[string]string{
+		"NoSuchKey": "deleted an object that it was to keep locked", "html": "so whether it locks cannot be tried", "NoSuchBucket": "so whether it locks cannot be tried",
+	} {
+		t.Run(unsaid, func(t *testing.T) {
+			server := httptest.NewServer(&guarded{unsaid: unsaid, old: true})
+			defer server.Close()
+			t.Setenv("AWS_ACCESS_KEY_ID", "a")
+			t.Setenv("AWS_SECRET_ACCESS_KEY", "b")
+			st := open(t, "s3://bucket/p?region=eu&path_style=true&endpoint="+server.URL, remote.Patience{First: time.Millisecond})
+			var trouble *store.Trouble
+			err := st.CheckLock(t.Context(), true, time.Now())
+			if !errors.As(err, &trouble) || trouble.Kind != store.Unlocked || trouble.Hint == "" || !strings.Contains(err.Error(), want) {
+				t.Errorf("the check says %v", err)
 			}
 		})
 	}

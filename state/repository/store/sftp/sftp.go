@@ -38,7 +38,7 @@ var _ remote.Backend = (*backend)(nil)
 
 // Open gives the store at a location of scheme SFTP. No connection is made yet.
 func Open(at location.Location, p remote.Patience) *remote.Store {
-	return remote.New(&backend{at: at, dialer: remote.NewDialer(remote.Wire{Timeout: at.Timeout, MaxRate: at.MaxRate}), fstab: fstabFile}, p)
+	return remote.New(&backend{at: at, dialer: remote.NewDialer(remote.Wire{Timeout: at.Timeout, MaxRate: at.MaxRate, Place: at.Text, Limits: p.Limits}), fstab: fstabFile}, p)
 }
 
 // Place is remote.Backend's.
