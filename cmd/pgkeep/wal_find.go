@@ -35,7 +35,7 @@ func walFindCommand(a *app) *cobra.Command {
 	var ask momentAsk
 	c := &cobra.Command{
 		Use: "find [TABLE]", Short: "Find the transaction that did the harm, and the command that recovers to just before it", Args: cobra.MaximumNArgs(1),
-		Long: `Reads the archived WAL and lists transactions that dropped or truncated tables, dropped a database, or deleted many rows,
+		Long: `Searches the archived WAL and lists transactions that dropped or truncated tables, dropped a database, or deleted many rows,
 the newest last, each with the command that recovers to just before it. Without one of the flags it looks for all of these.
 TABLE narrows the list: a name or schema.name, with * and ?; what has no known name is listed too.
 
@@ -273,11 +273,18 @@ func shellWord(s string) string {
 
 // drawMoments prints what was found for people.
 func (a *app) drawMoments(f foundMoments, o observe.MomentOptions) {
-	fmt.Fprintf(a.out, "Read %s of WAL of %s in repository %s", counted(f.Segments, "segment"), f.Server, f.Repository)
+	fmt.Fprintf(a.out, "Searched the WAL of %s in repository %s", f.Server, f.Repository)
 	if !o.From.IsZero() {
 		fmt.Fprintf(a.out, ", commits since %s", plan.Moment(o.From))
 	}
-	fmt.Fprintln(a.out, ".")
+	switch f.Segments {
+	case 0:
+		fmt.Fprintln(a.out, ": the index tells of all of it.")
+	case 1:
+		fmt.Fprintln(a.out, "; 1 segment was read, the index tells of the rest.")
+	default:
+		fmt.Fprintf(a.out, "; %d segments were read, the index tells of the rest.\n", f.Segments)
+	}
 	for _, r := range f.Searched {
 		fmt.Fprintf(a.out, "  timeline %d, %s to %s\n", r.Timeline, r.From, r.To)
 	}

@@ -2,7 +2,6 @@ package observe
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -28,13 +27,14 @@ const defaultRows = 1000
 
 // Searched is what Moments looked through.
 type Searched struct {
-	Segments int
+	Segments int         // that were read
 	Range    []wal.Range // in order
 }
 
 // Moments looks through the archived WAL of a line of history for transactions that somebody may want to undo, and tells
-// each in the order of the WAL. Segments that the index proves to hold nothing of the time asked for are not read, but for
-// the one before. WAL behind a hole is searched too. The error of tell ends the search.
+// each in the order of the WAL. What the index tells is taken from it: only segments are read of which it does not know
+// enough, each with those before in which its transactions began. WAL behind a hole is searched too. The error of tell ends
+// the search.
 func Moments(ctx context.Context, o MomentOptions, tell func(state.Moment) error) (Searched, error) {
 	t, err := newTargeting(ctx, TargetOptions{Target: hclspec.Target{Timeline: o.Timeline}, Cluster: o.Cluster, Archive: o.Archive})
 	if err != nil {
@@ -48,7 +48,10 @@ func Moments(ctx context.Context, o MomentOptions, tell func(state.Moment) error
 	}
 	m := &momentSearch{targeting: t, o: o, tell: tell}
 	m.done.Range = t.onLine()
-	for _, r := range m.done.Range {
+	for i, r := range m.done.Range {
+		if i > 0 && t.size.Ceil(m.done.Range[i-1].To) < r.From {
+			m.forget() // a hole
+		}
 		if err := m.walk(r); err != nil {
 			return m.done, err
 		}
@@ -76,80 +79,72 @@ func (t *targeting) onLine() []wal.Range {
 	return out
 }
 
-// momentSearch is one search.
-type momentSearch struct {
-	*targeting
-	o    MomentOptions
-	tell func(state.Moment) error
-	done Searched
-
-	before *state.Commit           // the newest so far
-	open   map[uint32]*transaction // by xid of a transaction or subtransaction, those that did something worth telling
-	fresh  map[wal.Relation]bool   // files that open transactions made; true: something was written to them
-	marked mark                    // the newest of pg_database
-	failed error                   // of tell
-}
-
-// walk reads what may hold a moment of one stretch.
+// walk goes along one stretch.
 func (m *momentSearch) walk(r wal.Range) error {
-	m.open = map[uint32]*transaction{} // what was open before a hole is not known to have ended
-	m.fresh = map[wal.Relation]bool{}
-	m.marked = mark{}
-	scanner := wal.NewScanner(m.size, m.system, m.history.Timeline)
-	scanner.EveryChange(m.change)
-	scanner.EveryBlock(m.block)
-	var skipped *place
 	var failed error
 	m.walkRange(r, func(p place, err error) bool {
-		switch {
-		case err != nil:
-			failed = err
-		case m.passes(p.sum):
-			skipped = &p
-			m.passed(p.sum)
-			return true
-		default:
-			if skipped != nil { // for the record that crosses into this one, and what began there
-				failed, skipped = m.read(scanner, skipped.seg), nil
-			}
-			if failed == nil {
-				failed = m.read(scanner, p.seg)
-			}
+		if failed = err; failed == nil {
+			failed = m.ctx.Err()
 		}
+		if failed == nil {
+			failed = m.take(p)
+		}
+		m.trail = append(m.trail, step{seg: p.seg, next: p.sum.NextXID, commits: p.sum.Commits > 0})
 		return failed == nil
 	})
 	return failed
 }
 
-// passes tells whether a segment surely holds nothing of the time that is asked for.
+// take tells the moments of one segment: from the index when it knows enough, else from the segment.
+func (m *momentSearch) take(p place) error {
+	switch {
+	case m.passes(p.sum):
+		return nil
+	case m.indexed(p.sum):
+		for _, d := range p.sum.Deeds {
+			if !m.asked(d) {
+				continue
+			}
+			if err := m.tell(m.moment(d)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return m.readWhole(p)
+}
+
+// passes tells whether a segment surely holds nothing that is asked for. One of which nothing is known does not pass.
 func (m *momentSearch) passes(s wal.Summary) bool {
-	if s.Clock.IsZero() {
+	every := m.wants(state.MomentTransaction) && m.o.XID == 0 // all is read on, then
+	if s.Clock.IsZero() {                                     // no record that is told ends in it, or nothing is known of it
+		return s.Followed && !every
+	}
+	if !m.o.From.IsZero() && s.Clock.Before(m.o.From) || !m.o.To.IsZero() && !s.MinCommit.IsZero() && s.MinCommit.After(m.o.To) && len(s.RestorePoints) == 0 {
+		return true
+	}
+	if len(m.o.Kinds) != 1 || every {
 		return false
 	}
-	return !m.o.From.IsZero() && s.Clock.Before(m.o.From) || !m.o.To.IsZero() && !s.MinCommit.IsZero() && s.MinCommit.After(m.o.To) && len(s.RestorePoints) == 0
+	switch m.o.Kinds[0] {
+	case state.MomentTransaction:
+		return s.Commits == 0 || m.o.XID != 0 && (m.o.XID < s.MinXID || m.o.XID > s.MaxXID)
+	case state.MomentRestorePoint:
+		return !slices.ContainsFunc(s.RestorePoints, func(p wal.RestorePoint) bool { return m.o.Name == "" || p.Name == m.o.Name })
+	case state.MomentDrop, state.MomentTruncate, state.MomentReplace, state.MomentDelete, state.MomentDropDatabase:
+	}
+	return false
 }
 
-// passed keeps what is known of the last commit of a segment that is not read.
-func (m *momentSearch) passed(s wal.Summary) {
-	if s.Commits > 0 {
-		m.before = nil // it is in there; the segment before the first that is read is read too
+// indexed tells whether the index says all that is asked for of a segment.
+func (m *momentSearch) indexed(s wal.Summary) bool {
+	if !s.Followed || s.MoreDeeds || m.wants(state.MomentTransaction) ||
+		m.wants(state.MomentRestorePoint) && len(s.RestorePoints) > 0 || m.wants(state.MomentDelete) && m.o.MinRows < wal.UsualManyRows {
+		return false
 	}
-}
-
-func (m *momentSearch) read(scanner *wal.Scanner, seg wal.Segment) error {
-	if err := m.ctx.Err(); err != nil {
-		return err
-	}
-	m.done.Segments++
-	as := wal.Segment{Timeline: m.history.Timeline, Number: seg.Number}
-	err := m.scan(m.ctx, scanner, seg, as, func(e wal.Event) error {
-		m.failed = m.event(&e)
-		return m.failed
+	return !slices.ContainsFunc(s.Deeds, func(d wal.Deed) bool {
+		return m.wants(state.MomentKind(d.Kind)) && m.within(d.Time) && (d.Unsure || d.Others > 0)
 	})
-	if err != nil && m.failed != nil && errors.Is(err, m.failed) {
-		return m.failed
-	}
-	return err
 }
 
 // within tells whether a time is one that was asked for. One that no clock gave is.

@@ -16,7 +16,9 @@ func (c *Cluster) summarize(seg wal.Segment, z wal.SegmentSize, plain io.Reader)
 	if err != nil {
 		return wal.Summary{}, fmt.Errorf("read system identifier: %w", err)
 	}
-	sum, err := wal.NewScanner(z, id, seg.Timeline).Segment(seg, plain, nil)
+	scanner := wal.NewScanner(z, id, seg.Timeline)
+	scanner.Follow(wal.FollowOptions{})
+	sum, err := scanner.Segment(seg, plain, nil)
 	var broken *wal.CorruptError
 	if errors.As(err, &broken) {
 		return sum, nil

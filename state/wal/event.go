@@ -18,12 +18,13 @@ const (
 	OnlineCheckpoint                        // an ordinary checkpoint
 	Switch                                  // the rest of the segment is padding
 	ParameterChange                         // the server started with other values of settings that a copy must not be below
+	Prepare                                 // PREPARE TRANSACTION
 	Other                                   // any other record; told only after EveryRecord
 )
 
 // String gives a lower-case name for messages.
 func (k EventKind) String() string {
-	names := [...]string{"", "commit", "abort", "restore point", "end of recovery", "shutdown checkpoint", "checkpoint", "switch", "parameter change", "record"}
+	names := [...]string{"", "commit", "abort", "restore point", "end of recovery", "shutdown checkpoint", "checkpoint", "switch", "parameter change", "prepare", "record"}
 	if int(k) < len(names) && k > 0 {
 		return names[k]
 	}
@@ -35,8 +36,13 @@ type Event struct {
 	Kind  EventKind
 	Start LSN // of the record
 	End   LSN // first byte after the record, where PostgreSQL says that it has replayed it
-	// XID of a Commit or Abort; for the prepared variants the prepared transaction's, as recovery_target_xid compares it.
+	// XID of a Commit, Abort or Prepare; for COMMIT PREPARED and ROLLBACK PREPARED the prepared transaction's, as
+	// recovery_target_xid compares it.
 	XID uint32
+	// Prepared: a Commit or Abort of a prepared transaction. GID names the transaction of a Prepare, and of what ends it
+	// where wal_level is logical.
+	Prepared bool
+	GID      string
 	// Time that the record carries: of the transaction's end, the restore point, the end of recovery, or the checkpoint
 	// (whole seconds). Zero: none, or one that no calendar has.
 	Time time.Time
@@ -45,7 +51,8 @@ type Event struct {
 	Timeline, PrevTimeline Timeline
 	Settings               Settings // of a ParameterChange
 	// Dropped are the relations whose files go with the end of a transaction, and Subxacts its subtransactions; both are
-	// told only after EveryChange. A Commit drops what DROP, TRUNCATE or a rewrite made needless, an Abort what was made.
+	// told only after EveryChange or Follow. A Commit drops what DROP, TRUNCATE or a rewrite made needless, an Abort what was
+	// made. A Prepare has the Subxacts alone.
 	Dropped  []Relation
 	Subxacts []uint32
 }
@@ -101,6 +108,19 @@ type Summary struct {
 	Settings Settings `json:"settings,omitzero"`
 	// Switched: the segment ends with a switch record; what follows Last is padding.
 	Switched bool `json:"switched,omitempty"`
+
+	// Followed: transactions were followed, which fills the fields below. Summaries that earlier releases wrote have none of
+	// it, nor has one of which the Scanner lost sight because too many transactions did too much at once.
+	Followed bool `json:"followed,omitempty"`
+	// NextXID is such that transactions with this xid or one that comes after it wrote nothing before the segment's end but
+	// in this segment; of several the newest. Zero: not known.
+	NextXID   uint32 `json:"next_xid,omitempty"`
+	Deeds     []Deed `json:"deeds,omitempty"` // of commits in the segment, in order; at most 32
+	MoreDeeds bool   `json:"more_deeds,omitempty"`
+	// Prepared are the first 16 of PreparedCount records about prepared transactions.
+	Prepared      []PreparedEvent `json:"prepared,omitempty"`
+	PreparedCount int             `json:"prepared_count,omitempty"`
+	Images        Images          `json:"images,omitzero"` // full-page images of records that end in the segment
 }
 
 // add takes one event into the summary.
@@ -127,7 +147,7 @@ func (s *Summary) add(e *Event) {
 		s.Switched = true
 	case ParameterChange:
 		s.Settings = s.Settings.Max(e.Settings)
-	case EndOfRecovery, ShutdownCheckpoint, OnlineCheckpoint, Other:
+	case EndOfRecovery, ShutdownCheckpoint, OnlineCheckpoint, Prepare, Other:
 	}
 }
 

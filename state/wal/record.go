@@ -14,6 +14,8 @@ const (
 
 	resourceXLOG = 0 // RM_XLOG_ID
 	resourceXact = 1 // RM_XACT_ID
+
+	resourceStandby = 8 // RM_STANDBY_ID
 )
 
 // xl_info of RM_XLOG_ID, from pg_control.h.
@@ -31,6 +33,7 @@ const (
 const (
 	xactMask           = 0x70
 	xactCommit         = 0x00
+	xactPrepare        = 0x10
 	xactAbort          = 0x20
 	xactCommitPrepared = 0x30
 	xactAbortPrepared  = 0x40
@@ -41,6 +44,7 @@ const (
 	xinfoRelations = 1 << 2
 	xinfoInvals    = 1 << 3
 	xinfoTwophase  = 1 << 4
+	xinfoGID       = 1 << 7
 	xinfoStats     = 1 << 8 // dropped statistics, 15 and later
 )
 
@@ -106,9 +110,12 @@ func (e *Event) decodeXact(info uint8, data []byte, how ending) error {
 		e.Kind = Commit
 	case xactAbort, xactAbortPrepared:
 		e.Kind = Abort
+	case xactPrepare:
+		return e.decodePrepare(data, how)
 	default:
 		return nil
 	}
+	e.Prepared = info&xactMask == xactCommitPrepared || info&xactMask == xactAbortPrepared
 	c := cursor{left: data}
 	e.Time = timestamp(int64(c.u64()))
 	if info&xactHasInfo != 0 {
@@ -153,7 +160,21 @@ func (e *Event) decodeParts(c *cursor, how ending) {
 	}
 	if xinfo&xinfoTwophase != 0 {
 		e.XID = c.u32()
+		if xinfo&xinfoGID != 0 && !c.short {
+			e.GID = identifier(c.left)
+		}
 	}
+}
+
+// longestGID is GIDSIZE without the zero that ends it.
+const longestGID = 199
+
+// identifier reads up to the first zero.
+func identifier(b []byte) string {
+	if i := bytes.IndexByte(b, 0); i >= 0 {
+		b = b[:i]
+	}
+	return string(b[:min(len(b), longestGID)])
 }
 
 func (e *Event) decodeXLOG(info uint8, data []byte) error {
@@ -200,13 +221,20 @@ func restorePointName(b []byte) string {
 
 // mainData finds the main data of a record, which is always its last part.
 func mainData(body []byte, length uint32, major int) ([]byte, error) {
-	return headers(body, length, major, nil)
+	p, err := headers(body, length, major, nil)
+	return p.main, err
 }
 
-// headers walks over the headers of blocks and data, whose lengths must add up to length, and gives the main data. visit,
+// parts are what follows the headers of a record, or the front of it.
+type parts struct {
+	blocks []byte // images and data of the blocks, in order; nil when not all of it was kept
+	main   []byte
+}
+
+// headers walks over the headers of blocks and data, whose lengths must add up to length, and gives what follows. visit,
 // which may be nil, is told each block; its error ends the walk. body may be cut short. What follows the headers is no
 // header, also in a record without main data, as a full-page image is. From DecodeXLogRecord in xlogreader.c.
-func headers(body []byte, length uint32, major int, visit func(Block) error) ([]byte, error) {
+func headers(body []byte, length uint32, major int, visit func(*Block) error) (parts, error) {
 	c := cursor{left: body}
 	beyond := uint64(length) - uint64(len(body)) // bytes that were not kept
 	var payload uint64                           // bytes of blocks announced so far
@@ -221,10 +249,13 @@ func headers(body []byte, length uint32, major int, visit func(Block) error) ([]
 			} else {
 				n = uint64(c.u32())
 			}
-			if c.short || payload+n != uint64(len(c.left))+beyond || payload > uint64(len(c.left)) {
-				return nil, shortRecord("record header")
+			if c.short || payload+n != uint64(len(c.left))+beyond {
+				return parts{}, shortRecord("record header")
 			}
-			return c.left[payload:], nil
+			if payload > uint64(len(c.left)) {
+				return parts{}, nil // not kept
+			}
+			return parts{blocks: c.left[:payload], main: c.left[payload:]}, nil
 		case id == idOrigin:
 			c.skip(2, 1)
 		case id == idTopXID && major >= 14:
@@ -234,25 +265,20 @@ func headers(body []byte, length uint32, major int, visit func(Block) error) ([]
 			if visit == nil || c.short {
 				continue
 			}
-			if err := visit(b); err != nil {
-				return nil, err
+			if err := visit(&b); err != nil {
+				return parts{}, err
 			}
 		default:
-			return nil, unknownBlock(id)
+			return parts{}, unknownBlock(id)
 		}
 	}
 	if c.short || payload != uint64(len(c.left))+beyond {
-		return nil, shortRecord("record header")
+		return parts{}, shortRecord("record header")
 	}
-	return nil, nil
-}
-
-// imageCompressed reads bimg_info, whose bits moved in 15 when lz4 and zstd came.
-func imageCompressed(info uint8, major int) bool {
-	if major >= 15 {
-		return info&(0x04|0x08|0x10) != 0
+	if beyond > 0 {
+		return parts{}, nil
 	}
-	return info&0x02 != 0
+	return parts{blocks: c.left}, nil
 }
 
 // postgresEpoch is 2000-01-01 in seconds since 1970.

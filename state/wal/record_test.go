@@ -319,6 +319,9 @@ func FuzzScanner(f *testing.F) {
 func FuzzRecord(f *testing.F) {
 	f.Add(long(commitBody(15, 1, 3, 777)), uint8(xactCommitPrepared|xactHasInfo), uint8(resourceXact), uint8(15), uint32(0))
 	f.Add(short(make([]byte, 72)), uint8(infoRestorePoint), uint8(resourceXLOG), uint8(13), uint32(9))
+	f.Add(long(prepareBody(15, 1, 3, "a name")), uint8(xactPrepare), uint8(resourceXact), uint8(15), uint32(0))
+	f.Add(overwrittenBody(15, PGLZ), uint8(heapInPlace), uint8(resourceHeap), uint8(15), uint32(0))
+	f.Add(short(make([]byte, 24)), uint8(0x10), uint8(resourceStandby), uint8(15), uint32(0))
 	f.Fuzz(func(t *testing.T, body []byte, info, resource, major uint8, beyond uint32) {
 		r := record{start: 8, end: 16, info: info, resource: resource % 2, body: body, length: uint32(len(body)) + beyond%1000}
 		e, err := r.event(int(major), true)
@@ -331,6 +334,14 @@ func FuzzRecord(f *testing.F) {
 		r.resource = resource % 11
 		if x, err := r.change(int(major)); err != nil && !isCorrupt(err) || x.Rows < 0 {
 			t.Fatalf("%+v, %v", x, err)
+		}
+		fol, sum := &follower{o: FollowOptions{MinRows: 1}}, &Summary{}
+		fol.reset()
+		r.xid = 7
+		fol.record(r, int(major), sum)
+		e.XID, e.Start, e.End = 7, 16, 24
+		if err := fol.event(&e, sum); err != nil || fol.entries < 0 || len(sum.Deeds) > mostDeeds || len(sum.Prepared) > mostPrepared {
+			t.Fatalf("%+v, %v", sum, err)
 		}
 	})
 }

@@ -26,6 +26,7 @@ type Scanner struct {
 	every    bool
 	blocks   func(LSN, Block) error // nil: nobody asks for them
 	changes  func(Change) error     // nil: nobody asks for them
+	follow   *follower              // nil: transactions are not followed
 	torn     bool                   // the bytes may be anything: see gap
 
 	next         Segment  // the one that may continue what is open; zero: none
@@ -50,7 +51,7 @@ type partRecord struct {
 	got    uint32
 	header [recordHeader]byte
 	crc    uint32
-	keep   bool
+	keep   int // bytes of the body
 	body   []byte
 }
 
@@ -87,6 +88,7 @@ func (s *Scanner) Segment(seg Segment, r io.Reader, visit func(Event) error) (Su
 	if err != nil {
 		return s.sum, err
 	}
+	s.sum.Followed = s.follow != nil && !s.follow.lost
 	if at == seg.End(s.size) && !s.ended {
 		s.sum.End, s.next = at, seg.Next()
 		return s.sum, nil
@@ -102,6 +104,9 @@ func (s *Scanner) Segment(seg Segment, r io.Reader, visit func(Event) error) (Su
 func (s *Scanner) forget() {
 	s.major, s.pageTimeline, s.prev, s.skip, s.first = 0, 0, 0, 0, true
 	s.open.need = 0
+	if s.follow != nil {
+		s.follow.reset()
+	}
 }
 
 func (s *Scanner) begin(seg Segment, visit func(Event) error) {
@@ -286,14 +291,25 @@ func (s *Scanner) feed(b []byte) error {
 		if err := s.checkLink(o.start, &o.header); err != nil {
 			return err
 		}
-		o.keep = told(o.header[17], o.header[16]) || s.blocks != nil || s.changes != nil && changes(o.header[17])
+		o.keep = s.keeps(o.header[17], o.header[16])
 	}
 	o.got += uint32(len(b))
 	o.crc = crc32.Update(o.crc, s.table, b)
-	if o.keep {
-		o.body = append(o.body, b[:min(len(b), keptBody-len(o.body))]...)
+	if more := o.keep - len(o.body); more > 0 {
+		o.body = append(o.body, b[:min(len(b), more)]...)
 	}
 	return nil
+}
+
+// keeps tells how much of the body of a record is kept that runs off its page.
+func (s *Scanner) keeps(resource, info uint8) int {
+	switch {
+	case told(resource, info), s.blocks != nil, s.changes != nil && changes(resource):
+		return keptBody
+	case s.follow != nil:
+		return s.follow.keeps(resource)
+	}
+	return 0
 }
 
 // told tells whether records of this resource manager and info are decoded.
@@ -335,12 +351,15 @@ func (s *Scanner) finish(r record, header *[recordHeader]byte, crc uint32) error
 	var e Event
 	var err error
 	if told(r.resource, r.info) {
-		if e, err = r.event(s.major, s.changes != nil); err != nil {
+		if e, err = r.event(s.major, s.changes != nil || s.follow != nil); err != nil {
 			return err
 		}
 	}
 	if err := s.detail(r); err != nil {
 		return err
+	}
+	if s.follow != nil {
+		s.follow.record(r, s.major, &s.sum)
 	}
 	s.prev = r.start
 	s.sum.LastStart, s.sum.Last, s.sum.End = r.start, r.end, r.end
@@ -374,10 +393,15 @@ func (s *Scanner) tell(r record, e Event) error {
 	}
 	s.sum.add(&e)
 	s.switched = e.Kind == Switch
-	if s.visit == nil {
+	if s.visit != nil {
+		if err := s.visit(e); err != nil {
+			return err
+		}
+	}
+	if s.follow == nil {
 		return nil
 	}
-	return s.visit(e)
+	return s.follow.event(&e, &s.sum)
 }
 
 // end notes that the WAL ends at l because of why (nil: zeros, or no more bytes). Only zeros may follow: rest is what

@@ -120,9 +120,9 @@ func (c *checker) pass(ctx context.Context, j job) error {
 func (c *checker) scan(seg wal.Segment) (wal.Summary, error) {
 	before := wal.Segment{Timeline: seg.Timeline, Number: seg.Number - 1}
 	if c.scanner == nil || c.last != before {
-		c.scanner = wal.NewScanner(c.s.cluster.SegmentSize, c.system, seg.Timeline)
+		c.scanner = c.newScanner(seg.Timeline)
 		if _, err := c.read(before); err != nil {
-			c.scanner = wal.NewScanner(c.s.cluster.SegmentSize, c.system, seg.Timeline)
+			c.scanner = c.newScanner(seg.Timeline)
 		}
 	}
 	sum, err := c.read(seg)
@@ -132,6 +132,13 @@ func (c *checker) scan(seg wal.Segment) (wal.Summary, error) {
 	}
 	c.last = seg
 	return sum, nil
+}
+
+// newScanner gives one that also tells what transactions destroyed, for the index.
+func (c *checker) newScanner(t wal.Timeline) *wal.Scanner {
+	s := wal.NewScanner(c.s.cluster.SegmentSize, c.system, t)
+	s.Follow(wal.FollowOptions{})
+	return s
 }
 
 func (c *checker) read(seg wal.Segment) (wal.Summary, error) {
