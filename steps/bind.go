@@ -30,6 +30,12 @@ type BindOptions struct {
 	AllowVolatileSpool bool
 }
 
+// Sharing gives the options with stores of their own: what is bound with them, and looks that are given them, share one rate.
+func (o BindOptions) Sharing() BindOptions {
+	o.Stores = &open.Stores{}
+	return o
+}
+
 func (o BindOptions) withDefaults() BindOptions {
 	if o.Host == "" {
 		o.Host, _ = host.Name() // an unknown name matches only blocks without `host`

@@ -14,7 +14,6 @@ import (
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/state/observe"
-	"github.com/pgkeep/pgkeep/state/repository/store/open"
 	"github.com/pgkeep/pgkeep/state/spool"
 	"github.com/pgkeep/pgkeep/steps"
 	"github.com/pgkeep/pgkeep/steps/receive"
@@ -57,7 +56,7 @@ func Run(ctx context.Context, o Options) error {
 	a := newAgent(o, spec, systemd{})
 	o.Log.Info("the agent starts", "version", o.Version, "host", o.Host, "process", os.Getpid(), "servers", len(spec.Servers),
 		"repositories", len(spec.Repositories), "schedules", len(spec.Schedules), "resync", a.o.Resync.String())
-	a.world = real{o: o, receivers: a.receivers, stores: &open.Stores{}}
+	a.world = real{o: o, receivers: a.receivers, shared: steps.BindOptions{}.Sharing()}
 	return a.run(ctx)
 }
 
@@ -72,17 +71,17 @@ type world interface {
 type real struct {
 	o         Options
 	receivers *receivers
-	stores    *open.Stores
+	shared    steps.BindOptions // what all that the agent does has in common
 }
 
 func (r real) Look(ctx context.Context, spec *hclspec.Spec) state.Observation {
-	return observe.World(ctx, spec, observe.Options{Host: r.o.Host, Env: r.o.Env, LockDir: r.o.LockDir, Stores: r.stores})
+	return observe.World(ctx, spec, observe.Options{Host: r.o.Host, Env: r.o.Env, LockDir: r.o.LockDir, Stores: r.shared.Stores})
 }
 
 func (r real) bind() steps.BindOptions {
 	return steps.BindOptions{
 		Host: r.o.Host, Env: r.o.Env, Program: r.o.Program, LockDir: r.o.LockDir, Who: host.Who(), Version: r.o.Version,
-		AllowVolatileSpool: r.o.AllowVolatileSpool, Stores: r.stores,
+		AllowVolatileSpool: r.o.AllowVolatileSpool, Stores: r.shared.Stores,
 	}
 }
 
