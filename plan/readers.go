@@ -8,6 +8,9 @@ import (
 	"github.com/pgkeep/pgkeep/state"
 )
 
+// maxStrays bounds what lies beside the keys of a repository without a warning: creations that were broken off leave some.
+const maxStrays = 100
+
 // readers says where the readers that the configuration names and those who can open the repository differ: a list that is
 // edited changes nothing before pgkeep key does.
 func (b *builder) readers(p *place) {
@@ -19,6 +22,10 @@ func (b *builder) readers(p *place) {
 		b.finding(Finding{
 			Severity: Warning, Code: state.CodeNoKey, Subject: r.Address, Text: text, Hint: hint, Range: rangeOf(r.Where.Of("encryption")),
 		})
+	}
+	if e.Strays > maxStrays {
+		warn(fmt.Sprintf("%d objects below keys/ belong to no key of the repository: somebody else can write there", e.Strays),
+			"find out who, and take away what lies in keys/ beside the keys that pgkeep key check --repository "+r.Name+" names")
 	}
 	if len(e.Missing) > 0 {
 		warn(fmt.Sprintf("the configuration names readers for whom not every key is wrapped, so they cannot read everything: %s", shortReaders(e.Missing)),

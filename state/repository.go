@@ -32,7 +32,9 @@ type Encryption struct {
 	// "data passphrase": what lies there has the fingerprint of a recipient alone, and whoever can write the store can put such a thing there. At most
 	// ten are told.
 	Beyond []string `json:"beyond,omitempty"`
-	Writes bool     `json:"writes"` // a signing key is here
+	// Strays are objects beside the repository's keys that belong to none of them. A few are left where something was broken off.
+	Strays int  `json:"strays,omitempty"`
+	Writes bool `json:"writes"` // a signing key is here
 }
 
 // EncryptionKey is one key of an encrypted repository.

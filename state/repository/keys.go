@@ -24,9 +24,6 @@ import (
 // keys/<id>/<class>-<reader>.age with a secret half.
 const keysDir = "keys/"
 
-// maxKeyObjects bounds what is read below keys/, which anybody who can write the store may fill.
-const maxKeyObjects = 2000
-
 func keyFile(id string) string { return keysDir + id + "/key.json" }
 
 func wrappedFile(id string, class seal.Class, reader string) string {
@@ -146,58 +143,6 @@ func putClear(ctx context.Context, st store.Store, key string, body []byte) erro
 	return nil
 }
 
-// foundKey is one key that lies in a repository.
-type foundKey struct {
-	id      string
-	record  keyRecord
-	bad     error             // why the record does not count
-	wrapped map[string]string // by "meta-…" or "data-…": its object
-}
-
-// findKeys lists and reads keys/. What is not named like ours is left alone.
-func findKeys(ctx context.Context, st store.Store, repository, file string, ring *seal.Keyring) ([]foundKey, error) {
-	byID := map[string]*foundKey{}
-	n := 0
-	for info, err := range st.List(ctx, keysDir, "", false) {
-		if err != nil {
-			return nil, fmt.Errorf("list keys: %w", err)
-		}
-		if n++; n > maxKeyObjects {
-			return nil, corrupt(keysDir, fmt.Errorf("more than %d objects lie there", maxKeyObjects))
-		}
-		id, name, _ := strings.Cut(strings.TrimPrefix(info.Key, keysDir), "/")
-		if !keyIDPattern.MatchString(id) {
-			continue
-		}
-		if byID[id] == nil {
-			byID[id] = &foundKey{id: id, bad: errForeignKey, wrapped: map[string]string{}}
-		}
-		f := byID[id]
-		switch {
-		case info.Key == keyFile(id):
-			if f.record, f.bad, err = readKey(ctx, st, id); err != nil {
-				return nil, err
-			}
-			if f.bad == nil {
-				f.bad = f.record.check(id, repository, file, ring)
-			}
-		case wrappedPattern.MatchString(name):
-			f.wrapped[strings.TrimSuffix(name, ".age")] = info.Key
-		}
-	}
-	out := make([]foundKey, 0, len(byID))
-	for _, f := range byID {
-		out = append(out, *f)
-	}
-	slices.SortFunc(out, func(a, b foundKey) int {
-		if a.record.Number != b.record.Number {
-			return a.record.Number - b.record.Number
-		}
-		return strings.Compare(a.id, b.id)
-	})
-	return out, nil
-}
-
 func readKey(ctx context.Context, st store.Store, id string) (k keyRecord, bad, err error) {
 	b, err := readAll(ctx, st, keyFile(id), maxRecord)
 	if isCorrupt(err) {
@@ -280,10 +225,11 @@ func (r *Repository) unlock(ctx context.Context, file []byte, ring *seal.Keyring
 
 // loadKeys reads the keys that count, adds them to the vault and says what can be told of them.
 func (r *Repository) loadKeys(ctx context.Context, v *seal.Vault) ([]KeyFact, error) {
-	found, err := findKeys(ctx, r.times, r.file.ID, r.fileSum, r.ring)
+	found, strays, err := findKeys(ctx, r.times, r.file.ID, r.fileSum, r.ring)
 	if err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
+	r.strayKeys = strays
 	var out []KeyFact
 	why := errors.New("it holds no key")
 	for _, f := range found {
@@ -296,6 +242,13 @@ func (r *Repository) loadKeys(ctx context.Context, v *seal.Vault) ([]KeyFact, er
 			return nil, err
 		}
 		out = append(out, fact)
+	}
+	if len(out) == 0 && strays > crowdedKeys {
+		return nil, &state.Error{
+			Code: state.CodeCorrupt, Err: why,
+			Text: fmt.Sprintf("%d objects below keys/ belong to no key that is signed by a writer trusted here, and the oldest %d keys among them were read: somebody who can write there hides the repository's own", strays, crowdedKeys),
+			Hint: "take away what lies in keys/ and is not yours: a copy of the repository, or pgkeep key check of an earlier day, names its keys",
+		}
 	}
 	if len(out) == 0 {
 		return nil, &state.Error{
@@ -360,7 +313,7 @@ func (r *Repository) encryption() *state.Encryption {
 	if r.box == nil {
 		return nil
 	}
-	out := &state.Encryption{Writes: r.box.v.Writes()}
+	out := &state.Encryption{Writes: r.box.v.Writes(), Strays: r.strayKeys}
 	for _, k := range r.keys {
 		fact := state.EncryptionKey{ID: k.ID, Number: k.Number, Created: k.Created, Data: k.Data}
 		for _, name := range k.Wrapped {

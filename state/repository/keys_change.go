@@ -72,9 +72,11 @@ func (r *Repository) RemoveReader(ctx context.Context, name string) (int, error)
 	var doomed []string
 	for _, f := range found {
 		for _, class := range []seal.Class{seal.ClassMeta, seal.ClassData} {
-			key, there := f.wrapped[class.String()+"-"+reader]
-			if !there {
+			key := wrappedFile(f.id, class, reader)
+			if _, err := r.times.Stat(ctx, key); errors.Is(err, store.ErrNotExist) {
 				continue
+			} else if err != nil {
+				return 0, fmt.Errorf("look at wrapped keys: %w", err)
 			}
 			other, err := f.unwrapBut(ctx, r.times, class, r.ring, reader)
 			if err != nil {
@@ -160,7 +162,7 @@ func (r *Repository) validKeys(ctx context.Context) ([]foundKey, error) {
 	if r.box == nil {
 		return nil, &state.Error{Code: state.CodeStale, Text: "the repository is not encrypted: it has no keys", Hint: "a repository is encrypted from its creation on or never"}
 	}
-	found, err := findKeys(ctx, r.times, r.file.ID, r.fileSum, r.ring)
+	found, _, err := findKeys(ctx, r.times, r.file.ID, r.fileSum, r.ring)
 	if err != nil {
 		return nil, err
 	}

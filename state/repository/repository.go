@@ -55,11 +55,13 @@ type Repository struct {
 	ring    *seal.Keyring
 	fileSum string // SHA-256 of REPOSITORY.json, of an encrypted repository
 	keys    []KeyFact
-	file    repositoryFile
-	seed    uint64
-	codec   seal.Codec
-	packer  *seal.Packer
-	shared  *shared
+	// strayKeys are objects beside them that belong to none.
+	strayKeys int
+	file      repositoryFile
+	seed      uint64
+	codec     seal.Codec
+	packer    *seal.Packer
+	shared    *shared
 }
 
 // shared is what all handles of a repository have in common.

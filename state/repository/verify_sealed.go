@@ -74,7 +74,7 @@ func (r *Repository) verifyKeys(ctx context.Context, report func(Finding)) error
 	if r.box == nil {
 		return nil
 	}
-	found, err := findKeys(ctx, r.times, r.file.ID, r.fileSum, r.ring)
+	found, _, err := findKeys(ctx, r.times, r.file.ID, r.fileSum, r.ring)
 	if err != nil {
 		return reportOr(ctx, report, keysDir, err)
 	}
