@@ -29,9 +29,16 @@ type forecast struct {
 	horizon time.Time
 }
 
+// clocks are the machine's, the one that retention goes by, and how far behind them locks are planned.
+type clocks struct {
+	now, retention time.Time
+	reach          time.Duration
+}
+
 // forecastOf asks the rules. Locks are no reason to stay here.
-func forecastOf(c *state.Cluster, rules Rules, live wal.Timeline, now, clock time.Time, reach time.Duration) *forecast {
-	pace := (reach / lockMoments).Truncate(time.Second)
+func forecastOf(c *state.Cluster, rules Rules, live wal.Timeline, t clocks) *forecast {
+	now, clock := t.now, t.retention
+	pace := (t.reach / lockMoments).Truncate(time.Second)
 	f := &forecast{now: now, base: now.Truncate(pace), pace: pace}
 	f.horizon = f.moment(lockMoments)
 	free := *c
@@ -153,7 +160,7 @@ func (b *builder) extendLocks(s *server, h *home, r Retained) {
 	if margin == 0 || c.Locks == nil {
 		return
 	}
-	f := forecastOf(c, r.rules, s.seen.Timeline, b.now, r.clock, reach)
+	f := forecastOf(c, r.rules, s.seen.Timeline, clocks{now: b.now, retention: r.clock, reach: reach})
 	due, next := f.gatherLocks(c, h.archive.size, b.now.Add(margin))
 	if len(due.locks) == 0 {
 		if !next.IsZero() {
