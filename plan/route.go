@@ -269,11 +269,8 @@ func (b *builder) factRefusal(rec hclspec.Recovery, fact state.TargetFact, obser
 	if fact.Reachable {
 		return nil
 	}
-	hint := ""
-	if near := nearby(fact.Nearest); near != "" {
-		hint = "reachable nearby: " + near
-	}
-	return &refusal{state.CodeTarget, targetText(t) + " cannot be reached: " + fact.Why, hint}
+	text, hint := TargetText(t, fact)
+	return &refusal{state.CodeTarget, text, hint}
 }
 
 // candidate finds the newest backup of one repository from which the target is reached with all WAL present.

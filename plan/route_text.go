@@ -50,12 +50,7 @@ func recoverEffect(r *Route) string {
 		out = append(out, "restored into "+r.Destination.Path)
 	}
 	out = append(out, Size(r.WALBytes)+" of WAL replayed")
-	if r.Before != nil {
-		out = append(out, fmt.Sprintf("the last transaction it holds is %d, committed at %s", r.Before.XID, Moment(r.Before.Time)))
-	}
-	if r.After != nil {
-		out = append(out, fmt.Sprintf("the first that it does not is %d, of %s", r.After.XID, Moment(r.After.Time)))
-	}
+	out = append(out, around(r.Before, r.After)...)
 	if r.AtEnd {
 		out = append(out, "it goes to the end of the archived WAL at "+r.End.String())
 	}
@@ -87,4 +82,31 @@ func nearby(all []state.Nearest) string {
 		near = append(near, text)
 	}
 	return strings.Join(near, ", ")
+}
+
+// TargetText says what the archived WAL proves about a target: the transactions on both sides of it, or why it cannot be
+// reached; the hint names the nearest moments that can, and is empty where none is known.
+func TargetText(t hclspec.Target, fact state.TargetFact) (text, hint string) {
+	switch {
+	case fact.Unknown != nil:
+		return "Whether " + targetText(t) + " can be recovered is unknown: " + fact.Unknown.Because, fact.Unknown.Hint
+	case !fact.Reachable:
+		if near := nearby(fact.Nearest); near != "" {
+			hint = "reachable nearby: " + near
+		}
+		return targetText(t) + " cannot be reached: " + fact.Why, hint
+	}
+	return strings.Join(append([]string{targetText(t) + " can be recovered"}, around(fact.Before, fact.After)...), "; "), ""
+}
+
+// around says between which transactions a recovery ends.
+func around(before, after *state.Commit) []string {
+	var out []string
+	if before != nil {
+		out = append(out, fmt.Sprintf("the last transaction it holds is %d, committed at %s", before.XID, Moment(before.Time)))
+	}
+	if after != nil {
+		out = append(out, fmt.Sprintf("the first that it does not is %d, of %s", after.XID, Moment(after.Time)))
+	}
+	return out
 }

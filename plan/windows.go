@@ -66,11 +66,14 @@ func (b *builder) pushes(s *server) string {
 }
 
 // intervals joins the usable backups of the current line of history into stretches without a hole.
-func (a *archive) intervals() []Interval {
+func (a *archive) intervals() []Interval { return a.intervalsOn(a.current) }
+
+// intervalsOn joins the usable backups of a line of history into stretches without a hole.
+func (a *archive) intervalsOn(x line) []Interval {
 	var on []*state.Backup
 	for i := range a.Backups {
 		k := &a.Backups[i]
-		if k.State == state.BackupCommitted && a.current.holds(k.Timeline, k.Stop) && a.usability(k) == state.Usable {
+		if k.State == state.BackupCommitted && x.holds(k.Timeline, k.Stop) && a.usability(k) == state.Usable {
 			on = append(on, k)
 		}
 	}
@@ -80,8 +83,8 @@ func (a *archive) intervals() []Interval {
 		if n := len(out); n > 0 && out[n-1].ToLSN >= k.Stop {
 			continue
 		}
-		i := Interval{From: k.Ended, FromLSN: k.Stop, Backup: k.ID, ToLSN: max(a.reach(a.current, k), k.Stop)}
-		i.To, i.Timeline = a.momentAt(i.ToLSN)
+		i := Interval{From: k.Ended, FromLSN: k.Stop, Backup: k.ID, ToLSN: max(a.reach(x, k), k.Stop)}
+		i.To, i.Timeline = a.momentAt(x, i.ToLSN)
 		i.To = later(i.To, k.Ended)
 		out = append(out, i)
 	}
@@ -115,17 +118,17 @@ func (b *builder) caughtUp(s *server, spans []Interval) {
 	}
 }
 
-// momentAt gives the newest commit archived before position l of the current line, and the timeline there.
-func (a *archive) momentAt(l wal.LSN) (time.Time, wal.Timeline) {
+// momentAt gives the newest commit archived before position l of a line, and the timeline there.
+func (a *archive) momentAt(x line, l wal.LSN) (time.Time, wal.Timeline) {
 	var at time.Time
-	t := a.current.timeline
-	for _, p := range a.current.stretches() {
+	t := x.timeline
+	for _, p := range x.stretches() {
 		if l > p.From && l <= p.To {
 			t = p.Timeline
 		}
 	}
 	for _, r := range a.WAL {
-		if left, on := a.current.left(r.Timeline); on && held(r).To <= l && r.From < left {
+		if left, on := x.left(r.Timeline); on && held(r).To <= l && r.From < left {
 			at = later(at, r.LastCommit)
 		}
 	}

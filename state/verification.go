@@ -37,7 +37,10 @@ type Verification struct {
 	Wrong   int              `json:"wrong"`             // how many there are
 	Chains  []Chain          `json:"chains,omitempty"`  // by backup, oldest first
 	BadWAL  []wal.Range      `json:"bad_wal,omitempty"` // whole segments that are there and damaged
-	Cursor  *VerifyCursor    `json:"cursor,omitempty"`  // of an unfinished look: where it goes on
+	// ReadWAL are the whole segments that the newest full look without a sample has read and proved, as far as no later look found
+	// them damaged. They may have been deleted since.
+	ReadWAL []wal.Range   `json:"read_wal,omitempty"`
+	Cursor  *VerifyCursor `json:"cursor,omitempty"` // of an unfinished look: where it goes on
 }
 
 // Look is one finished look at everything.

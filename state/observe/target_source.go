@@ -27,21 +27,30 @@ func (l *look) target(ctx context.Context, r hclspec.Recovery) {
 	}
 	sources := l.sources(r.Server)
 	receiver := l.receiverOf(r.Server)
-	see := func(ctx context.Context) state.TargetFact {
-		fact := state.TargetFact{Unknown: &state.Unknown{
-			Code:    state.CodeTarget,
-			Because: "no repository that was seen holds anything of " + r.Server,
-			Hint:    "pgkeep status",
-		}}
-		for _, s := range sources {
-			if fact = s.ask(ctx, r, receiver, l.o.Now); fact.Reachable {
-				break
-			}
-		}
-		return fact
-	}
+	see := func(ctx context.Context) state.TargetFact { return askAll(ctx, sources, r, receiver, l.o.Now) }
 	store := func(fact state.TargetFact) { l.seen.Targets[r.Name] = fact }
 	ask(ctx, l, question[state.TargetFact]{limit: limit, see: see, late: late, store: store})
+}
+
+func askAll(ctx context.Context, sources []source, r hclspec.Recovery, receiver *state.Receiver, now time.Time) state.TargetFact {
+	fact := state.TargetFact{Unknown: &state.Unknown{
+		Code:    state.CodeTarget,
+		Because: "no repository that was seen holds anything of " + r.Server,
+		Hint:    "pgkeep status",
+	}}
+	for _, s := range sources {
+		if fact = s.ask(ctx, r, receiver, now); fact.Reachable {
+			break
+		}
+	}
+	return fact
+}
+
+// TargetOf tells what the archived WAL proves about the target of a recovery in a world that was seen already. Its
+// destination is not looked at.
+func TargetOf(ctx context.Context, spec *hclspec.Spec, seen state.Observation, r hclspec.Recovery, o Options) state.TargetFact {
+	l := &look{spec: spec, o: o.withDefaults(), seen: seen}
+	return askAll(ctx, l.sources(r.Server), r, l.receiverOf(r.Server), l.o.Now)
 }
 
 // source is one repository's cluster in which a target is looked for.

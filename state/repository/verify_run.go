@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository/store"
+	"github.com/pgkeep/pgkeep/state/wal"
 )
 
 // VerifyOptions go with Cluster.Examine.
@@ -119,6 +120,7 @@ func (x *examination) run(ctx context.Context) error {
 	}
 	x.wrong += len(j.findings) - len(x.found)
 	x.found, x.result.Chains, x.result.BadWAL = j.findings, j.chains, j.bad()
+	x.result.ReadWAL = x.readWAL()
 	x.result.Ended = x.o.Now().UTC()
 	return x.keep(ctx, nil)
 }
@@ -249,7 +251,7 @@ func (x *examination) evidence(at *state.VerifyCursor) state.Verification {
 	e.Wrong += x.unnamed()
 	e.Damage = e.Damage[:min(len(e.Damage), 100)]
 	if at != nil {
-		e.BadWAL, e.Chains = x.before.BadWAL, x.before.Chains
+		e.BadWAL, e.Chains, e.ReadWAL = x.before.BadWAL, x.before.Chains, x.before.ReadWAL
 	}
 	if at == nil && len(x.o.Backups) == 0 {
 		e.Quick = state.Look{Began: e.Began, Ended: e.Ended}
@@ -259,6 +261,24 @@ func (x *examination) evidence(at *state.VerifyCursor) state.Verification {
 	}
 	e.Backups = x.verified(at)
 	return e
+}
+
+// readWAL gives the whole segments that are known to have been read and to be sound.
+func (x *examination) readWAL() []wal.Range {
+	have := x.before.ReadWAL
+	if x.o.Level == state.VerifyFull && x.o.Sample == 0 {
+		have = nil
+		for t, w := range x.check.seenWAL {
+			for _, r := range w.runs {
+				have = append(have, wal.Range{Timeline: t, From: wal.Segment{Number: r.first}.Start(x.check.z), To: wal.Segment{Number: r.last}.End(x.check.z)})
+			}
+		}
+	}
+	var out []wal.Range
+	for _, r := range wal.Merge(have) {
+		out = append(out, wal.Missing(r, x.result.BadWAL)...)
+	}
+	return out
 }
 
 // unnamed counts what an earlier look has found and not named, so that one which does not read everything cannot look whether
