@@ -177,12 +177,9 @@ func Open(ctx context.Context, st store.Store) (*Repository, error) { return Ope
 // with them, and CodeCorrupt where keys are given and the repository is not encrypted: nothing in it would be believed.
 func OpenWith(ctx context.Context, st store.Store, keys *seal.Keyring) (*Repository, error) {
 	c := &coded{Store: st}
-	b, err := readAll(ctx, c, repositoryKey, maxRepositoryFile)
-	if errors.Is(err, store.ErrNotExist) || errors.Is(err, store.ErrAbsent) {
-		return nil, vacant(ctx, st)
-	}
+	b, err := readRepositoryFile(ctx, c)
 	if err != nil {
-		return nil, fmt.Errorf("open repository: %w", err)
+		return nil, err
 	}
 	r := &Repository{st: c, times: c, shared: &shared{facts: map[ClusterKey]ClusterFacts{}}}
 	if err := r.read(b, keys); err != nil {
@@ -194,6 +191,36 @@ func OpenWith(ctx context.Context, st store.Store, keys *seal.Keyring) (*Reposit
 		}
 	}
 	return r.with(seal.Codec{}, "")
+}
+
+// readRepositoryFile gives the bytes of REPOSITORY.json, or what its place is instead. Another process may create the repository and
+// begin to use it between the look at the name and the look at the place: what it put there came after REPOSITORY.json, so a second
+// look at the name tells.
+func readRepositoryFile(ctx context.Context, st *coded) ([]byte, error) {
+	b, err := readAll(ctx, st, repositoryKey, maxRepositoryFile)
+	if !isNone(err) {
+		return b, wrapOpen(err)
+	}
+	none := vacant(ctx, st.Store)
+	if state.CodeOf(none) != state.CodeNotRepository {
+		return nil, none
+	}
+	b, err = readAll(ctx, st, repositoryKey, maxRepositoryFile)
+	if isNone(err) {
+		return nil, none
+	}
+	return b, wrapOpen(err)
+}
+
+func isNone(err error) bool {
+	return errors.Is(err, store.ErrNotExist) || errors.Is(err, store.ErrAbsent)
+}
+
+func wrapOpen(err error) error {
+	if err != nil {
+		return fmt.Errorf("open repository: %w", err)
+	}
+	return nil
 }
 
 // read takes what REPOSITORY.json says.

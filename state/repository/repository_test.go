@@ -393,3 +393,27 @@ func BenchmarkPutSegment(b *testing.B) {
 		})
 	}
 }
+
+// slowLook is a store in which another process creates the repository and uses it after the first look at REPOSITORY.json.
+type slowLook struct {
+	store.Store
+	meanwhile func()
+}
+
+func (s *slowLook) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, error) {
+	r, err := s.Store.Get(ctx, key, off, n)
+	if key == repositoryKey && s.meanwhile != nil {
+		s.meanwhile()
+		s.meanwhile = nil
+	}
+	return r, err
+}
+
+// TestCreatedMeanwhile opens a repository that was none at the first look and is used at the second: two applies that begin at once.
+func TestCreatedMeanwhile(t *testing.T) {
+	m := storetest.NewMemory(nil)
+	st := &slowLook{Store: m, meanwhile: func() { newArchive(t, m, mib) }}
+	if _, err := OpenWith(t.Context(), st, suiteKeys()); err != nil {
+		t.Errorf("%v", err)
+	}
+}
