@@ -16,6 +16,7 @@ import (
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/observe"
 	"github.com/pgkeep/pgkeep/state/repository"
+	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
 
@@ -217,12 +218,20 @@ func (a *app) showSegment(ctx context.Context, w openedWAL, name string, p print
 		return fmt.Errorf("read system identifier: %w", err)
 	}
 	r, err := observe.ArchiveOf(w.cluster).Segment(ctx, seg)
+	if errors.Is(err, store.ErrNotExist) {
+		return &state.Error{
+			Code: state.CodeAbsent, Text: fmt.Sprintf("segment %s of %s is not in repository %s", seg.Name(z), w.held.Cluster.Name, w.held.Repository),
+			Hint: "pgkeep wal list " + w.held.Cluster.Name,
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("open segment %s in repository %s: %w", name, w.held.Repository, err)
 	}
 	defer r.Close()
 	out := shownSegment{Segment: seg.Name(z), Repository: w.held.Repository, From: seg.Start(z)}
-	out.Summary, err = wal.NewScanner(z, system, seg.Timeline).Segment(seg, r, nil)
+	scanner := wal.NewScanner(z, system, seg.Timeline)
+	scanner.Follow(wal.FollowOptions{})
+	out.Summary, err = scanner.Segment(seg, r, nil)
 	var damaged *wal.CorruptError
 	if errors.As(err, &damaged) {
 		out.Damage, err = damaged.Error(), nil
@@ -252,11 +261,44 @@ func (a *app) drawSegment(x shownSegment, end wal.LSN) {
 	if s.Commits > 0 {
 		fmt.Fprintf(a.out, "; commits from %s to %s", plan.Moment(s.MinCommit), plan.Moment(s.MaxCommit))
 	}
+	if s.MaxXID != 0 {
+		fmt.Fprintf(a.out, "; transactions %d to %d", s.MinXID, s.MaxXID)
+	}
 	fmt.Fprintln(a.out)
+	if n := s.Images; n.Plain+n.PGLZ+n.LZ4+n.Zstd > 0 {
+		fmt.Fprintf(a.out, "  %d full-page images of %s: %d not compressed, %d pglz, %d lz4, %d zstd\n",
+			n.Plain+n.PGLZ+n.LZ4+n.Zstd, plan.Size(n.Bytes), n.Plain, n.PGLZ, n.LZ4, n.Zstd)
+	}
 	for _, p := range s.RestorePoints {
 		fmt.Fprintf(a.out, "  restore point %q at %s, %s\n", p.Name, p.LSN, plan.Moment(p.Time))
 	}
+	a.drawTransactions(s)
 	if s.Switched {
 		fmt.Fprintln(a.out, "  the rest of the segment is padding after a switch")
+	}
+}
+
+// drawTransactions prints what transactions did that ended in a segment, as far as its summary tells.
+func (a *app) drawTransactions(s wal.Summary) {
+	for _, p := range s.Prepared {
+		word := map[string]string{"prepare": "was prepared", "commit": "was committed after it was prepared", "abort": "was rolled back after it was prepared"}[p.Kind]
+		fmt.Fprintf(a.out, "  transaction %d %s at %s, %s", p.XID, word, p.LSN, plan.Moment(p.Time))
+		if p.GID != "" {
+			fmt.Fprintf(a.out, ": %q", p.GID)
+		}
+		fmt.Fprintln(a.out)
+	}
+	if more := s.PreparedCount - len(s.Prepared); more > 0 {
+		fmt.Fprintf(a.out, "  and %d more records about prepared transactions\n", more)
+	}
+	for _, d := range s.Deeds {
+		word := map[wal.DeedKind]string{
+			wal.DeedDrop: "dropped %d relations", wal.DeedTruncate: "truncated %d relations", wal.DeedReplace: "replaced the files of %d relations",
+			wal.DeedDropDatabase: "dropped %d database", wal.DeedDelete: "deleted many rows of %d relations",
+		}[d.Kind]
+		fmt.Fprintf(a.out, "  transaction %d "+word+", committed at %s, %s\n", d.XID, len(d.Relations)+d.Others, d.LSN, plan.Moment(d.Time))
+	}
+	if len(s.Deeds) > 0 {
+		fmt.Fprintln(a.out, "  → pgkeep wal find    # with names, and the command that recovers to just before")
 	}
 }

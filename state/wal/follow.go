@@ -98,21 +98,54 @@ func (f *follower) record(r record, major int, sum *Summary) {
 // lose notes that something was lost sight of.
 func (f *follower) lose() { f.lost, f.since = true, 0 }
 
-// blocks counts images, and notes that something was written to a file that an open transaction made.
+// blocks counts images, and notes that something was written to a file that an open transaction made. Every record comes
+// here, so that this walks over the headers by itself: as headers does, which explains them.
 func (f *follower) blocks(r record, major int, sum *Summary) {
-	_, err := headers(r.body, r.length, major, func(b *Block) error {
-		if b.Image.Compression != 0 {
+	body, payload := r.body, 0
+	beyond := int(r.length) - len(body)
+	var b Block
+	var relation []byte // that the latest header names
+	for i := 0; len(body)-i+beyond > payload; {
+		if i+4 > len(body) {
+			f.lose()
+			return
+		}
+		switch id := body[i]; {
+		case id == idOrigin:
+			i += 3
+			continue
+		case id == idTopXID:
+			i += 5
+			continue
+		case id > maxBlockID:
+			return
+		}
+		flags := body[i+1]
+		payload += int(binary.LittleEndian.Uint16(body[i+2:]))
+		i += 4
+		if flags&forkHasImage != 0 {
+			c := cursor{left: body[i:]}
+			payload += int(c.image(&b, major))
 			sum.Images.add(b.Image)
+			i = len(body) - len(c.left)
 		}
-		if len(f.fresh) > 0 && b.Fork == 0 {
-			if written, fresh := f.fresh[b.relation()]; fresh && !written {
-				f.fresh[b.relation()] = true
-			}
+		if flags&forkSameRel == 0 {
+			relation = body[min(i, len(body)):]
+			i += 12
 		}
-		return nil
-	})
-	if err != nil {
-		f.lose()
+		if len(f.fresh) > 0 && flags&forkMask == 0 {
+			f.wrote(relation)
+		}
+		i += 4
+	}
+}
+
+// wrote notes that something was written to the main fork of the relation that a block header names.
+func (f *follower) wrote(header []byte) {
+	c := cursor{left: header}
+	r := c.relation()
+	if written, fresh := f.fresh[r]; fresh && !written {
+		f.fresh[r] = true
 	}
 }
 
