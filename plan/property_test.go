@@ -374,7 +374,7 @@ func TestRandomWorlds(t *testing.T) {
 		then := after(seen, spec, p)
 		again, _ := plan.Build(spec, then, baseTime, plan.Options{})
 		for _, s := range again.Steps {
-			if !madeNeedless(p, s) {
+			if !followsFrom(p, s) {
 				t.Fatalf("seed %d: planned once more: %s, because %s", seed, s.ID, s.Because[0].Text)
 			}
 		}
@@ -388,13 +388,20 @@ func TestRandomWorlds(t *testing.T) {
 	}
 }
 
-// madeNeedless tells whether a step deletes what only a backup of the first plan made needless: until it was there,
-// nothing could be judged.
-func madeNeedless(p *plan.Plan, s plan.Step) bool {
+// followsFrom tells whether a step is there only because of what the first plan did: it deletes what a backup of that plan made needless, of which nothing
+// could be judged before, or looks at a backup that was copied to where there was none.
+func followsFrom(p *plan.Plan, s plan.Step) bool {
 	server, _, _ := strings.Cut(s.ID, "/")
 	verb := plan.Verb(s.Action)
-	return (verb == "prune" || verb == "prune-wal") && slices.ContainsFunc(p.Steps, func(o plan.Step) bool {
-		return o.ID == server+"/backup" || strings.HasPrefix(o.ID, server+"/copy/")
+	return slices.ContainsFunc(p.Steps, func(o plan.Step) bool {
+		copied := strings.HasPrefix(o.ID, server+"/copy/")
+		switch verb {
+		case "prune", "prune-wal":
+			return copied || o.ID == server+"/backup"
+		case "verify":
+			return copied && strings.TrimPrefix(o.ID, server+"/copy/") == strings.TrimPrefix(s.ID, server+"/verify/")
+		}
+		return false
 	})
 }
 

@@ -54,6 +54,14 @@ func (b *builder) repairIn(s *server, h *home, r RepairDamage) {
 			action.From = append(action.From, o.spec.Name)
 		}
 	}
+	closed := s.closed(h)
+	if len(action.From) == 0 && len(closed) > 0 && r.From == "" {
+		text := "what " + strings.Join(closed, " and ") + " holds of " + s.Name + " is encrypted, and no identity here opens its data"
+		hint := "run it where an identity of one of the data_recipients is: pgkeep repair --server " + s.Name + " --repository " + h.spec.Name
+		b.notDone(NotDone{What: what, Hint: hint, Why: because("no-data-key", text, s.Where.Of("repositories"))})
+		b.finding(Finding{Severity: Error, Code: state.CodeNoKey, Subject: h.spec.Address, Text: text, Hint: hint, Range: rangeOf(s.Where.Of("repositories"))})
+		return
+	}
 	if len(action.From) == 0 {
 		b.notDone(NotDone{
 			What: what, Hint: "take a new backup: pgkeep backup " + s.Name,
@@ -61,10 +69,21 @@ func (b *builder) repairIn(s *server, h *home, r RepairDamage) {
 		})
 		return
 	}
+	if len(v.Damage) == 0 {
+		b.notDone(NotDone{
+			What: what, Hint: "name them first: pgkeep verify --server " + s.Name + " --repository " + h.spec.Name,
+			Why: because("damage-unnamed", fmt.Sprintf("%s %s known to be damaged, and the newest verification does not say which", count(v.Wrong, "object"), isAre(v.Wrong)), h.spec.Where.Block),
+		})
+		return
+	}
 	step := Step{
 		ID: b.copyID(s, "repair", h), Change: Modify, Impact: Declared, Host: h.spec.Host,
-		Effect:   fmt.Sprintf("%s replaced by what %s holds whole, each once its bytes are proved; the others stay as they are, and all is verified again", count(v.Wrong, "object"), strings.Join(action.From, " or ")),
+		Effect: fmt.Sprintf("%s replaced by what %s holds whole, each once its bytes are proved; the others stay as they are, and all is verified again",
+			count(len(v.Damage), "object"), strings.Join(action.From, " or ")),
 		Requires: []Condition{{Code: NeedDamage, Text: "each is still damaged or missing"}},
+	}
+	if more := v.Wrong - len(v.Damage); more > 0 {
+		step.Effect += fmt.Sprintf(". %d more %s damaged: reading everything again afterwards names the next hundred, and another repair heals them", more, isAre(more))
 	}
 	for _, f := range v.Damage {
 		action.Objects = append(action.Objects, f.Object)
@@ -72,8 +91,22 @@ func (b *builder) repairIn(s *server, h *home, r RepairDamage) {
 			step.Because = append(step.Because, because("damaged", f.Object+": "+f.Text+hurt(f), h.spec.Where.Block))
 		}
 	}
+	if len(closed) > 0 {
+		step.Effect += ". Nothing is healed from " + strings.Join(closed, " and ") + ": no identity here opens its data"
+	}
 	step.Action = action
 	b.step(step)
+}
+
+// closed names the other repositories that hold something of the server of which no identity here opens the data, so that nothing is healed from them here.
+func (s *server) closed(h *home) []string {
+	var out []string
+	for _, o := range s.homes {
+		if o != h && o.archive != nil && o.create == "" && !o.seen.ReadsData() {
+			out = append(out, o.spec.Address)
+		}
+	}
+	return out
 }
 
 func beganOf(v *state.Verification) time.Time {

@@ -18,13 +18,9 @@ func (b *builder) verify(s *server) {
 		}
 		b.damageSeen(s, h, h.archive.Cluster)
 		var asked *dueLook
-		for i := range b.spec.Verifies {
-			v := &b.spec.Verifies[i]
-			if !containsString(v.Servers, s.Name) || len(v.Repositories) > 0 && !containsString(v.Repositories, h.spec.Name) {
-				continue
-			}
+		for _, v := range b.policies(s, h) {
 			d := b.lookDue(v, h.archive.Cluster)
-			if !d.next.IsZero() {
+			if !d.next.IsZero() && v.Address != "" { // what nobody wrote down is looked at with what else is
 				b.plan.NextDue = append(b.plan.NextDue, Due{At: d.next, What: "verify", Subject: s.Name})
 			}
 			if d.why != "" && (asked == nil || d.more(asked)) {
@@ -41,6 +37,32 @@ func (b *builder) verify(s *server) {
 		}
 	}
 }
+
+// policies gives the verify blocks that name what a repository holds of a server; where none does, what holds by default: a quick look each
+// day, and a full one within 35 days.
+func (b *builder) policies(s *server, h *home) []*hclspec.Verify {
+	var out []*hclspec.Verify
+	for i := range b.spec.Verifies {
+		v := &b.spec.Verifies[i]
+		if containsString(v.Servers, s.Name) && (len(v.Repositories) == 0 || containsString(v.Repositories, h.spec.Name)) {
+			out = append(out, v)
+		}
+	}
+	if len(out) > 0 {
+		return out
+	}
+	by := hclspec.Where{Block: s.Where.Block}
+	return []*hclspec.Verify{
+		{Level: string(state.VerifyFull), MaxAge: fullByDefault, Where: by},
+		{Level: string(state.VerifyQuick), MaxAge: quickByDefault, Where: by},
+	}
+}
+
+// How old a look may be where no verify block says it.
+const (
+	fullByDefault  = 35 * 24 * time.Hour
+	quickByDefault = 24 * time.Hour
+)
 
 // dueLook is what one block asks for now.
 type dueLook struct {
@@ -86,7 +108,11 @@ func (b *builder) lookDue(v *hclspec.Verify, c *state.Cluster) dueLook {
 		d.next = sooner(d.next, due)
 		return d
 	}
-	d.since, d.why = due, fmt.Sprintf("%s, which is older than max_age of %s", was, hclspec.FormatDuration(v.MaxAge))
+	of := "max_age of " + hclspec.FormatDuration(v.MaxAge)
+	if v.Address == "" {
+		of = hclspec.FormatDuration(v.MaxAge) + ", the default where no verify block says otherwise"
+	}
+	d.since, d.why = due, fmt.Sprintf("%s, which is older than %s", was, of)
 	return d
 }
 

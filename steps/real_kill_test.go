@@ -15,7 +15,7 @@ func fragile(f *fakeWorld, w World) World {
 	return World{
 		Servers: fragileServers{f, w.Servers}, Repositories: fragileRepositories{f, w.Repositories}, Receivers: fragileReceivers{w.Receivers, f},
 		Backups: fragileBackups{f, w.Backups}, Recoveries: fragileRecoveries{f, w.Recoveries}, Spools: fragileSpools{f, w.Spools},
-		Copies: fragileCopies{f, w.Copies}, Locks: fragileLocks{f, w.Locks}, Journal: fragileJournal{f, w.Journal},
+		Copies: fragileCopies{f, w.Copies}, Verifications: w.Verifications, Locks: fragileLocks{f, w.Locks}, Journal: fragileJournal{f, w.Journal},
 	}
 }
 

@@ -61,7 +61,11 @@ func (s *repair) Run(ctx context.Context, report func(done, total int64)) error 
 	if err != nil {
 		return err
 	}
-	after, err := s.world.Verify(ctx, s.look(), VerifyOptions{}, report)
+	look := s.look()
+	if s.seen.Wrong > len(s.seen.Damage) { // there is more than the evidence names, and only a look at everything names it
+		look.Level = string(state.VerifyFull)
+	}
+	after, err := s.world.Verify(ctx, look, VerifyOptions{}, report)
 	if err != nil {
 		return fmt.Errorf("verify what was healed: %w", err)
 	}
@@ -117,5 +121,9 @@ func (s *repair) Note() string {
 	if s.seen == nil || s.healed == nil {
 		return ""
 	}
-	return s.summary() + "; verified again: " + Findings(*s.seen)
+	note := s.summary() + "; verified again: " + Findings(*s.seen)
+	if s.seen.Wrong > 0 {
+		note += "; go on with them: pgkeep repair --server " + s.action.Server + " --repository " + s.action.Repository
+	}
+	return note
 }
