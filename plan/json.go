@@ -20,6 +20,7 @@ type stepJSON struct {
 	Host     string          `json:"host,omitempty"`
 	Because  []Reason        `json:"because"`
 	Effect   string          `json:"effect"`
+	Proof    []Proof         `json:"proof,omitempty"`
 	Loses    *Loss           `json:"loses,omitempty"`
 	Keeps    []Kept          `json:"keeps,omitempty"`
 	More     int             `json:"more_kept,omitempty"`
@@ -33,7 +34,7 @@ func (s Step) MarshalJSON() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write action of %s: %w", s.ID, err)
 	}
-	return json.Marshal(stepJSON{s.ID, Verb(s.Action), action, s.Change, s.Impact, s.Host, s.Because, s.Effect, s.Loses, s.Keeps, s.KeepsMore, s.After, s.Requires})
+	return json.Marshal(stepJSON{s.ID, Verb(s.Action), action, s.Change, s.Impact, s.Host, s.Because, s.Effect, s.Proof, s.Loses, s.Keeps, s.KeepsMore, s.After, s.Requires})
 }
 
 // UnmarshalJSON reads a step; an action that this pgkeep does not know, or one with unknown fields, is an error.
@@ -50,7 +51,7 @@ func (s *Step) UnmarshalJSON(data []byte) error {
 	if err != nil {
 		return fmt.Errorf("read step %s: %w", in.ID, err)
 	}
-	*s = Step{in.ID, action, in.Change, in.Impact, in.Host, in.Because, in.Effect, in.Loses, in.Keeps, in.More, in.After, in.Requires}
+	*s = Step{in.ID, action, in.Change, in.Impact, in.Host, in.Because, in.Effect, in.Proof, in.Loses, in.Keeps, in.More, in.After, in.Requires}
 	return nil
 }
 

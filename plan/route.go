@@ -69,7 +69,8 @@ func (b *builder) recover(rec hclspec.Recovery) {
 	s := Step{
 		ID: "recovery." + rec.Name, Action: RecoverTo{Recovery: rec.Name, Route: *route}, Change: Add, Impact: Disruptive, Host: rec.Destination.Host,
 		Because: []Reason{because("asked", "asked for: "+targetText(rec.Target), at), because("route", routeText(route), at)},
-		Effect:  recoverEffect(route) + "; " + b.raisedSettings(rec.Server) + b.copiedWAL(rec, route),
+		Effect:  recoverEffect(route) + b.copiedWAL(rec, route),
+		Proof:   b.proof(rec, route, d),
 		Requires: []Condition{
 			{Code: NeedDestination, Text: destinationText(rec, d)},
 			{Code: NeedBackup, Text: "backup " + route.Backup + " is still there"},

@@ -76,10 +76,21 @@ func mappedTo(d hclspec.Destination, t state.BackupTablespace) (string, bool) {
 // space compares free bytes with what is restored: each tablespace at its target, the rest and copied WAL in the data
 // directory.
 func (b *builder) space(r *Route, d state.Destination) *refusal {
-	path := r.Destination.Path
 	if r.Destination.Overwrite && !d.Empty {
 		return nil // how much of it stays is seen by whoever restores
 	}
+	need := b.spaceNeeded(r, d)
+	for _, p := range sortedNames(need) {
+		if free, ok := d.Free[p]; ok && free < need[p] {
+			return &refusal{state.CodeDestination, fmt.Sprintf("%s has %s free and %s are restored into it", p, Size(free), Size(need[p])), "choose a larger disk, or map a tablespace elsewhere"}
+		}
+	}
+	return nil
+}
+
+// spaceNeeded gives the bytes that are restored, by directory.
+func (b *builder) spaceNeeded(r *Route, d state.Destination) map[string]int64 {
+	path := r.Destination.Path
 	need := map[string]int64{path: r.DataBytes}
 	for _, t := range b.tablespaces(r, d) {
 		if dir, ok := mappedTo(r.Destination, t); ok {
@@ -91,17 +102,7 @@ func (b *builder) space(r *Route, d state.Destination) *refusal {
 	if r.Destination.WAL == "copy" {
 		need[path] += r.WALBytes
 	}
-	paths := make([]string, 0, len(need))
-	for p := range need {
-		paths = append(paths, p)
-	}
-	slices.Sort(paths)
-	for _, p := range paths {
-		if free, ok := d.Free[p]; ok && free < need[p] {
-			return &refusal{state.CodeDestination, fmt.Sprintf("%s has %s free and %s are restored into it", p, Size(free), Size(need[p])), "choose a larger disk, or map a tablespace elsewhere"}
-		}
-	}
-	return nil
+	return need
 }
 
 // tablespaces gives those of the backup, or those that the server has now where the backup was not looked at.
@@ -126,7 +127,7 @@ func (b *builder) raisedSettings(server string) string {
 			has = append(has, name+" = "+v)
 		}
 	}
-	text := "max_connections and the like are raised to what the WAL asks for, or PostgreSQL would not start"
+	text := strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1] + " are raised to what the WAL asks for, or PostgreSQL would not start"
 	if len(has) > 0 {
 		text += " (" + server + " has " + strings.Join(has, ", ") + " now)"
 	}

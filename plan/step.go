@@ -56,8 +56,9 @@ type Step struct {
 	Impact  Impact
 	Host    string // the machine it must run on; empty: any
 	Because []Reason
-	Effect  string // what it does to the recovery window, bytes, time
-	Loses   *Loss  // what can no longer be recovered afterwards; nil: nothing
+	Effect  string  // what it does to the recovery window, bytes, time
+	Proof   []Proof // what a recovery rests on, each with its evidence; nil: it is no recovery
+	Loses   *Loss   // what can no longer be recovered afterwards; nil: nothing
 	// Keeps are usable backups that stay, newest first, and KeepsMore is how many more there are. Only a prune by rules with a
 	// keep block tells of them.
 	Keeps     []Kept

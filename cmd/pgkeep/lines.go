@@ -42,13 +42,14 @@ type (
 		NotPlanned []notPlannedLine `json:"not_planned,omitempty"`
 	}
 	stepOfPlan struct {
-		ID     string      `json:"id"`
-		Action string      `json:"action"`
-		Change plan.Change `json:"change"`
-		Impact plan.Impact `json:"impact"`
-		Host   string      `json:"host,omitempty"`
-		Effect string      `json:"effect,omitempty"`
-		After  []string    `json:"after,omitempty"`
+		ID     string       `json:"id"`
+		Action string       `json:"action"`
+		Change plan.Change  `json:"change"`
+		Impact plan.Impact  `json:"impact"`
+		Host   string       `json:"host,omitempty"`
+		Effect string       `json:"effect,omitempty"`
+		Proof  []plan.Proof `json:"proof,omitempty"` // of a recovery
+		After  []string     `json:"after,omitempty"`
 	}
 	notPlannedLine struct {
 		What string `json:"what"`
@@ -109,7 +110,7 @@ func (l *lines) plan(p *plan.Plan) {
 	out := planLine{Summary: p.Summary(), Now: p.Now, Host: p.Host, Steps: []stepOfPlan{}, LeftOut: p.LeftOut}
 	out.Add, out.Change, out.Destroy = p.Count()
 	for _, s := range p.Steps {
-		out.Steps = append(out.Steps, stepOfPlan{s.ID, plan.Verb(s.Action), s.Change, s.Impact, s.Host, s.Effect, s.After})
+		out.Steps = append(out.Steps, stepOfPlan{s.ID, plan.Verb(s.Action), s.Change, s.Impact, s.Host, s.Effect, s.Proof, s.After})
 	}
 	for _, n := range p.NotDone {
 		out.NotPlanned = append(out.NotPlanned, notPlannedLine{n.What, n.Why.Text, n.Hint, n.Host})

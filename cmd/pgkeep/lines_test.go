@@ -103,7 +103,7 @@ func TestLinesAreAsDocumented(t *testing.T) {
 		Now: time.Date(2026, 11, 22, 1, 0, 0, 0, time.UTC), Host: "backup1",
 		Steps: []plan.Step{
 			{ID: "server.orders/slot", Action: plan.CreateSlot{}, Change: plan.Add, Impact: plan.Safe, Effect: "x"},
-			{ID: "server.orders/backup", Action: plan.TakeBackup{}, Change: plan.Add, Impact: plan.Safe, Host: "backup1", After: []string{"server.orders/slot"}},
+			{ID: "server.orders/backup", Action: plan.TakeBackup{}, Change: plan.Add, Impact: plan.Safe, Host: "backup1", After: []string{"server.orders/slot"}, Proof: []plan.Proof{{What: "w", Text: "t"}}},
 		},
 		LeftOut: []plan.LeftOut{{ID: "a", Verb: "b", Why: "c"}},
 		NotDone: []plan.NotDone{{What: "w", Why: plan.Reason{Text: "y"}, Hint: "h", Host: "o"}},

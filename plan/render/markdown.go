@@ -168,6 +168,9 @@ func folded(s *plan.Step) string {
 	if s.Effect != "" {
 		fmt.Fprintf(&out, "- effect: %s\n", prose(s.Effect))
 	}
+	for _, p := range proofs(s) {
+		fmt.Fprintf(&out, "- proof: %s\n", prose(p))
+	}
 	for _, text := range s.Loses.Sentences() {
 		fmt.Fprintf(&out, "- loses: %s\n", prose(text))
 	}

@@ -194,6 +194,7 @@ func (t *text) step(s *plan.Step) {
 	if s.Effect != "" {
 		t.wrap(4, pad("effect", 10), s.Effect)
 	}
+	t.lines("proof", proofs(s))
 	t.lines("loses", s.Loses.Sentences())
 	t.lines("keeps", s.KeptSentences())
 	for i, c := range s.Requires {
@@ -206,6 +207,15 @@ func (t *text) step(s *plan.Step) {
 	if len(s.After) > 0 {
 		t.wrap(4, pad("after", 10), strings.Join(s.After, ", "))
 	}
+}
+
+// proofs writes what a recovery rests on.
+func proofs(s *plan.Step) []string {
+	var out []string
+	for _, p := range s.Proof {
+		out = append(out, p.What+": "+p.Text)
+	}
+	return out
 }
 
 // lines writes sentences below each other, the first beside the label.
