@@ -86,12 +86,15 @@ func Postmaster(dataDir string) (int, error) {
 	}
 	// A postmaster's working directory is its data directory. Where that cannot be read, a live process of that id
 	// must be taken for it.
-	cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
-	if err == nil && !sameFile(cwd, dataDir) {
+	if _, err := os.Readlink(worksIn(pid)); err == nil && !sameFile(worksIn(pid), dataDir) {
 		return 0, nil
 	}
 	return pid, nil
 }
+
+// worksIn gives the working directory of a process as the kernel follows it: the name that it has in a container says nothing
+// here.
+func worksIn(pid int) string { return fmt.Sprintf("/proc/%d/cwd", pid) }
 
 func sameFile(a, b string) bool {
 	x, errX := os.Stat(a)
@@ -105,8 +108,28 @@ func alive(pid int) bool {
 	return err == nil || errors.Is(err, syscall.EPERM)
 }
 
-// ServerIn gives a process of PostgreSQL that works in a data directory, whatever its lock file says; 0: none that can be seen.
+// ServerIn gives a process of PostgreSQL that works in a data directory, whatever its lock file says, and in whatever container
+// it does; 0: none that can be seen.
 func ServerIn(dataDir string) (int, error) {
+	return serverThat(func(pid int) bool { return sameFile(worksIn(pid), dataDir) })
+}
+
+// ServerWith gives a process of PostgreSQL that has a directory as a tablespace; 0: none that can be seen.
+func ServerWith(tablespace string) (int, error) {
+	return serverThat(func(pid int) bool {
+		links := filepath.Join(worksIn(pid), "pg_tblspc")
+		entries, _ := os.ReadDir(links) // it may be gone
+		for _, e := range entries {
+			target, err := os.Readlink(filepath.Join(links, e.Name()))
+			if err == nil && sameFile(filepath.Join(fmt.Sprintf("/proc/%d/root", pid), target), tablespace) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+func serverThat(is func(pid int) bool) (int, error) {
 	entries, err := os.ReadDir("/proc")
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
@@ -123,8 +146,7 @@ func ServerIn(dataDir string) (int, error) {
 		if n := strings.TrimSpace(string(name)); n != "postgres" && n != "postmaster" {
 			continue
 		}
-		cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
-		if err == nil && sameFile(cwd, dataDir) {
+		if is(pid) {
 			return pid, nil
 		}
 	}

@@ -83,7 +83,12 @@ func targetOn(ctx context.Context, o TargetOptions) state.TargetFact {
 		err = t.find()
 	}
 	if err == nil && t.refused == nil && t.fact.Before == nil {
-		t.fact.Before, err = t.inBackup(t.redo)
+		// WAL from before the backup, which no recovery reads: where it cannot be read the commit is not told, and that is all
+		if before, unread := t.inBackup(t.redo); unread == nil {
+			t.fact.Before = before
+		} else if ctx.Err() != nil {
+			err = unread
+		}
 	}
 	switch {
 	case err != nil:

@@ -1,6 +1,9 @@
 package observe
 
 import (
+	"context"
+	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -78,11 +81,28 @@ func TestNothingCommittedSinceTheBackup(t *testing.T) {
 			t.Errorf("%+v: between %d and %d: %+v", x, xid(got.Before), xid(got.After), got)
 		}
 	}
+	bad := damaged{archive: a, segment: testSize.SegmentAt(1, l.first)}
+	if got := Target(t.Context(), TargetOptions{Target: hclspec.Target{XID: 12}, Cluster: cluster, Archive: bad}); !got.Reachable || got.Before != nil {
+		t.Errorf("WAL that no recovery reads is damaged, and nobody has found it yet: %+v %+v", got, got.Unknown)
+	}
 	delete(a.segments, testSize.SegmentAt(1, l.first))
 	cluster = clusterOf(a, cluster.Backups)
 	if got := Target(t.Context(), TargetOptions{Target: hclspec.Target{XID: 12}, Cluster: cluster, Archive: a}); !got.Reachable || got.Before != nil {
 		t.Errorf("the commits before are not archived any more: %+v", got)
 	}
+}
+
+// damaged is an archive one of whose segments cannot be read, although the index tells what it holds.
+type damaged struct {
+	*archive
+	segment wal.Segment
+}
+
+func (d damaged) Segment(ctx context.Context, seg wal.Segment) (io.ReadCloser, error) {
+	if seg == d.segment {
+		return nil, errors.New("its bytes are not those that were archived")
+	}
+	return d.archive.Segment(ctx, seg)
 }
 
 // TestABackupBesideAFailover: the segment in which its timeline was left is archived on the next timeline only.

@@ -72,6 +72,7 @@ func (s *session) follow(ctx context.Context, conn connection, b begin) (moved b
 	s.unparkTail(nil)
 	w, err := s.spool.Writer(b.timeline, b.from, func(seg wal.Segment) { s.found(job{segment: seg}) })
 	if err != nil {
+		s.tail.lease(time.Time{}) // no stream runs that would renew it
 		return false, err
 	}
 	now := time.Now()

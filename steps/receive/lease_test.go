@@ -71,3 +71,25 @@ func TestLeaseOfOneThatSlept(t *testing.T) {
 		})
 	}
 }
+
+// granted is a connection that gives a stream.
+type granted struct{ connection }
+
+func (granted) SenderTimeout(context.Context) (time.Duration, error) { return time.Minute, nil }
+
+func (granted) Stream(context.Context, postgres.StreamOptions) (stream, error) { return &script{}, nil }
+
+// A stream that cannot be written to the spool leaves no lease behind: until the spool is mended, what is durable in it goes to
+// the archives as it does while no server answers.
+func TestNoLeaseWithoutAStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := scripted(t, &script{}, func(*Options) {})
+		if _, err := f.s.follow(t.Context(), granted{}, begin{timeline: 1, from: mib + 100}); err == nil {
+			t.Fatal("the spool holds nothing up to there, and took it")
+		}
+		time.Sleep(2 * maxLease)
+		if f.s.tail.isParked() {
+			t.Error("the unfinished segment waits for a lease that nothing renews")
+		}
+	})
+}

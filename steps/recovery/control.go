@@ -67,10 +67,7 @@ func (r *restore) removeControl() error {
 
 // finish writes pg_control and says that the restore is complete.
 func (r *restore) finish(context.Context) error {
-	if err := r.write(r.roots[0], controlPath, r.control); err != nil {
-		return err
-	}
-	if err := syncName(r.roots[0], "global"); err != nil {
+	if err := r.replace(r.roots[0], controlPath, r.control); err != nil { // never a part of it: that would look like another's
 		return err
 	}
 	return r.writeMarker(true)

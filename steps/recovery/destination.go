@@ -79,7 +79,7 @@ func (r *restore) look(ctx context.Context) error {
 	if err := r.placeFolders(); err != nil {
 		return err
 	}
-	if err := r.checkMarker(); err != nil {
+	if err := r.checkMarker(ctx); err != nil {
 		return err
 	}
 	for _, folder := range r.folderIDs() {
@@ -227,6 +227,11 @@ func (r *restore) checkDirectory(folder uint32) error {
 	if err != nil {
 		return err
 	}
+	if folder != 0 && !d.Empty {
+		if err := checkUnshared(path); err != nil {
+			return err
+		}
+	}
 	if r.over && folder != 0 && !d.Empty && !r.resuming {
 		return r.checkTablespace(folder)
 	}
@@ -237,7 +242,7 @@ func (r *restore) checkDirectory(folder uint32) error {
 }
 
 // checkMarker tells whether a restore of the same backup into the same directories was cut short here.
-func (r *restore) checkMarker() error {
+func (r *restore) checkMarker(ctx context.Context) error {
 	path := r.places[0]
 	m, err := readMarker(stateDir(path))
 	if err != nil {
@@ -249,22 +254,30 @@ func (r *restore) checkMarker() error {
 	}
 	if m == nil {
 		if r.over = r.Route.Destination.Overwrite && d.Exists && !d.Empty; r.over {
-			return r.checkOverwrite(nil)
+			return r.checkOverwrite(ctx, nil)
 		}
 		return nil
 	}
 	mine := m.Files == r.filesDigest()
 	switch {
 	case mine && !m.Complete: // the data directory may still be empty: tablespaces come first
-		if err := r.checkUnused(m); err != nil {
+		since, err := r.cameSince(m, d)
+		if err != nil {
 			return err
+		}
+		if since != "" && !r.Route.Destination.Overwrite {
+			return refuse("choose another directory, or add --overwrite", "%s", since)
+		}
+		if since != "" { // nothing that the marker says goes for it
+			r.over = true
+			return r.checkOverwrite(ctx, nil)
 		}
 		r.over = m.Over
 	case !d.Exists || d.Empty:
 		return nil // somebody removed the data: begin anew
 	case r.Route.Destination.Overwrite:
 		r.over = true
-		return r.checkOverwrite(m)
+		return r.checkOverwrite(ctx, m)
 	case m.Complete:
 		return refuse("start the server there, or choose another directory", "%s holds a complete restore of backup %s", path, m.Backup)
 	default:
@@ -273,17 +286,6 @@ func (r *restore) checkMarker() error {
 	}
 	r.resuming, r.evidence.Resumed = true, true
 	return nil
-}
-
-// checkUnused refuses to go on with a restore in whose data directory a server was started since: its pg_control is then no
-// longer the one that was written last, or that was there before the first file was touched.
-func (r *restore) checkUnused(m *marker) error {
-	path := r.places[0]
-	was, err := controlDigest(path)
-	if err != nil || was == "" || was == m.Control || was == m.Was || m.Control == "" || r.Route.Destination.Overwrite {
-		return err // an older pgkeep noted neither
-	}
-	return refuse("choose another directory, or add --overwrite", "%s holds a restore of backup %s that was cut short, and a server was started there since", path, m.Backup)
 }
 
 // checkLabel reads backup_label and compares it with what the backup says of itself.

@@ -53,7 +53,23 @@ type marker struct {
 	Over     bool      `json:"over,omitempty"`    // what was there before is restored over
 	Control  string    `json:"control,omitempty"` // digest of the pg_control that is written at the end
 	Was      string    `json:"was,omitempty"`     // likewise of the one that was there when it was begun, or begun again
+	Inode    uint64    `json:"inode,omitempty"`   // of the data directory; 0: it was not there yet, or an older pgkeep noted none
 	Holder   string    `json:"holder,omitempty"`  // under which name this restore holds the backup, when it is resumed too
+}
+
+// into tells whether a directory is the one that the marker was written beside, as far as that is known.
+func (m *marker) into(dir string) bool { return m.Inode == 0 || m.Inode == inodeOf(dir) }
+
+// inodeOf gives 0 where there is no directory.
+func inodeOf(dir string) uint64 {
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return 0
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && info.IsDir() {
+		return st.Ino
+	}
+	return 0
 }
 
 // readMarker gives nil when there is none.
@@ -156,6 +172,9 @@ func (r *restore) claim(ctx context.Context) error {
 		if r.roots[id], err = r.directory(r.places[id]); err != nil {
 			return fmt.Errorf("make the directory to restore into: %w", err)
 		}
+	}
+	if err := r.writeMarker(false); err != nil { // now that the directory is there
+		return err
 	}
 	return r.hold(ctx)
 }
@@ -261,7 +280,7 @@ func (r *restore) writeMarker(complete bool) error {
 	b, err := json.MarshalIndent(marker{
 		Version: 1, Backup: r.Route.Backup, Files: r.filesDigest(), Route: routeDigest(r.Route), SystemID: r.Route.SystemID,
 		Request: r.Route.Request(), Began: r.evidence.Began, Complete: complete, Holder: r.holder,
-		Over: r.over, Control: bytesDigest(r.control), Was: was,
+		Over: r.over, Control: bytesDigest(r.control), Was: was, Inode: inodeOf(r.places[0]),
 	}, "", "  ")
 	if err != nil {
 		return err

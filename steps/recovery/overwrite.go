@@ -16,8 +16,8 @@ import (
 )
 
 // checkOverwrite refuses to write over anything but a stopped data directory of the very cluster that is restored: what is
-// there has a pg_control of that system, or the marker of a restore of it that was cut short.
-func (r *restore) checkOverwrite(m *marker) error {
+// there has a pg_control of that system, or is the directory of a restore of it that was cut short.
+func (r *restore) checkOverwrite(ctx context.Context, m *marker) error {
 	path := r.places[0]
 	if err := r.checkStopped(); err != nil {
 		return err
@@ -26,7 +26,8 @@ func (r *restore) checkOverwrite(m *marker) error {
 	if err != nil {
 		return err
 	}
-	if id == "" && m != nil {
+	was := id != "" // and its pg_wal is untouched
+	if id == "" && m != nil && !m.Complete && m.into(path) {
 		id = m.SystemID
 	}
 	switch {
@@ -34,8 +35,35 @@ func (r *restore) checkOverwrite(m *marker) error {
 		return refuse("empty it yourself, or choose another directory", "%s is not empty and is no data directory of PostgreSQL: only one of the same cluster is restored over", path)
 	case id != r.Route.SystemID:
 		return refuse("choose another directory", "%s is the data directory of system %s, and backup %s is of system %s", path, id, r.Route.Backup, r.Route.SystemID)
+	case was:
+		return r.checkArchived(ctx, m != nil && m.Complete)
 	}
 	return nil
+}
+
+// cameSince says what tells that a directory is no longer what a restore left that was cut short: another one, another cluster's,
+// or one in which a server was started, whose pg_control is neither that which is written last nor that which was there before
+// the first file was touched. Empty: nothing does.
+func (r *restore) cameSince(m *marker, d host.Directory) (string, error) {
+	path := r.places[0]
+	if !d.Exists || d.Empty {
+		return "", nil
+	}
+	id, err := host.ClusterOf(path)
+	if err != nil {
+		return "", err
+	}
+	if id != "" && id != r.Route.SystemID {
+		return fmt.Sprintf("%s is the data directory of system %s, and no longer the restore of backup %s that was cut short", path, id, m.Backup), nil
+	}
+	if !m.into(path) {
+		return fmt.Sprintf("%s is another directory than the one that backup %s was restored into when that was cut short", path, m.Backup), nil
+	}
+	was, err := controlDigest(path)
+	if err != nil || was == "" || was == m.Control || was == m.Was || m.Control == "" { // an older pgkeep noted neither
+		return "", err
+	}
+	return fmt.Sprintf("%s holds a restore of backup %s that was cut short, and a server was started there since", path, m.Backup), nil
 }
 
 // checkStopped refuses a data directory in which a server runs, also one whose lock file somebody has removed.
@@ -63,6 +91,19 @@ func (r *restore) checkTablespace(oid uint32) error {
 	}
 	if err != nil || filepath.Clean(target) != r.places[oid] {
 		return refuse("give the tablespace an empty directory, or the one that it has there", "%s is not empty, and is not where %s leads", r.places[oid], link)
+	}
+	return nil
+}
+
+// checkUnshared refuses the directory of a tablespace that a server which runs has, as one does whose data directory was copied with
+// its links.
+func checkUnshared(path string) error {
+	pid, err := host.ServerWith(path)
+	if err != nil {
+		return err
+	}
+	if pid != 0 {
+		return refuse("give the tablespace another directory, or stop that server first", "%s is a tablespace of a PostgreSQL server that runs, process %d", path, pid)
 	}
 	return nil
 }
