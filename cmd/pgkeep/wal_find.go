@@ -28,8 +28,8 @@ type momentAsk struct {
 	table                                                   string
 }
 
-// anyRestorePoint stands for --restore-point without a name, which no restore point can have.
-const anyRestorePoint = "\x00"
+// anyRestorePoint stands for --restore-point without a name.
+const anyRestorePoint = "*"
 
 func walFindCommand(a *app) *cobra.Command {
 	var ask momentAsk
@@ -39,11 +39,12 @@ func walFindCommand(a *app) *cobra.Command {
 the newest last, each with the command that recovers to just before it. Without one of the flags it looks for all of these.
 TABLE narrows the list: a name or schema.name, with * and ?; what has no known name is listed too.
 
-Names are read from the catalogs in the newest backup before the transaction: a table that was made after that backup is
-told by its numbers. A name after which "?" stands may have been given to something else since.
+One entry is the time of the commit, its LSN, its xid and what it did; the command stops right before that commit. Names are
+read from the catalogs in the newest backup before the transaction: a table that was made after that backup is told by its
+numbers. A name after which "?" stands may have been given to something else since.
 
 --from and --to bound the time of the commits: a moment, or a duration before now. Without --from it is the last 7 days.`,
-		Example: "  pgkeep wal find --server orders --drop-table\n  pgkeep wal find --server orders --drop-table orders --from 2h\n  pgkeep wal find --server orders --mass-delete --min-rows 100\n  pgkeep wal find --server orders --around 2026-02-10T21:16:17Z\n  pgkeep wal find --server orders --restore-point=before_upgrade",
+		Example: "  pgkeep wal find --server orders --drop-table\n  pgkeep wal find --server orders --drop-table orders --from 2h\n  pgkeep wal find --server orders --mass-delete --min-rows 100\n  pgkeep wal find --server orders --around 2026-02-10T21:16:17Z\n  pgkeep wal find --server orders --restore-point before_upgrade",
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				ask.table = args[0]
@@ -58,7 +59,7 @@ told by its numbers. A name after which "?" stands may have been given to someth
 	f.BoolVar(&ask.massDelete, "mass-delete", false, "transactions that deleted many rows of a table")
 	f.BoolVar(&ask.dropDatabase, "drop-database", false, "transactions that dropped a database")
 	f.BoolVar(&ask.replaced, "replaced", false, "transactions that replaced a table's files: VACUUM FULL, ALTER TABLE, REINDEX, or DROP and CREATE in one")
-	f.StringVar(&ask.restorePoint, "restore-point", "", "restore points, all or the one of that name")
+	f.StringVar(&ask.restorePoint, "restore-point", "", "restore points: all, or the one of that `NAME`")
 	f.Lookup("restore-point").NoOptDefVal = anyRestorePoint
 	f.Uint32Var(&ask.xid, "xid", 0, "the transaction of that id")
 	f.StringVar(&ask.around, "around", "", "every transaction within a minute of a moment")
@@ -86,10 +87,13 @@ func (ask *momentAsk) kinds() []state.MomentKind {
 }
 
 // options make a search of what was asked for.
-func (a *app) momentOptions(ask momentAsk) (observe.MomentOptions, error) {
+func (a *app) momentOptions(ask *momentAsk) (observe.MomentOptions, error) {
 	o := observe.MomentOptions{Kinds: ask.kinds(), XID: ask.xid, Name: ask.restorePoint, MinRows: ask.minRows}
 	if o.Name == anyRestorePoint {
 		o.Name = ""
+		if len(o.Kinds) == 1 { // "--restore-point NAME" is what it is for --restore-point=NAME: a restore point is of no table
+			o.Name, ask.table = ask.table, ""
+		}
 	}
 	if ask.limit < 1 || ask.minRows < 1 {
 		return o, usage("--limit and --min-rows are at least 1")
@@ -129,7 +133,7 @@ type foundMoments struct {
 }
 
 func (a *app) findMoments(ctx context.Context, ask momentAsk) error {
-	o, err := a.momentOptions(ask)
+	o, err := a.momentOptions(&ask)
 	if err != nil {
 		return err
 	}
@@ -162,7 +166,7 @@ func (a *app) findMoments(ctx context.Context, ask momentAsk) error {
 		out.Older, all = out.Older+n, all[n:]
 	}
 	for _, m := range all {
-		out.Moments = append(out.Moments, foundMoment{m, recoverLine(w.spec, out.Server, m)})
+		out.Moments = append(out.Moments, foundMoment{m, a.recoverLine(w.spec, out.Server, m)})
 	}
 	return ask.show(a, out, func() { a.drawMoments(out, o) })
 }
@@ -240,7 +244,7 @@ func backupBefore(c state.Cluster, m state.Moment) string {
 // recoverLine is what recovers to a moment: with the configuration's own block for the server where there is just one. A
 // transaction that dropped or replaced a table had it locked, and a copy that is paused before its commit keeps the lock:
 // whoever reads the table there waits. It is promoted, which ends the transaction.
-func recoverLine(spec *hclspec.Spec, server string, m state.Moment) string {
+func (a *app) recoverLine(spec *hclspec.Spec, server string, m state.Moment) string {
 	what := "--server " + server + " --into DIR"
 	var blocks []string
 	for _, r := range spec.Recoveries {
@@ -251,14 +255,26 @@ func recoverLine(spec *hclspec.Spec, server string, m state.Moment) string {
 	if len(blocks) == 1 {
 		what = blocks[0]
 	}
+	if a.dir != "." { // the line is run from where this was
+		what += " --dir " + shellWord(a.dir)
+	}
 	if m.Kind == state.MomentRestorePoint {
 		return fmt.Sprintf("pgkeep recover %s --to-name %s", what, shellWord(printable(m.Name)))
 	}
 	line := fmt.Sprintf("pgkeep recover %s --to-lsn %s --exclusive", what, m.Stop)
-	if m.Kind == state.MomentDrop || m.Kind == state.MomentTruncate || m.Kind == state.MomentReplace {
+	if locked(m) {
 		line += " --action promote"
 	}
 	return line
+}
+
+// locked tells whether a transaction had a table for itself. One that is found by its xid or time did when a file of its
+// relations went, of which no row was deleted.
+func locked(m state.Moment) bool {
+	if m.Kind == state.MomentTransaction {
+		return slices.ContainsFunc(m.Relations, func(r state.NamedRelation) bool { return r.Rows == 0 })
+	}
+	return m.Kind == state.MomentDrop || m.Kind == state.MomentTruncate || m.Kind == state.MomentReplace
 }
 
 // shellWord quotes a word that a shell would not leave alone.
@@ -296,7 +312,7 @@ func (a *app) drawMoments(f foundMoments, o observe.MomentOptions) {
 		fmt.Fprintf(a.out, "\n%d older ones are not shown: --limit\n", f.Older)
 	}
 	for _, m := range f.Moments {
-		fmt.Fprintf(a.out, "\n%s  %s\n", plan.Moment(m.Time), told(m.Moment))
+		fmt.Fprintf(a.out, "\n%s  %s  %s\n", plan.Moment(m.Time), m.LSN, told(m.Moment))
 		if b := m.Before; b != nil {
 			fmt.Fprintf(a.out, "  the last commit before it: transaction %d, %s\n", b.XID, plan.Moment(b.Time))
 		}
@@ -304,6 +320,9 @@ func (a *app) drawMoments(f foundMoments, o observe.MomentOptions) {
 	}
 	if f.Named != "" {
 		fmt.Fprintf(a.out, "\nNames are those of backup %s.\n", f.Named)
+	}
+	if slices.ContainsFunc(f.Moments, func(m foundMoment) bool { return slices.ContainsFunc(m.Relations, unsure) }) {
+		fmt.Fprintln(a.out, "A name with ? is unsure: something else may have that name by now.")
 	}
 	if slices.ContainsFunc(f.Moments, func(m foundMoment) bool { return strings.HasSuffix(m.Recover, " promote") }) {
 		fmt.Fprintln(a.out, "\nWith --action promote the table can be read: where recovery only pauses, it is still locked by who dropped it.")
@@ -346,14 +365,16 @@ func told(m state.Moment) string {
 	case state.MomentDropDatabase:
 		return who + "dropped " + what
 	case state.MomentRestorePoint:
-		return fmt.Sprintf("restore point %q at %s", m.Name, m.LSN)
+		return fmt.Sprintf("restore point %q", m.Name)
 	case state.MomentTransaction:
 	}
 	if what != "" {
-		return who + "committed at " + m.LSN.String() + ": it touched " + what
+		return who + "committed: it touched " + what
 	}
-	return who + "committed at " + m.LSN.String()
+	return who + "committed"
 }
+
+func unsure(r state.NamedRelation) bool { return r.Unsure }
 
 func relationWord(r state.NamedRelation) string {
 	word := r.Name

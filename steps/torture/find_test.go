@@ -1,91 +1,131 @@
 package torture
 
 import (
-	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
-	"github.com/pgkeep/pgkeep/steps/recovery"
 )
 
-// TestFindTheDrop drops a table and a database by accident among other transactions, 2,000 by default and 10,000 with
-// PGKEEP_ROUNDS=10000. `wal find` names them, and the commands that it prints bring them back with every row that was
-// committed before, and none of after.
+// TestFindTheDrop drops a table and a database by accident among other transactions, 500 by default and 10,000 with
+// PGKEEP_ROUNDS=10000. `wal find` names them, and the commands that it prints, run as they are, bring them back with every
+// row that was committed before, and none of after.
 func TestFindTheDrop(t *testing.T) {
 	for _, version := range pgtest.SomeVersions(t, 15) {
 		t.Run(strconv.Itoa(version), func(t *testing.T) {
 			j := &journey{version: version}
 			j.start(t)
 			j.protect(t)
-			others := strconv.Itoa(rounds(2000) / 2)
+			others := rounds(500)
+			half := strconv.Itoa(others / 2)
 			j.pg.Exec(t, "create table noise (n int)")
 			j.pg.Exec(t, "create procedure make_noise(much int) language plpgsql as $$ begin for i in 1..much loop insert into noise values (i); commit; end loop; end $$")
-			j.pg.Exec(t, "create table victim as select generate_series(1, 500) n")
+			j.pg.Exec(t, "create table victim as select n, md5(n::text) what from generate_series(1, 500) n")
 			j.pg.Exec(t, "create database lost")
 			j.site.run(t, "backup", "orders")
-			j.pg.Exec(t, "insert into victim select generate_series(501, 700)")
-			j.pg.Exec(t, "call make_noise("+others+")")
+			j.pg.Exec(t, "insert into victim select n, md5(n::text) from generate_series(501, 700) n")
+			j.pg.Exec(t, "call make_noise("+half+")")
+			const content = "select (select count(*) || ' ' || md5(string_agg(v::text, ',' order by n)) from victim v) || ' ' || (select count(*) || ' ' || sum(n) from noise)"
+			was := j.pg.SQL(t, content)
 			j.pg.Exec(t, "drop table victim")
-			j.pg.Exec(t, "call make_noise("+others+")")
-			noise := j.pg.SQL(t, "select count(*) from noise")
+			j.pg.Exec(t, "call make_noise("+half+")")
+			const databases = "select (select count(*) from pg_database where datname = 'lost' and datconnlimit >= -1) || ' ' || (select count(*) from noise)"
+			had := j.pg.SQL(t, databases)
 			j.pg.Exec(t, "drop database lost")
 			j.pg.Exec(t, "insert into noise values (0)")
 			j.site.run(t, "wal", "switch", "orders")
 
-			rows := j.recoverFound(t, finding{
-				name: "postgres.public.victim", ask: []string{"--drop-table", "victim"},
-				sql: "select (select count(*) from victim) || ' ' || (select count(*) from noise)",
-			})
-			if rows != "700 "+others {
-				t.Errorf("rows of the table that was dropped, and of the others: %s, want 700 %s", rows, others)
+			if n := strings.Count(j.site.run(t, "wal", "commits", "--from", "1h", "--json"), `"xid":`); n < others {
+				t.Errorf("wal commits lists %d transactions of more than %d", n, others)
 			}
-			databases := j.recoverFound(t, finding{
-				name: "lost", ask: []string{"--drop-database"},
-				sql: "select (select count(*) from pg_database where datname = 'lost' and datconnlimit >= -1) || ' ' || (select count(*) from noise)",
-			})
-			if databases != "1 "+noise {
-				t.Errorf("databases that can be connected to, and rows of the others: %s, want 1 %s", databases, noise)
+			if got := j.recoverFound(t, finding{"again", "--drop-table", "dropped table postgres.public.victim", content}); got != was {
+				t.Errorf("the copy has %s, before the table was dropped there was %s", got, was)
+			}
+			if got := j.recoverFound(t, finding{"once_more", "--drop-database", "dropped database lost", databases}); got != had {
+				t.Errorf("the copy has %s, before the database was dropped there was %s", got, had)
 			}
 		})
 	}
 }
 
-// finding is what `wal find` is asked, what it must find, and what the copy is asked then.
+// finding is what `wal find` is asked, what it must say of the one thing that it finds, and what the copy is asked then.
 type finding struct {
-	name string
-	ask  []string
-	sql  string
+	recovery, ask, says, sql string
 }
 
-// recoverFound runs the command that `wal find` prints for the one thing that it must find, starts what it restored, and
-// gives the copy's answer.
+// recoverFound types what `wal find` prints for the one thing that it finds, starts what was restored, and gives the copy's
+// answer.
 func (j *journey) recoverFound(t *testing.T, f finding) string {
 	t.Helper()
-	var found struct {
-		Moments []struct {
-			Recover   string `json:"recover"`
-			Relations []struct {
-				Name string `json:"name"`
-			} `json:"relations"`
-		} `json:"moments"`
+	j.site.configure(t, j.hcl+fmt.Sprintf(recoveryHCL, f.recovery, "latest = true", owner(), j.pg.Bin))
+	out := j.site.typed(t, "pgkeep wal find --server orders "+f.ask)
+	var lines []string
+	after := strings.Split(out, f.says)
+	for line := range strings.Lines(after[len(after)-1]) {
+		if printed, ok := strings.CutPrefix(strings.TrimSpace(line), "→ pgkeep recover "); ok {
+			lines = append(lines, "pgkeep recover "+printed)
+		}
 	}
-	out := j.site.run(t, append([]string{"wal", "find", "--server", "orders", "--json"}, f.ask...)...)
-	if err := json.Unmarshal([]byte(out[max(0, strings.Index(out, "{")):]), &found); err != nil { // the notes are before it
-		t.Fatalf("%v:\n%s", err, out)
+	if len(after) != 2 || len(lines) != 1 {
+		t.Fatalf("wal find %s does not find one thing that %s:\n%s", f.ask, f.says, out)
 	}
-	if len(found.Moments) != 1 || len(found.Moments[0].Relations) == 0 || found.Moments[0].Relations[0].Name != f.name {
-		t.Fatalf("wal find %v does not find just %s:\n%s", f.ask, f.name, out)
-	}
-	port := freePort(t)
-	dir := filepath.Join(j.site.dir, "found"+f.ask[0])
-	defer stopServer(t, dir)
-	printed := strings.Fields(strings.Replace(found.Moments[0].Recover, "DIR", dir, 1))[1:]
-	j.site.run(t, append(printed, "--tablespace", "fast="+dir+"-fast", "--tablespace", "archive="+dir+"-archive",
-		"--bindir", j.pg.Bin, "--owner", owner(), "--port", strconv.Itoa(port), "--start", "--yes")...)
-	socket, _ := recovery.Address(dir)
-	back := &pgtest.Server{Version: j.version, SocketDir: socket, Port: port}
+	t.Logf("%s\n$ %s", out, lines[0])
+	j.site.typed(t, lines[0])
+	back := pgtest.StartDir(t, j.version, filepath.Join(j.site.dir, f.recovery), pgtest.Options{Version: j.version})
+	defer back.Stop(t, "fast")
+	awaitPromotion(t, back)
 	return back.SQL(t, f.sql)
+}
+
+// typed runs a line as somebody who types it into a terminal in the site's folder, and answers y to what is asked there.
+func (s *site) typed(t *testing.T, line string) string {
+	t.Helper()
+	master, slave := terminal(t)
+	cmd := exec.Command("sh", "-c", line)
+	cmd.Dir, cmd.Stdin, cmd.Stdout, cmd.Stderr = s.dir, slave, slave, slave
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(s.bin)+":"+os.Getenv("PATH"), "NO_COLOR=1")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = slave.Close()
+	if _, err := io.WriteString(master, "y\n"); err != nil {
+		t.Fatal(err)
+	}
+	shown, _ := io.ReadAll(master) // ends with an error when nobody has the other end
+	out := strings.ReplaceAll(string(shown), "\r\n", "\n")
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("%s: %v\n%s", line, err, out)
+	}
+	return out
+}
+
+// terminal gives both ends of a terminal of its own.
+func terminal(t *testing.T) (master, slave *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = master.Close() })
+	fd := int(master.Fd())
+	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slave, err = os.OpenFile("/dev/pts/"+strconv.Itoa(n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return master, slave
 }
