@@ -153,7 +153,7 @@ func (s *server) running() *state.Backup {
 func (b *builder) needed(s *server, h *home) (Reason, bool) {
 	at := s.Where.Of("backup")
 	if h.archive == nil {
-		return because("no-usable-backup", h.spec.Address+" holds no backup of "+s.Name, at), true
+		return because("no-usable-backup", h.spec.Address+" holds no backup of "+s.Name+s.uncopied(h), at), true
 	}
 	a, onLine := h.archive, false
 	gone := make([]wal.Range, 0, len(a.Gaps)+1)

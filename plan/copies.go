@@ -71,6 +71,33 @@ func (s *server) sources(h *home) []*home {
 	return append(near, far...)
 }
 
+// uncopied says that what other repositories hold is not copied, for want of a key; empty: nothing keeps it from being copied.
+func (s *server) uncopied(h *home) string {
+	if closed := s.closed(h); len(closed) > 0 && len(s.sources(h)) == 0 {
+		return "; what " + strings.Join(closed, " and ") + " holds is encrypted, and no identity here opens its data, so that it is not copied"
+	}
+	return ""
+}
+
+// uncopiedWAL warns of holes that another repository could fill, and of which no identity here opens the data.
+func (b *builder) uncopiedWAL(s *server, h *home) {
+	for _, o := range s.homes {
+		if o == h || o.archive == nil || o.create != "" || o.seen.ReadsData() {
+			continue
+		}
+		ranges := b.holes(s, h, o)
+		if len(ranges) == 0 {
+			continue
+		}
+		b.finding(Finding{
+			Severity: Warning, Code: state.CodeNoKey, Subject: h.spec.Address, Range: rangeOf(s.Where.Of("repositories")),
+			Text: fmt.Sprintf("%s lacks WAL of %s that %s holds (%s), and it is not copied: no identity here opens its data", h.spec.Address, s.Name, o.spec.Address, brief(ranges)),
+			Hint: "run pgkeep apply where an identity of one of the data_recipients is",
+		})
+		return
+	}
+}
+
 // upTo tells whether the repository holds this backup or a newer one of the line, or is getting one from the server now.
 func (h *home) upTo(x line, k *state.Backup) bool {
 	if h.archive == nil {

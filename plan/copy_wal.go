@@ -29,6 +29,7 @@ func (b *builder) copyWAL(s *server, h *home, after []string) {
 		}
 	}
 	if best == nil {
+		b.uncopiedWAL(s, h)
 		return
 	}
 	action := CopyWAL{

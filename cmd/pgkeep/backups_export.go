@@ -110,20 +110,15 @@ func (o *exportOrder) read(now func() time.Time) (export.Options, error) {
 	return out, nil
 }
 
-// export reads the backup from the first repository that has it.
+// export reads the backup from the first repository that has it and whose data is read here.
 func (a *app) export(ctx context.Context, id string, o exportOrder, options export.Options, draw bool) (exported, error) {
 	found, err := a.find(ctx, id, o.at.server, o.at.repository)
 	if err != nil {
 		return exported{}, err
 	}
-	from := found[0]
-	spec, err := a.load()
+	from, r, closeStore, err := a.openReadable(ctx, found)
 	if err != nil {
-		return exported{}, err
-	}
-	r, closeStore, err := openRepository(ctx, spec, from.Repository)
-	if err != nil {
-		return exported{}, err
+		return exported{}, fmt.Errorf("export backup %s: %w", id, err)
 	}
 	defer closeStore()
 	cluster := r.Cluster(from.Server, from.SystemID)
@@ -141,6 +136,28 @@ func (a *app) export(ctx context.Context, id string, o exportOrder, options expo
 	}
 	result, err := export.Export(ctx, options)
 	return exported{id, from.Server, from.Repository, o.format, options.Into, result}, err
+}
+
+// openReadable opens the first repository whose data an identity here opens; the error is that of the first. The caller closes it.
+func (a *app) openReadable(ctx context.Context, found []foundBackup) (foundBackup, *repository.Repository, func(), error) {
+	spec, err := a.load()
+	if err != nil {
+		return foundBackup{}, nil, nil, err
+	}
+	var first error
+	for _, f := range found {
+		r, closeStore, err := openRepository(ctx, spec, f.Repository)
+		if err == nil {
+			if err = r.NeedData(); err == nil {
+				return f, r, closeStore, nil
+			}
+			closeStore()
+		}
+		if first == nil {
+			first = fmt.Errorf("read it in %s: %w", f.Repository, err)
+		}
+	}
+	return foundBackup{}, nil, nil, first
 }
 
 // exportPlaces finds the tablespaces that are named by name, OID or place on the server.

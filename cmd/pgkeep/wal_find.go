@@ -214,6 +214,9 @@ func (a *app) nameMoments(ctx context.Context, w openedWAL, all []state.Moment) 
 		}
 		if err != nil {
 			fmt.Fprintf(a.err, "The names in backup %s cannot be read, so that its tables are told by their numbers: %s\n", id, err)
+			if hint := state.HintOf(err); hint != "" {
+				fmt.Fprintln(a.err, "→ "+hint)
+			}
 			continue
 		}
 		from = id

@@ -187,6 +187,8 @@ func refused(key string, err error) error {
 		return err
 	case errors.Is(err, seal.ErrCorrupt):
 		return corrupt(key, err)
+	case errors.Is(err, seal.ErrNoKey) && classOf(key) == seal.ClassData:
+		return noDataKey(key, err)
 	case errors.Is(err, seal.ErrNoKey):
 		return noKey(fmt.Sprintf("object %s cannot be read here", key), err)
 	}

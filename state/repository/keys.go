@@ -308,6 +308,22 @@ func noKey(text string, err error) error {
 	}
 }
 
+// noDataKey is the error of a host that may read metadata only.
+func noDataKey(what string, err error) error {
+	return &state.Error{
+		Code: state.CodeNoKey, Text: what + " is encrypted, and no identity here opens its data", Err: err,
+		Hint: "run it where an identity of one of the data_recipients is, or name one in identity_files of the repository's encryption block; pgkeep key check says which keys are here",
+	}
+}
+
+// NeedData tells whether volumes and WAL can be read here. The error has CodeNoKey and says what is missing.
+func (r *Repository) NeedData() error {
+	if r.ReadsData() {
+		return nil
+	}
+	return noDataKey("repository "+r.ID(), nil)
+}
+
 // encryption gives how the repository stands to the keys that are here; nil: nothing is encrypted.
 func (r *Repository) encryption() *state.Encryption {
 	if r.box == nil {
