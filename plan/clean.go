@@ -44,6 +44,9 @@ func (b *builder) incomplete(s *server, h *home, c *state.Cluster) []string {
 		if k.State != state.BackupAbandoned && k.State != state.BackupAborted {
 			continue
 		}
+		if h.goesOn(k) {
+			continue
+		}
 		if k.State == state.BackupAborted && k.LockedUntil.After(b.now) {
 			b.plan.NextDue = append(b.plan.NextDue, Due{At: k.LockedUntil, What: "remove-incomplete (" + k.ID + " is locked until then)", Subject: s.Name})
 			continue

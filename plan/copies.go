@@ -155,6 +155,11 @@ func (h *home) gets(id string) bool {
 	return h.copying != nil && h.copying.backup != nil && h.copying.backup.ID == id
 }
 
+// goesOn tells whether a copy that was killed is what the repository gets from the same one again: the new copy goes on with it.
+func (h *home) goesOn(k *state.Backup) bool {
+	return k.State == state.BackupAbandoned && k.Continues != "" && h.gets(k.ID) && h.copying.from.seen.ID == k.Continues
+}
+
 // dropCopies leaves out the copies into repositories that get a full backup from the server by this same plan.
 func (s *server) dropCopies(action TakeBackup) {
 	if action.Kind != "full" {
@@ -187,6 +192,9 @@ func (b *builder) copyBackup(s *server, h *home, after []string) {
 	if c := k.Chain; c != nil && !h.holdsAll(k.Refs) {
 		effect = fmt.Sprintf("a restore point in %s once its WAL is there, which stands alone; moves %s", h.spec.Name, Size(copyBytes(k)))
 		why = append(why, because("refers", fmt.Sprintf("%s refers to %s, which %s lacks: the volumes that it reads of others come along", k.ID, strings.Join(k.Refs, ", "), h.spec.Address), at))
+	}
+	if h.archive != nil && slices.ContainsFunc(h.archive.Backups, func(o state.Backup) bool { return h.goesOn(&o) }) {
+		why = append(why, because("goes-on", fmt.Sprintf("a copy that was killed has left a part of it in %s: what is whole there is not copied again", h.spec.Address), at))
 	}
 	h.copied = b.step(Step{
 		ID: b.copyID(s, "copy", h), Change: Add, Impact: Safe, Host: copyHost(from, h), After: after, Because: why, Effect: effect,

@@ -92,6 +92,7 @@ func copyBackup(o state.Observation, a plan.CopyBackup) {
 				continue
 			}
 			into(o, a.Repository, a.Server, a.SystemID, *from, func(c *state.Cluster) {
+				c.Backups = slices.DeleteFunc(c.Backups, func(left state.Backup) bool { return left.ID == k.ID }) // which a killed copy left
 				c.Backups = append(c.Backups, k)
 				slices.SortFunc(c.Backups, func(x, y state.Backup) int { return strings.Compare(x.ID, y.ID) })
 			})

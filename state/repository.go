@@ -184,7 +184,10 @@ type Backup struct {
 	LockedUntil time.Time    `json:"locked_until,omitzero"` // object lock: before that nobody can delete it; zero: none, or not looked at
 	Hold        *Hold        `json:"hold,omitempty"`
 	Schedule    string       `json:"schedule,omitempty"` // which schedule ordered it; empty: by hand or first
-	Evidence    string       `json:"evidence,omitempty"` // of a backup without decision: how it is known whether its writer lives; empty: it is not known
+	// Continues is the id of the repository from which an abandoned backup was copied by a process of the machine that looked: a copy
+	// made there goes on with what it stored. Empty: it was not copied, or by another machine.
+	Continues string `json:"continues,omitempty"`
+	Evidence  string `json:"evidence,omitempty"` // of a backup without decision: how it is known whether its writer lives; empty: it is not known
 }
 
 // BackupChain is what an incremental backup says of the backups that it builds on.

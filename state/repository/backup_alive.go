@@ -53,6 +53,9 @@ func (c *Cluster) Writers(ctx context.Context, local Witness, now time.Time) ([]
 			b.State, b.Failure = state.BackupCorrupt, errDecisionLost.Error()
 		case lives == WriterEnded, lives == WriterKilled:
 			b.State = state.BackupAbandoned
+			if here, _ := c.witnessed(r.start, local); here == WriterKilled {
+				b.Continues = r.start.CopyOf
+			}
 		}
 		return nil
 	})
@@ -61,11 +64,8 @@ func (c *Cluster) Writers(ctx context.Context, local Witness, now time.Time) ([]
 // liveness asks the lock first, which is certain, and then the lease. A lease that cannot be read tells nothing, and hides
 // no backup.
 func (c *Cluster) liveness(ctx context.Context, s *Start, local Witness, now time.Time) (Liveness, string, error) {
-	if local != nil {
-		w := Writer{Host: s.Host, Machine: s.Machine, Lock: s.Lock}
-		if lives, evidence := local(w, c.key, s.ID); lives != WriterUnknown {
-			return lives, evidence, nil
-		}
+	if lives, evidence := c.witnessed(s, local); lives != WriterUnknown {
+		return lives, evidence, nil
 	}
 	lives, evidence, err := c.leaseSays(ctx, s, now)
 	switch {
@@ -77,4 +77,12 @@ func (c *Cluster) liveness(ctx context.Context, s *Start, local Witness, now tim
 		return WriterUnknown, "", fmt.Errorf("look whether the writer of %s lives: %w", s.ID, err)
 	}
 	return WriterUnknown, fmt.Sprintf("whether its writer lives is not known: %v", err), nil
+}
+
+// witnessed asks this machine alone.
+func (c *Cluster) witnessed(s *Start, local Witness) (Liveness, string) {
+	if local == nil {
+		return WriterUnknown, ""
+	}
+	return local(Writer{Host: s.Host, Machine: s.Machine, Lock: s.Lock}, c.key, s.ID)
 }

@@ -6,7 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgkeep/pgkeep/state"
@@ -27,6 +29,7 @@ type CopyIntent struct {
 // Copied says what became of a copy.
 type Copied struct {
 	Bytes   int64 // that were put, those of records not counted
+	Kept    int64 // that an earlier copier, which was killed, had put, and that were proved
 	Already bool  // the repository had the backup before
 	// Alone says that the copy refers to no other backup although its original does: the volumes that it reads of others were
 	// copied into it.
@@ -41,6 +44,9 @@ const copyHold = 48 * time.Hour
 // written and obeys the same protocol: START first, then all that it holds, each object proved by the SHA-256 that the
 // original's lists have of it, COMMIT last. When it fails, `aborted` is decided, or its START and its free lock tell the
 // next plan. The original is held meanwhile.
+//
+// What a copier of this machine that was killed has left, under the lock that the caller holds now, is gone on with: its START stays,
+// and objects that are there are read and proved instead of put.
 //
 // An incremental backup refers to the same volumes when the other repository has them, byte for byte, in backups that stand
 // there; else they are copied along and the copy stands alone.
@@ -94,6 +100,8 @@ type backupCopy struct {
 	original record
 	reads    map[volumeKey]sumLine // volumes of others that the original reads
 	w        *BackupWriter
+	begun    *record      // what a copier that was killed has left; nil: nothing
+	absent   atomic.Int32 // how many objects it was found not to have left, since the last one that it has
 	copied   Copied
 
 	telling     sync.Mutex
@@ -105,6 +113,15 @@ func (c *backupCopy) run(ctx context.Context) error {
 		c.copied.Already = there
 		return err
 	}
+	err := c.bring(ctx)
+	if err != nil && c.w == nil && c.begun != nil { // nobody else decides about what was left: this copier lets go of its lock
+		err = (&BackupWriter{c: c.to, start: *c.begun.start, startSum: c.begun.startSum}).settle(ctx, err, c.in.Now())
+	}
+	return err
+}
+
+// bring copies, and decides.
+func (c *backupCopy) bring(ctx context.Context) error {
 	release, err := c.hold(ctx)
 	if err != nil {
 		return err
@@ -155,6 +172,10 @@ func (c *backupCopy) there(ctx context.Context) (bool, error) {
 	if r.visible() {
 		return true, nil
 	}
+	if c.continues(r) {
+		c.begun = &r
+		return false, nil
+	}
 	what := "something without START"
 	if b, ok := r.describe(); ok {
 		what = "a backup that is " + string(b.State)
@@ -165,10 +186,18 @@ func (c *backupCopy) there(ctx context.Context) (bool, error) {
 	}
 }
 
+// continues tells whether what is there was left by a copier of the same original that this one can stand in for: one under the same lock,
+// which the caller holds, so that it is dead.
+func (c *backupCopy) continues(r record) bool {
+	s := r.start
+	return s != nil && c.in.Machine != "" && c.in.Lock != "" && r.decided == nil && r.decidedBad == nil && r.tomb == nil && r.tombBad == nil &&
+		s.CopyOf == c.from.repo.ID() && s.Machine == c.in.Machine && s.Host == c.in.Host && s.Lock == c.in.Lock
+}
+
 // hold keeps the original and what it reads. Where it cannot be written to, 24 hours after a TOMB must do.
 func (c *backupCopy) hold(ctx context.Context) (release func(), err error) {
 	now := c.in.Now()
-	h := state.Hold{Holder: "copy-" + c.to.repo.ID(), Reason: "being copied by " + c.in.Host, Expires: now.Add(copyHold)}
+	h := state.Hold{Holder: c.holder(), Reason: "being copied by " + c.in.Host, Expires: now.Add(copyHold)}
 	err = c.from.Hold(ctx, c.in.ID, h, now)
 	switch state.CodeOf(err) {
 	case state.CodePermission, state.CodeDiskFull, state.CodeNoKey:
@@ -182,6 +211,13 @@ func (c *backupCopy) hold(ctx context.Context) (release func(), err error) {
 		defer cancel()
 		_ = c.from.ReleaseBy(end, c.in.ID, h.Holder, c.in.Now()) // it expires
 	}, nil
+}
+
+// holder names the hold of a copier: by repository and machine, because copiers of two machines may race and the one that loses must
+// not release what the other one needs; on one machine they have a lock.
+func (c *backupCopy) holder() string {
+	sum := sha256.Sum256([]byte(c.in.Host + "\x00" + c.in.Machine + "\x00" + c.in.Lock))
+	return "copy-" + c.to.repo.ID() + "-" + hex.EncodeToString(sum[:8])
 }
 
 // look reads the original.
@@ -224,6 +260,9 @@ func (c *backupCopy) announce(ctx context.Context) error {
 	if !c.copied.Alone {
 		s.Names = c.original.decided.RefersTo
 	}
+	if c.begun != nil {
+		return c.goOn(ctx, s)
+	}
 	body, err := encodeRecord(s)
 	if err != nil {
 		return err
@@ -236,7 +275,24 @@ func (c *backupCopy) announce(ctx context.Context) error {
 	}
 	sum := sha256.Sum256(body)
 	c.w = &BackupWriter{c: c.to, start: s, startSum: hex.EncodeToString(sum[:])}
-	for _, id := range s.Names {
+	return c.checkNamed(ctx)
+}
+
+// goOn takes the START that is there for its own, when it says what its own would.
+func (c *backupCopy) goOn(ctx context.Context, s Start) error {
+	left := *c.begun.start
+	c.w = &BackupWriter{c: c.to, start: left, startSum: c.begun.startSum}
+	if left.Format != s.Format || left.Program != s.Program || left.Redo != s.Redo || left.Parent != s.Parent || !slices.Equal(left.Names, s.Names) {
+		return c.w.settle(ctx, &state.Error{
+			Code: state.CodeStale, Text: "the copy that was begun there was to be another", Hint: "look again: pgkeep plan; what it left is removed first",
+		}, c.in.Now())
+	}
+	return c.checkNamed(ctx)
+}
+
+// checkNamed looks, after START, whether what it names stands.
+func (c *backupCopy) checkNamed(ctx context.Context) error {
+	for _, id := range c.w.start.Names {
 		if err := c.to.checkParent(ctx, id); err != nil {
 			return c.w.settle(ctx, err, c.in.Now())
 		}

@@ -143,11 +143,36 @@ func (c *backupCopy) transfer(ctx context.Context, t *transfer) error {
 	if err := t.check(); err != nil {
 		return err
 	}
+	if kept, err := c.kept(ctx, t); kept || err != nil {
+		return err
+	}
 	body, err := c.from.provedObject(ctx, t.key, t.line)
 	if err != nil {
 		return err
 	}
 	return c.put(ctx, t.name, body)
+}
+
+// maxAbsent is how many objects in a row may be missing of what an earlier copier left before the others are not looked for: it put
+// them in this order. What is there all the same is compared when it is put.
+const maxAbsent = 16
+
+// kept tells whether an earlier copier has put the object, and proves it. Where data cannot be read, put compares what its writer has signed.
+func (c *backupCopy) kept(ctx context.Context, t *transfer) (bool, error) {
+	if c.begun == nil || !c.to.repo.ReadsData() || c.absent.Load() > maxAbsent {
+		return false, nil
+	}
+	_, err := c.to.provedObject(ctx, c.to.key.backupDir(c.in.ID)+t.name, t.line)
+	if isAbsent(err) {
+		c.absent.Add(1)
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("go on with what an earlier copy stored: %w", err)
+	}
+	c.absent.Store(0)
+	c.tell(t.line.size, true)
+	return true, nil
 }
 
 // provedObject reads a whole object that a list of sums names. The error is of CodeCorrupt where it is not as it was written.
@@ -166,14 +191,23 @@ func (c *backupCopy) put(ctx context.Context, name string, body []byte) error {
 	if err := c.to.putObject(ctx, c.to.key.backupDir(c.in.ID)+name, body); err != nil {
 		return err
 	}
+	c.tell(int64(len(body)), false)
+	return nil
+}
+
+// tell counts what has come into the copy.
+func (c *backupCopy) tell(bytes int64, kept bool) {
 	c.telling.Lock()
 	defer c.telling.Unlock()
-	c.done += int64(len(body))
-	c.copied.Bytes = c.done
+	c.done += bytes
+	if kept {
+		c.copied.Kept += bytes
+	} else {
+		c.copied.Bytes += bytes
+	}
 	if c.in.Report != nil {
 		c.in.Report(min(c.done, c.total), c.total)
 	}
-	return nil
 }
 
 // list copies a shard of sums/ or refs/, proved by the original's decision.
@@ -242,7 +276,7 @@ func (c *backupCopy) fillAlone(ctx context.Context, d decision) (decision, error
 	if err := r.sums.flush(func(name string, b []byte) error { return c.put(ctx, name, b) }); err != nil {
 		return d, err
 	}
-	d.Sums, d.Refs, d.RefersTo, d.StoredBytes = r.sums.shards, nil, nil, c.copied.Bytes
+	d.Sums, d.Refs, d.RefersTo, d.StoredBytes = r.sums.shards, nil, nil, c.done
 	if d.Chain != nil {
 		chain := *d.Chain
 		chain.Referred, chain.Live = 0, 0

@@ -197,7 +197,9 @@ func (w *FolderWriter) Data(p []byte) error {
 // ended notes that a member's data is complete.
 func (w *FolderWriter) ended(f *openFile) error {
 	w.current.ends = append(w.current.ends, f)
-	w.current.refs += len(f.refs)
+	if f.parent == nil { // else they are noted, and counted, by the packer
+		w.current.refs += len(f.refs)
+	}
 	if len(w.current.ends) < maxEnds && w.current.refs < maxRefs {
 		return nil
 	}
