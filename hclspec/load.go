@@ -129,6 +129,7 @@ func (l *loader) build() *Spec {
 	s.Retentions = l.buildRetentions(s.Servers)
 	s.Verifies = l.buildVerifies(s.Servers)
 	s.Recoveries = l.buildRecoveries()
+	s.Drills = l.buildDrills(s.Servers)
 	s.Removed = l.buildRemoved()
 	l.checkMoves(s.Removed)
 	if b := l.blocks["approval"]; len(b) > 0 {

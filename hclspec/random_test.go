@@ -49,7 +49,7 @@ type generator struct {
 
 // alone are the attributes that contradict others.
 func alone() []string {
-	return []string{"for_each", "stored_as", "quorum", "inclusive", "time", "lsn", "xid", "immediate", "name", "on_spool_full", "algorithm", "required_version", "passphrase_file", "passphrase_command"}
+	return []string{"for_each", "stored_as", "quorum", "inclusive", "time", "lsn", "xid", "immediate", "name", "on_spool_full", "algorithm", "required_version", "passphrase_file", "passphrase_command", "random"}
 }
 
 func (g generator) body(b *strings.Builder, s block, n int) {
@@ -65,7 +65,7 @@ func (g generator) body(b *strings.Builder, s block, n int) {
 		if g.benign && s.name == "repository" && slices.Contains(elsewhere, a.name) {
 			continue
 		}
-		if a.required || g.benign && a.name == "url" || s.name == "repository" && a.name == "path" || g.benign && (a.name == "latest" || a.name == "identity_files" || a.name == "recovery_window" || a.name == "weekly") || rapid.IntRange(0, 3).Draw(t, a.name) == 0 {
+		if a.required || g.benign && a.name == "url" || s.name == "repository" && a.name == "path" || g.benign && (a.name == "latest" || a.name == "identity_files" || a.name == "recovery_window" || a.name == "weekly" || a.name == "rpo") || rapid.IntRange(0, 3).Draw(t, a.name) == 0 {
 			fmt.Fprintf(b, "  %s = %s\n", a.name, g.value(s, a, n))
 		}
 	}
@@ -74,7 +74,11 @@ func (g generator) body(b *strings.Builder, s block, n int) {
 			continue
 		}
 		if !inner.later && (inner.name == "target" || inner.name == "destination" || rapid.IntRange(0, 2).Draw(t, inner.name) == 0) {
-			fmt.Fprintf(b, "  %s {\n", inner.name)
+			label := ""
+			if inner.label != "" {
+				label = ` "one"`
+			}
+			fmt.Fprintf(b, "  %s%s {\n", inner.name, label)
 			g.body(b, inner, n)
 			b.WriteString("  }\n")
 		}
@@ -89,7 +93,7 @@ func right(a attribute, n int) string {
 		"data_recipients": `["age1elensdykn4x0wsyrx8hfva703muwevqn8v325sq4gxjn82dgvscq7zrdpa"]`, "meta_recipients": `["age1elensdykn4x0wsyrx8hfva703muwevqn8v325sq4gxjn82dgvscq7zrdpa"]`, "trusted_writers": `["` + writerExample + `"]`, "signing_key": `"/etc/writer.key"`,
 		"identity_files": `["/etc/host.key"]`, "identity_command": `["/usr/bin/vault", "kv"]`,
 		"servers": "[for s in [server.main] : s]", "server": "server.main", "cron": `"0 1 * * *"`, "system_identifiers": `["7335180256203400928"]`,
-		"from": "server.legacy", "to": `server.main["eu"]`, "value": "local.text", "recovery_window": `"7d"`, "redundancy": "2", "latest": "true", "mode": `"governance"`,
+		"from": "server.legacy", "to": `server.main["eu"]`, "value": "local.text", "recovery_window": `"7d"`, "redundancy": "2", "latest": "true", "rpo": `"10s"`, "rto": `"30m"`, "max_age": `"8d"`, "scratch": `"/srv/scratch"`, "repository": "repository.main", "database": `"shop"`, "sql": `"select 1"`, "mode": `"governance"`,
 		"for_each": `{ eu = "a", us = "b" }`, "condition": "var.v != null", "error_message": `"no: ${var.v}"`, "tablespaces": `{ fast = "/mnt/fast" }`,
 	}
 	if v, ok := known[a.name]; ok {

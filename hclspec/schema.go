@@ -32,11 +32,11 @@ func language() []block {
 		repositoryBlock(), serverBlock(), scheduleBlock(), retentionBlock(),
 		verifyBlock(),
 		recoveryBlock(),
+		drillBlock(),
 		{name: "approval", single: true, attributes: []attribute{
 			{name: "auto", kind: listOf(oneOf("safe", "declared", "destructive", "disruptive"), "list of impacts", refusal{"any other word", `["sure"]`}, refusal{"the same impact twice", `["safe", "safe"]`}), standard: `["safe", "declared"]`},
 		}},
 		removedBlock(), movedBlock(), outputBlock(),
-		{name: "drill", label: "name", later: true},
 		{name: "notify", label: "name", later: true},
 		{name: "hook", label: "name", later: true},
 	}
@@ -92,7 +92,10 @@ func serverBlock() block {
 			{name: "on_lost", kind: oneOf("replace", "fail"), standard: `"replace"`},
 		}},
 		receiverBlock(), backupBlock(),
-		{name: "objective", later: true},
+		{name: "objective", single: true, attributes: []attribute{
+			{name: "rpo", kind: duration(time.Second, 366*24*time.Hour), otherwise: "nothing is promised of it"},
+			{name: "rto", kind: duration(time.Second, 366*24*time.Hour), otherwise: "nothing is promised of it"},
+		}, refused: []string{"neither `rpo` nor `rto`"}},
 	}, refused: []string{
 		"two servers with one stored name or one slot name", "a key of `for_each` that cannot be a name", "a sensitive `for_each`",
 		"more than 16,384 instances", "a default slot name longer than 63 bytes",
@@ -178,18 +181,23 @@ func recoveryBlock() block {
 	}, blocks: []block{targetBlock(), {name: "destination", single: true, attributes: []attribute{
 		{name: "host", kind: machine(), otherwise: "this machine"},
 		{name: "path", kind: directory(), required: true},
-		{name: "owner", kind: matching("user name", func(s string) error {
-			if userName.MatchString(s) {
-				return nil
-			}
-			return mistake{quote(s) + " is not the name of a user.", ""}
-		}, refusal{"not a user name", `"post gres"`}), otherwise: "who runs pgkeep"},
+		ownerAttribute(),
 		{name: "bindir", kind: directory(), otherwise: "found on the machine"},
 		{name: "port", kind: whole(1, 65535), standard: "5432"},
 		{name: "tablespaces", kind: directories(), otherwise: "below the destination"},
 		{name: "wal", kind: oneOf("fetch", "copy"), standard: `"fetch"`},
 		{name: "overwrite", kind: boolean(), standard: "false"},
 	}}}, refused: []string{"no `target` or no `destination`", "`server.x` of a `for_each` without its key"}}
+}
+
+// ownerAttribute is who runs what is restored.
+func ownerAttribute() attribute {
+	return attribute{name: "owner", kind: matching("user name", func(s string) error {
+		if userName.MatchString(s) {
+			return nil
+		}
+		return mistake{quote(s) + " is not the name of a user.", ""}
+	}, refusal{"not a user name", `"post gres"`}), otherwise: "who runs pgkeep"}
 }
 
 func targetBlock() block {

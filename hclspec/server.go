@@ -40,7 +40,8 @@ func (l *loader) server(label string, i *instance, d *decoded) Server {
 			From: text0(backup, "from"), TransferCompression: text0(backup, "transfer_compression"),
 			Conninfo: get[Secret](backup, "conninfo"),
 		},
-		Where: d.where(),
+		Objective: Objective{RPO: get[time.Duration](d.blocks["objective"], "rpo"), RTO: get[time.Duration](d.blocks["objective"], "rto")},
+		Where:     d.where(),
 	}
 	if s.Slot.Name == "" {
 		s.Slot.Name = defaultSlot(s.Name)
@@ -56,15 +57,18 @@ func (l *loader) server(label string, i *instance, d *decoded) Server {
 	}
 	slices.Sort(s.Identity)
 	if !d.broken {
-		l.checkServer(s)
+		l.checkServer(s, d)
 	}
 	return s
 }
 
 // checkServer refuses what contradicts itself.
-func (l *loader) checkServer(s Server) {
+func (l *loader) checkServer(s Server, d *decoded) {
 	if err := checkSlot(s.Slot.Name); err != nil && !l.has(s, "slot.name") {
 		l.refuse("Invalid slot name", mistake{fmt.Sprintf("The default slot name of %s, %s, is longer than 63 bytes.", s.Address, s.Slot.Name), "Name the slot: slot { name = … }."}, s.Where.Block)
+	}
+	if o := d.blocks["objective"]; o.present && s.Objective == (Objective{}) {
+		l.refuse("Invalid objective", mistake{"An objective says rpo, rto or both.", `Write for example rpo = "10s".`}, o.at)
 	}
 	r := s.Receiver
 	if r.Quorum > len(s.Repositories) {

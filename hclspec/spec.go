@@ -19,6 +19,7 @@ type Spec struct {
 	Retentions   []Retention
 	Verifies     []Verify `json:",omitempty"`
 	Recoveries   []Recovery
+	Drills       []Drill `json:",omitempty"`
 	Removed      []Removed
 	Approval     Approval
 	Outputs      []Output
@@ -146,7 +147,14 @@ type Server struct {
 	Slot         Slot
 	Receiver     Receiver
 	Backup       Backup
+	Objective    Objective `json:",omitzero"`
 	Where        Where
+}
+
+// Objective is what is promised of a server: how much may be lost, and how fast it must be back. Zero: nothing.
+type Objective struct {
+	RPO time.Duration
+	RTO time.Duration
 }
 
 // Slot is the replication slot of a server.

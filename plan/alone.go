@@ -37,6 +37,9 @@ func (b *builder) buildAlone() {
 	if b.opt.Repair != nil {
 		b.repair(*b.opt.Repair)
 	}
+	if b.opt.Drill != nil {
+		b.drillNow(*b.opt.Drill)
+	}
 	if b.opt.Recover != "" {
 		b.recoverBlock(b.opt.Recover)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
@@ -95,6 +96,7 @@ func (c *checker) server(spec *hclspec.Server) {
 		c.onServer(s)
 	}
 	c.received(s)
+	c.promised(s)
 	for _, h := range s.homes {
 		c.archived(s, h)
 	}
@@ -252,5 +254,39 @@ func (c *checker) archived(s *server, h *home) {
 	}
 	if len(names) > 0 {
 		c.say(s.Address, fmt.Sprintf("retention: %s in %s", strings.Join(names, " and "), h.spec.Address))
+	}
+}
+
+// promised says which objectives are met; one that is missed fails a check. One that is not proven is a warning of the plan.
+func (c *checker) promised(s *server) {
+	for _, o := range c.plan.Objectives {
+		if o.Server != s.Name {
+			continue
+		}
+		for _, p := range []*Promise{o.RPO, o.RTO} {
+			if p == nil || !p.Known {
+				continue
+			}
+			name := "rto"
+			if p == o.RPO {
+				name = "rpo"
+			}
+			text := p.sentence(name, time.Duration(p.Promised*float64(time.Second)))
+			if p.Met {
+				c.say(s.Address, text)
+				continue
+			}
+			for _, f := range c.plan.Findings {
+				if f.Code == state.CodeObjective && f.Subject == s.Address && f.Text == text {
+					c.bad(Error, f.Code, s.Address, f.Text, f.Hint)
+				}
+			}
+		}
+	}
+	for _, h := range s.homes {
+		if h.archive != nil && len(h.archive.Drills) > 0 && h.archive.Drills[0].Passed {
+			d := h.archive.Drills[0]
+			c.say(s.Address, fmt.Sprintf("drill %s: %s passed in %s", d.Drill, Moment(d.Ended), h.spec.Address), state.CodeDrill)
+		}
 	}
 }

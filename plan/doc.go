@@ -21,6 +21,8 @@
 //	wal_need.go       which archived WAL nobody needs
 //	lines.go          timelines as lines of history
 //	route.go          how a recovery gets from a backup to its target
+//	drill.go          drills (drill_target.go: which moment), and how those that were made went
+//	objective.go      what is promised of a server, and what was measured
 //	alone.go          what is asked for by hand: backup, delete, switch, recover
 //	windows.go        what can be recovered now
 //	valid.go          whether an older plan still says the same; facts.go and compare.go say what makes two steps the same

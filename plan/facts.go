@@ -77,12 +77,27 @@ func settled(a Action) Action {
 	case CopyWAL: // the end moves on with what is archived; where it begins is a decision
 		a.Ranges = beginnings(a.Ranges)
 		return a
+	case Drill:
+		return settledDrill(a)
 	case RecoverTo:
 		a.Route.WALBytes, a.Route.DataBytes = 0, 0
 		if a.Route.Target.Latest || a.Route.AtEnd { // the end moves on with what is archived; that of a target never
 			a.Route.Path, a.Route.End, a.Route.Before, a.Route.After = nil, 0, nil, nil
 		}
 		return a
+	}
+	return a
+}
+
+// settledDrill leaves out where the archive ends, of a drill that goes to the end, and which moment chance has chosen, with the way
+// there: what is archived moves on, and chance with it.
+func settledDrill(a Drill) Drill {
+	switch r := &a.Route; {
+	case r.Target.Immediate: // the end of a backup never moves
+	case r.Target.LSN != 0:
+		r.Target.LSN, r.Backup, r.DataBytes, r.WALBytes, r.Path, r.End = 1, "", 0, 0, nil, 0
+	default:
+		r.WALBytes, r.Path, r.End = 0, beginnings(r.Path), 0
 	}
 	return a
 }

@@ -164,5 +164,6 @@ func actions() map[string]func([]byte) (Action, error) {
 		"copy-wal":          readAs[CopyWAL],
 		"repair":            readAs[Repair],
 		"extend-lock":       readAs[ExtendLock],
+		"drill":             readAs[Drill],
 	}
 }

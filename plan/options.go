@@ -26,6 +26,8 @@ type Options struct {
 	Delete *DeleteBackups `json:"delete,omitempty"`
 	// Repair plans to heal what verification found damaged, and nothing else.
 	Repair *RepairDamage `json:"repair,omitempty"`
+	// Drill plans one drill, and nothing else.
+	Drill *DrillNow `json:"drill,omitempty"`
 	// IgnoreDue leaves out what only the clock asks for, so that drift can be told from schedules.
 	IgnoreDue bool `json:"ignore_due,omitempty"`
 	// Targets are the addresses or step ids to which the plan is limited, with the steps that they need; none: no limit.
@@ -59,9 +61,14 @@ type DeleteBackups struct {
 	Backups    []string
 }
 
+// DrillNow asks for a drill outside of its schedule.
+type DrillNow struct {
+	Name string // of the drill block
+}
+
 // alone tells whether the options ask for one act only, so that the rest of the configuration is left as it is.
 func (o Options) alone() bool {
-	return o.Recover != "" || o.RecoverTo != nil || o.BackupNow != nil || len(o.Switch) > 0 || o.Delete != nil || o.Repair != nil
+	return o.Recover != "" || o.RecoverTo != nil || o.BackupNow != nil || len(o.Switch) > 0 || o.Delete != nil || o.Repair != nil || o.Drill != nil
 }
 
 // dayAfterTomb is how long a deleted backup still counts as live, for its volumes and for WAL.

@@ -61,6 +61,10 @@ func after(seen state.Observation, spec *hclspec.Spec, p *plan.Plan) state.Obser
 			copyBackup(out, a)
 		case plan.CopyWAL:
 			copyWAL(out, a)
+		case plan.Drill:
+			eachCluster(out, a.Route.Repository, a.Route.Server, a.Route.SystemID, func(c *state.Cluster) {
+				c.Drills = append([]state.Drill{{Kind: state.DrillKind, Drill: a.Drill, Passed: true, Began: p.Now, Ended: p.Now}}, c.Drills...)
+			})
 		case plan.Verify:
 			eachCluster(out, a.Repository, a.Server, a.SystemID, func(c *state.Cluster) { c.Verified = looked(a, p.Now) })
 		}
@@ -251,7 +255,7 @@ func TestConvergence(t *testing.T) {
 	for _, path := range stories(t) {
 		t.Run(path, func(t *testing.T) {
 			s := readStory(t, path)
-			if s.opt.Recover != "" || s.opt.RecoverTo != nil || s.opt.BackupNow != nil || s.opt.Delete != nil || s.opt.Repair != nil || s.opt.Switch != nil || s.opt.Suppose {
+			if s.opt.Recover != "" || s.opt.RecoverTo != nil || s.opt.BackupNow != nil || s.opt.Delete != nil || s.opt.Repair != nil || s.opt.Switch != nil || s.opt.Drill != nil || s.opt.Suppose {
 				t.Skip("asked for by hand, or a supposition")
 			}
 			p, diags := plan.Build(s.spec, s.seen, s.now, s.opt)

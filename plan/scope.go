@@ -314,5 +314,6 @@ func (b *builder) silence(kept []Step) {
 	p.NotDone = slices.DeleteFunc(p.NotDone, func(n NotDone) bool { return !asked(n.Owner) })
 	p.Findings = slices.DeleteFunc(p.Findings, func(f Finding) bool { return !asked(owners[f.Subject]) })
 	p.Windows = slices.DeleteFunc(p.Windows, func(w Window) bool { return !asked("server." + w.Server) })
+	p.Objectives = slices.DeleteFunc(p.Objectives, func(o Objective) bool { return !asked("server." + o.Server) })
 	p.NextDue = slices.DeleteFunc(p.NextDue, func(d Due) bool { return !asked(owners[d.Subject]) })
 }

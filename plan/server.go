@@ -60,7 +60,9 @@ func (b *builder) server(spec *hclspec.Server) {
 	b.spool(s)
 	b.clean(s)
 	b.verify(s)
+	b.drills(s)
 	b.windows(s)
+	b.objective(s)
 	b.nextTicks(s)
 }
 

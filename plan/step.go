@@ -22,8 +22,10 @@ type Plan struct {
 	Drift    *Drift    `json:"drift,omitempty"`    // only of Options.RefreshOnly
 	Findings []Finding `json:"findings"`           // warnings and verdicts: never steps
 	Windows  []Window  `json:"windows"`            // what can be recovered now, by server and repository
-	NextDue  []Due     `json:"next_due"`           // when something happens by the clock, soonest first
-	Auto     []Impact  `json:"auto"`               // what the configuration lets run without a name; nil: safe and declared
+	// Objectives are what is promised of servers, with what was measured.
+	Objectives []Objective `json:"objectives,omitempty"`
+	NextDue    []Due       `json:"next_due"` // when something happens by the clock, soonest first
+	Auto       []Impact    `json:"auto"`     // what the configuration lets run without a name; nil: safe and declared
 }
 
 // Change says what a step does, for the summary line.
@@ -99,6 +101,8 @@ const (
 	NeedTombed        = "tombed"             // prune by sweep: each has its TOMB for a day and no unexpired hold
 	NeedUsableLeft    = "usable-left"        // prune: Value is how many usable backups stay at least
 	NeedUnverified    = "not-verified-since" // verify: nobody else looked as closely since it became due
+	NeedUndrilled     = "not-drilled-since"  // drill: nobody else made it since it became due
+	NeedScratch       = "scratch-free"       // drill: the scratch directory has room, and no other drill works there
 	NeedDamage        = "damaged"            // repair: the newest verification still says so
 	NeedDestination   = "destination-free"   // recover-to: empty or this recovery's own, and no server runs in it
 	NeedBackup        = "backup-committed"   // recover-to: the backup is still there, or held; copy-backup: the original is, and sound; extend-lock: what is gone is passed over
@@ -221,6 +225,21 @@ type (
 		// Since is when it became due: a look that began then or later is the one.
 		Since        time.Time `json:"since,omitzero"`
 		RepositoryID string    `json:"repository_id,omitempty"` // as RemoveIncomplete's
+	}
+	// Drill recovers a server for real into a scratch directory, the path of the route's destination, starts PostgreSQL there,
+	// asks it, removes it all, and keeps what it has shown as evidence.
+	Drill struct {
+		Drill        string               `json:"drill"` // name of the block
+		Route        Route                `json:"route"`
+		Major        int                  `json:"major"`
+		RepositoryID string               `json:"repository_id,omitempty"` // as RemoveIncomplete's
+		Amcheck      string               `json:"amcheck"`                 // full | index | off
+		Canaries     int                  `json:"canaries,omitempty"`      // tables of each database whose rows are counted
+		MaxShrink    int                  `json:"max_shrink,omitempty"`    // percent
+		Timeout      string               `json:"timeout"`                 // a duration, as "12h0m0s"
+		Checks       []hclspec.DrillCheck `json:"checks,omitempty"`
+		// Since is when it became due: a drill that began then or later is the one.
+		Since time.Time `json:"since,omitzero"`
 	}
 	// CopyBackup copies one backup from one repository of the server into another, under the same id.
 	CopyBackup struct {
@@ -368,6 +387,7 @@ func (CopyBackup) action() string       { return "copy-backup" }
 func (CopyWAL) action() string          { return "copy-wal" }
 func (Repair) action() string           { return "repair" }
 func (ExtendLock) action() string       { return "extend-lock" }
+func (Drill) action() string            { return "drill" }
 
 // Verb gives the action's name as it is printed: "create-slot".
 func Verb(a Action) string { return a.action() }

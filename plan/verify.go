@@ -93,26 +93,7 @@ func (b *builder) lookDue(v *hclspec.Verify, c *state.Cluster) dueLook {
 	} else {
 		was = "the newest verification at this level began " + Moment(last)
 	}
-	if v.Cron != "" {
-		t := newDue(&hclspec.Schedule{Address: v.Address, Cron: v.Cron, Timezone: v.Timezone}, b.now)
-		d.next = t.next
-		if t.err == nil && !t.last.IsZero() && last.Before(t.last) {
-			d.since, d.why = t.last, fmt.Sprintf("the tick of %s came, and %s", t.last.Format("2006-01-02 15:04 MST"), was)
-		}
-	}
-	if v.MaxAge == 0 || d.why != "" {
-		return d
-	}
-	due := last.Add(v.MaxAge)
-	if b.now.Before(due) {
-		d.next = sooner(d.next, due)
-		return d
-	}
-	of := "max_age of " + hclspec.FormatDuration(v.MaxAge)
-	if v.Address == "" {
-		of = hclspec.FormatDuration(v.MaxAge) + ", the default where no verify block says otherwise"
-	}
-	d.since, d.why = due, fmt.Sprintf("%s, which is older than %s", was, of)
+	d.since, d.why, d.next = b.dueAgain(periodic{v.Address, v.Cron, v.Timezone, v.MaxAge}, last, was)
 	return d
 }
 

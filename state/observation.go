@@ -17,6 +17,7 @@ type Observation struct {
 	Receivers    map[string]Receiver    `json:"receivers,omitempty"`
 	Spools       map[string]Spool       `json:"spools,omitempty"`
 	Recoveries   map[string]Destination `json:"recoveries,omitempty"` // only of recoveries that were asked for
+	Scratches    map[string]Destination `json:"scratches,omitempty"`  // by drill: where its copy would be
 	Targets      map[string]TargetFact  `json:"targets,omitempty"`    // by recovery label, likewise
 	Remembered   map[string]Remembered  `json:"remembered,omitempty"` // from the journal, by stored name; only when asked for
 }
@@ -71,6 +72,8 @@ const (
 	CodeLocked             Code = "E-LOCKED"               // another pgkeep is doing this
 	CodeTarget             Code = "E-TARGET"               // a recovery target that cannot be reached
 	CodeMissed             Code = "E-MISSED"               // a recovery that was started ended elsewhere than its target
+	CodeDrill              Code = "E-DRILL"                // a drill has shown that a recovery does not bring back what it should
+	CodeObjective          Code = "E-OBJECTIVE"            // more would be lost, or recovery takes longer, than is promised
 	CodeDestination        Code = "E-DESTINATION"          // the directory to restore into cannot be used
 	CodeStale              Code = "E-STALE"                // the world changed since the plan was made
 	CodePlan               Code = "E-PLAN"                 // a saved plan that cannot be read

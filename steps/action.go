@@ -49,6 +49,9 @@ func (a *applier) bind(action plan.Action) (binding, error) {
 		return local("archive "+act.Server+" "+act.Repository, &pruneWAL{repositories: w.Repositories, action: act, now: now}), nil
 	case plan.Verify:
 		return local("verify "+act.Server+" "+act.Repository, &verify{world: w.Verifications, action: act}), nil
+	case plan.Drill:
+		at := act.Route.Destination.Path
+		return local("drill "+at, &drill{drills: w.Drills, recover: &recoverTo{repositories: w.Repositories, spools: w.Spools, action: plan.RecoverTo{Route: act.Route}, now: now}, action: act}), nil
 	case plan.Repair:
 		return local("archive "+act.Server+" "+act.Repository, &repair{world: w.Verifications, copies: w.Copies, action: act}), nil
 	case plan.ExtendLock:
@@ -79,6 +82,8 @@ func lane(action plan.Action) string {
 		return "copy " + act.Server + " " + act.Repository
 	case plan.CopyWAL:
 		return "copy " + act.Server + " " + act.Repository
+	case plan.Drill:
+		return "drill " + act.Route.Destination.Path // it only reads of its server's repositories
 	}
 	if server := serverOf(action); server != "" {
 		return "server " + server
@@ -125,6 +130,8 @@ func serverOf(action plan.Action) string {
 		return act.Server
 	case plan.ExtendLock:
 		return act.Server
+	case plan.Drill:
+		return act.Route.Server
 	}
 	return ""
 }
@@ -152,6 +159,8 @@ func repositoriesOf(action plan.Action) []string {
 		return []string{act.Repository, act.From}
 	case plan.ExtendLock:
 		return []string{act.Repository}
+	case plan.Drill:
+		return []string{act.Route.Repository}
 	case plan.Repair:
 		return append([]string{act.Repository}, act.From...)
 	}

@@ -71,6 +71,7 @@ func Bind(spec *hclspec.Spec, o BindOptions) World {
 		Spools:        realSpools{r},
 		Verifications: realVerifications{r},
 		Copies:        realCopies{r},
+		Drills:        realDrills{r},
 		Locks:         realLocks{r},
 		Journal:       realJournal{r},
 	}

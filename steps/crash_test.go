@@ -187,6 +187,7 @@ func stories() []story {
 				return one(recoverNew(), plan.NeedDestination, plan.NeedBackup, plan.NeedWAL)
 			},
 		},
+		drillStory("drill", false),
 		{
 			name:  "switch-wal",
 			world: func(*fakeWorld) {},

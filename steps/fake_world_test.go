@@ -45,6 +45,8 @@ type fakeWorld struct {
 	locked    map[string]bool
 	locks     map[wal.LSN]time.Time // of WAL, by where a stretch begins
 	opening   time.Time             // the lock of what opens the cluster
+	scratch   fakeScratch
+	drilled   []state.Drill // evidence, oldest first
 
 	kill      kill
 	calls     int
@@ -86,12 +88,13 @@ func (f *fakeWorld) do(name string, effect func() error) error {
 // reborn is the next process: the locks of the dead one are gone.
 func (f *fakeWorld) reborn() {
 	f.dead, f.kill, f.calls, f.called, f.locked = false, kill{}, 0, nil, nil
+	f.scratch.open = false
 }
 
 func (f *fakeWorld) world() World {
 	return World{
 		Servers: fakeServers{f}, Repositories: fakeRepositories{f}, Receivers: fakeReceivers{f}, Backups: fakeBackups{f},
-		Recoveries: fakeRecoveries{f}, Spools: fakeSpools{f}, Locks: fakeLocks{f}, Journal: fakeJournal{f},
+		Recoveries: fakeRecoveries{f}, Spools: fakeSpools{f}, Locks: fakeLocks{f}, Journal: fakeJournal{f}, Drills: fakeDrills{f},
 	}
 }
 

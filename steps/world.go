@@ -19,6 +19,7 @@ type World struct {
 	Spools        Spools
 	Verifications Verifications
 	Copies        Copies
+	Drills        Drills
 	Locks         Locks
 	Journal       Journal
 }

@@ -56,7 +56,15 @@ warnings, then errors, with what to run next. Warnings alone end with 0, errors 
 // verdicts are what check says, in order: what is in order, then warnings, then errors, so that the worst stands last, where
 // it is read first.
 func verdicts(spec *hclspec.Spec, seen state.Observation, p *plan.Plan, names []string) []plan.Finding {
-	all := append(p.Checked(spec, seen), p.Findings...)
+	all := p.Checked(spec, seen)
+	for _, f := range p.Findings {
+		worse := func(o plan.Finding) bool {
+			return f.Severity == plan.Warning && o.Severity == plan.Error && o.Code == f.Code && o.Subject == f.Subject && o.Text == f.Text
+		}
+		if !slices.ContainsFunc(all, worse) { // what fails a check is not a warning beside it
+			all = append(all, f)
+		}
+	}
 	all = slices.DeleteFunc(all, func(f plan.Finding) bool { return !concerns(f, names) })
 	all = append(all, unseen(seen, names, all)...)
 	out := make([]plan.Finding, 0, len(all))

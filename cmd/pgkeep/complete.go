@@ -44,3 +44,14 @@ func (a *app) offer(names func(*hclspec.Spec) []string) completion {
 		return names(spec), cobra.ShellCompDirectiveNoFileComp
 	}
 }
+
+// drills offers the labels of drill blocks.
+func (a *app) drills() completion {
+	return a.offer(func(s *hclspec.Spec) []string {
+		out := make([]string, 0, len(s.Drills))
+		for _, x := range s.Drills {
+			out = append(out, x.Name+"\t"+x.Server)
+		}
+		return out
+	})
+}

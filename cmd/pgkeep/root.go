@@ -50,7 +50,7 @@ func commands(a *app) []group {
 		{"write", "Say what must be true:", []*cobra.Command{initCommand(a), validateCommand(a), fmtCommand(a), consoleCommand(a), schemaCommand(a)}},
 		{"do", "Make it so:", []*cobra.Command{planCommand(a), applyCommand(a), agentCommand(a), receiverCommand(a), backupCommand(a), repairCommand(a), keyCommand(a)}},
 		{"look", "Look:", []*cobra.Command{statusCommand(a), checkCommand(a), backupsCommand(a), verifyCommand(a), walCommand(a), showCommand(a), diffCommand(a), graphCommand(a), journalCommand(a), observeCommand(a)}},
-		{"restore", "Get it back:", []*cobra.Command{recoverableCommand(a), recoverCommand(a), walGetCommand(a)}},
+		{"restore", "Get it back:", []*cobra.Command{recoverableCommand(a), recoverCommand(a), drillCommand(a), walGetCommand(a)}},
 		{"rest", "Others:", []*cobra.Command{demoCommand(a), diagnoseCommand(a), versionCommand(a)}},
 	}
 }

@@ -36,12 +36,13 @@ its receiver, its slot and its repositories. What could not be seen is "unknown"
 			if err != nil {
 				return err
 			}
-			told := statusJSON{Observation: seen, Windows: p.Windows, Findings: p.Findings, NextDue: p.NextDue, Steps: len(p.Steps)}
+			told := statusJSON{Observation: seen, Windows: p.Windows, Objectives: p.Objectives, Findings: p.Findings, NextDue: p.NextDue, Steps: len(p.Steps)}
 			return out.show(a, told, func() {
 				a.showWindows(p, names)
 				a.showReceivers(seen, names)
 				a.showRepositories(seen)
 				a.showVerifications(seen, names)
+				a.showStatusDrills(seen, names)
 				a.showFindings(p.Findings, names)
 				if len(p.Steps) > 0 {
 					fmt.Fprintf(a.out, "\n%s\n→ pgkeep plan\n", p.Summary())
@@ -57,6 +58,7 @@ its receiver, its slot and its repositories. What could not be seen is "unknown"
 type statusJSON struct {
 	Observation state.Observation `json:"observation"`
 	Windows     []plan.Window     `json:"windows"`
+	Objectives  []plan.Objective  `json:"objectives,omitempty"`
 	Findings    []plan.Finding    `json:"findings"`
 	NextDue     []plan.Due        `json:"next_due"`
 	Steps       int               `json:"steps"` // that a plan would have now
@@ -72,6 +74,14 @@ func (a *app) showWindows(p *plan.Plan, names []string) {
 			continue
 		}
 		for _, line := range render.WindowSentences(w, many[w.Server] > 1) {
+			fmt.Fprintln(a.out, line)
+		}
+	}
+	for _, o := range p.Objectives {
+		if len(names) > 0 && !slices.Contains(names, o.Server) {
+			continue
+		}
+		for _, line := range o.Sentences() {
 			fmt.Fprintln(a.out, line)
 		}
 	}

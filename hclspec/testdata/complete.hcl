@@ -59,6 +59,11 @@ server "orders" {
     from                 = "primary"
     transfer_compression = "none"
   }
+
+  objective { # checked: by the receiver's lag now, by measured restore and replay rates
+    rpo = "10s"
+    rto = "30m"
+  }
 }
 
 schedule "nightly" {
@@ -113,6 +118,22 @@ recovery "before_drop" { # inert until asked for: pgkeep recover before_drop, pl
     port        = 5499
     tablespaces = { fast = "/mnt/nvme/fast" }
     wal         = "fetch" # or "copy"
+  }
+}
+
+drill "weekly" { # restore for real, start PostgreSQL, ask it, throw it away, keep the evidence
+  server  = server.orders["eu"]
+  cron    = "0 6 * * 0"
+  max_age = "8d"
+
+  target {
+    latest = true
+  }
+
+  check "orders" {
+    database = "shop"
+    sql      = "select count(*) > 0 from orders"
+    expect   = "t"
   }
 }
 

@@ -280,5 +280,10 @@ func restorable(p *plan.Plan) []string {
 			out = append(out, prose(s))
 		}
 	}
+	for _, o := range p.Objectives {
+		for _, s := range o.Sentences() {
+			out = append(out, prose(s))
+		}
+	}
 	return out
 }

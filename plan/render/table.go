@@ -76,6 +76,8 @@ func details(a plan.Action) []detail {
 		return lockedAnew(a)
 	case plan.Repair:
 		return []detail{{"heals", fmt.Sprintf("what is damaged in %s, from %s", a.Repository, strings.Join(a.From, " or "))}}
+	case plan.Drill:
+		return drilled(a)
 	case plan.CopyBackup:
 		return []detail{{"copies", fmt.Sprintf("%s from %s into %s", a.Backup, a.From, a.Repository)}}
 	case plan.CopyWAL:
@@ -118,6 +120,35 @@ func lockedAnew(a plan.ExtendLock) []detail {
 		out = append(out, detail{"locks", "until " + plan.Moment(n.Until) + ": " + strings.Join(what, "; ")})
 	}
 	return out
+}
+
+func drilled(a plan.Drill) []detail {
+	target := "the newest moment"
+	switch t := a.Route.Target; {
+	case t.Immediate:
+		target = "its end"
+	case t.LSN != 0:
+		target = "a moment by chance, " + t.LSN.String()
+	}
+	asks := []string{"amcheck " + a.Amcheck}
+	if a.Amcheck == "off" {
+		asks = nil
+	}
+	if a.Canaries > 0 {
+		asks = append(asks, fmt.Sprintf("the rows of the %d largest tables of each database", a.Canaries))
+	}
+	for _, c := range a.Checks {
+		asks = append(asks, "check "+c.Name)
+	}
+	if len(asks) == 0 {
+		asks = []string{"whether it answers"}
+	}
+	return []detail{
+		{"recovers", a.Route.Backup + " in repository " + a.Route.Repository + " to " + target},
+		{"into", a.Route.Destination.Path},
+		{"wal", ranges(a.Route.Path)},
+		{"asks", strings.Join(asks, ", ")},
+	}
 }
 
 func copiedWAL(a plan.CopyWAL) string {

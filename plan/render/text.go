@@ -50,6 +50,7 @@ func Text(w io.Writer, p *plan.Plan, o TextOptions) error {
 	t.findings(p)
 	t.due(p)
 	t.windows(p.Windows)
+	t.objectives(p.Objectives)
 	t.blank()
 	t.line(0, t.paint(bold, p.Summary()))
 	if p.Stuck() {
@@ -349,6 +350,20 @@ func (t *text) windows(list []plan.Window) {
 		for _, s := range WindowSentences(w, repositories[w.Server] > 1) {
 			t.wrap(0, "", s)
 		}
+	}
+}
+
+// objectives says which promises are kept; warnings tell of the others.
+func (t *text) objectives(list []plan.Objective) {
+	var all []string
+	for _, o := range list {
+		all = append(all, o.Sentences()...)
+	}
+	if len(all) > 0 {
+		t.blank()
+	}
+	for _, s := range all {
+		t.wrap(0, "", s)
 	}
 }
 

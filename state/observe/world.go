@@ -82,6 +82,7 @@ func World(ctx context.Context, spec *hclspec.Spec, o Options) state.Observation
 	}
 	l.all.Wait()
 	l.absentAgain(ctx)
+	l.scratches(ctx)
 	l.recoveries(ctx)
 	return l.seen
 }

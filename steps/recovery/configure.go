@@ -201,7 +201,11 @@ func (r *restore) minimalConf() string {
 // ensureHBA writes pg_hba.conf and pg_ident.conf where the backup has none.
 func (r *restore) ensureHBA() error {
 	root := r.roots[0]
-	if !r.inBackup[hbaConf] {
+	if r.Isolated != "" {
+		if err := r.replace(root, hbaConf, []byte(isolatedHBA)); err != nil {
+			return err
+		}
+	} else if !r.inBackup[hbaConf] {
 		lines := []string{
 			"# Written by pgkeep: the backup has no pg_hba.conf.",
 			"local all all peer",
@@ -243,6 +247,7 @@ func (r *restore) writeAutoConf() error {
 	ours = append(ours, raised(r.settings, configured)...)
 	ours = append(ours, r.paths(major, configured)...)
 	ours = append(ours, setting{"restore_command", restoreCommand(r.Program, RouteFile(r.places[0]))})
+	ours = append(ours, r.isolatedSettings(major, configured)...)
 	names := map[string]bool{}
 	for _, s := range ours {
 		names[s.name] = true
@@ -254,7 +259,9 @@ func (r *restore) writeAutoConf() error {
 	for _, s := range ours {
 		fmt.Fprintf(&b, "%s = %s\n", s.name, quoteSetting(s.value))
 	}
-	r.noteJobs(configured["shared_preload_libraries"])
+	if r.Isolated == "" {
+		r.noteJobs(configured["shared_preload_libraries"])
+	}
 	return r.replace(r.roots[0], autoConf, []byte(b.String()))
 }
 

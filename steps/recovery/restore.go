@@ -48,7 +48,9 @@ type Options struct {
 	Spool    string       // directory of the receiver's spool on this machine, for WAL that no repository has yet; empty: none
 	Program  string       // absolute path of the pgkeep that restore_command runs
 	Settings wal.Settings // the largest that the route's WAL asks for; zero: pg_control alone decides
-	Workers  int          // 0: one for each CPU
+	// Isolated is the directory of the socket over which alone the copy is reached, for a drill; empty: an ordinary copy.
+	Isolated string
+	Workers  int // 0: one for each CPU
 	Now      func() time.Time
 	Report   func(done, total int64) // bytes; nil: nobody listens
 }

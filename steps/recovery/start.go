@@ -71,8 +71,30 @@ func Start(ctx context.Context, o StartOptions) (Reached, Evidence, error) {
 		return reached, s.evidence, err
 	}
 	s.evidence.Reached, s.evidence.Ended = &reached, o.Now().UTC()
-	s.evidence.Phases = []Phase{{Name: "replay", Seconds: s.evidence.Ended.Sub(s.evidence.Began).Seconds(), Bytes: o.Route.WALBytes}}
+	s.evidence.Phases = s.phases()
 	return reached, s.evidence, nil
+}
+
+// watch notes when replay began and ended, as far as the log has told by now.
+func (s *starting) watch() {
+	l := &s.log.log
+	if s.replays.IsZero() && (l.at != 0 || l.segments > 0) {
+		s.replays = s.Now()
+	}
+	if s.replayed.IsZero() && l.redo != 0 {
+		s.replayed = s.Now()
+	}
+}
+
+// phases tells what is the same for every recovery, starting and promoting, from what grows with the WAL. Where the log does
+// not tell them apart all of it counts as replay.
+func (s *starting) phases() []Phase {
+	all := s.evidence.Ended.Sub(s.evidence.Began).Seconds()
+	if s.replays.IsZero() || s.replayed.IsZero() {
+		return []Phase{{Name: "replay", Seconds: all, Bytes: s.Route.WALBytes}}
+	}
+	replay := max(s.replayed.Sub(s.replays), pollEvery).Seconds() // it is not known closer
+	return []Phase{{Name: "start", Seconds: max(all-replay, 0)}, {Name: "replay", Seconds: replay, Bytes: s.Route.WALBytes}}
 }
 
 // Started gives where the server that was started for this very route reached its target; nil: none has, or not yet.
@@ -146,6 +168,8 @@ type starting struct {
 	record   started
 	log      logFollower
 	evidence Evidence
+	replays  time.Time // when replay was first seen; zero: not yet
+	replayed time.Time // when it was seen to have ended
 }
 
 // begin starts the server, or finds the one that an earlier call left.
@@ -215,6 +239,7 @@ func (s *starting) await(ctx context.Context) (Reached, error) {
 		if err := s.log.read(); err != nil {
 			return Reached{}, err
 		}
+		s.watch()
 		s.report()
 		l := &s.log.log
 		switch {

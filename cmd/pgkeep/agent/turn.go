@@ -16,7 +16,7 @@ import (
 // isQuick tells whether a step belongs to the first part.
 func isQuick(s *plan.Step) bool {
 	switch s.Action.(type) {
-	case plan.TakeBackup, plan.Prune, plan.PruneWAL, plan.RemoveIncomplete, plan.RecoverTo, plan.Verify, plan.CopyBackup, plan.CopyWAL, plan.Repair, plan.ExtendLock:
+	case plan.TakeBackup, plan.Prune, plan.PruneWAL, plan.RemoveIncomplete, plan.RecoverTo, plan.Verify, plan.CopyBackup, plan.CopyWAL, plan.Repair, plan.ExtendLock, plan.Drill:
 		return false
 	}
 	return true
@@ -37,6 +37,8 @@ func slowServer(s *plan.Step) string {
 		return act.Route.Server
 	case plan.Verify:
 		return "verify " + act.Server // beside its other work: a backup that is due does not wait for hours
+	case plan.Drill:
+		return "drill " + act.Route.Destination.Path // one copy at a time in a scratch directory, beside all other work
 	case plan.Repair:
 		return act.Server
 	case plan.ExtendLock:

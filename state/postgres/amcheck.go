@@ -1,0 +1,111 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Amcheck is the extension amcheck in one database of a restored copy.
+type Amcheck struct {
+	c      *Conn
+	schema string // quoted
+	heap   bool
+}
+
+// CheckedRelation is a relation that amcheck can look at.
+type CheckedRelation struct {
+	OID   string
+	Name  string // schema and name
+	Table string // of an index: the table's
+	Heap  bool   // a table; else a B-tree
+}
+
+// Amcheck makes the extension in the database of the session, or brings the one that is there to the version of the programs.
+// why is not empty when they have none: then nothing can be checked.
+func (c *Conn) Amcheck(ctx context.Context) (a *Amcheck, why string, err error) {
+	q := func(sql string) question { return question{action: "make the extension amcheck in the copy", sql: sql} }
+	found, err := c.rows(ctx, q("select 1 from pg_available_extensions where name = 'amcheck'"))
+	if err != nil {
+		return nil, "", err
+	}
+	if len(found) == 0 {
+		return nil, "the PostgreSQL programs here have no extension amcheck (the contrib package)", nil
+	}
+	for _, sql := range []string{"create extension if not exists amcheck schema pg_catalog", "alter extension amcheck update"} {
+		if _, err := c.rows(ctx, q(sql)); err != nil {
+			return nil, "", err
+		}
+	}
+	row, err := c.row(ctx, 2, q("select format('%I', n.nspname), exists (select from pg_proc p where p.pronamespace = n.oid and p.proname = 'verify_heapam')"+
+		" from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'amcheck'"))
+	if err != nil {
+		return nil, "", err
+	}
+	return &Amcheck{c: c, schema: string(row[0]), heap: string(row[1]) == "t"}, "", nil
+}
+
+// ChecksHeap tells whether tables can be checked too: from PostgreSQL 14 on.
+func (a *Amcheck) ChecksHeap() bool { return a.heap }
+
+// The relations that a recovery brings back: neither temporary nor unlogged.
+const (
+	btrees = `select c.oid, format('%I.%I', n.nspname, c.relname), format('%I.%I', tn.nspname, t.relname), false
+from pg_index i join pg_class c on c.oid = i.indexrelid join pg_namespace n on n.oid = c.relnamespace join pg_am am on am.oid = c.relam
+join pg_class t on t.oid = i.indrelid join pg_namespace tn on tn.oid = t.relnamespace
+where am.amname = 'btree' and c.relkind = 'i' and c.relpersistence = 'p' and i.indisready and i.indisvalid order by c.oid`
+	heaps = `select c.oid, format('%I.%I', n.nspname, c.relname), '', true
+from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_am am on am.oid = c.relam
+where am.amname = 'heap' and c.relkind in ('r', 'm', 't') and c.relpersistence = 'p' order by c.oid`
+)
+
+// Relations lists what can be checked: B-trees, and tables where heap asks for them and the version can.
+func (a *Amcheck) Relations(ctx context.Context, heap bool) ([]CheckedRelation, error) {
+	lists := []string{btrees}
+	if heap && a.heap {
+		lists = append(lists, heaps)
+	}
+	var out []CheckedRelation
+	for _, sql := range lists {
+		rows, err := a.c.rows(ctx, question{action: "list what amcheck can check", sql: sql})
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			s := scan{fields: r}
+			out = append(out, CheckedRelation{OID: s.text(), Name: cleanText(s.text()), Table: cleanText(s.text()), Heap: s.bool()})
+			if s.err != nil {
+				return nil, fmt.Errorf("list what amcheck can check: %w", s.err)
+			}
+		}
+	}
+	return out, nil
+}
+
+// Check looks at one relation. damage is not empty when something is wrong with it, in the server's words. The error is for
+// a session that was lost, or a ctx that ended.
+func (a *Amcheck) Check(ctx context.Context, r CheckedRelation) (damage string, err error) {
+	q := question{action: "check " + r.Name, sql: "select " + a.schema + ".bt_index_check($1::oid::regclass, true)", args: []string{r.OID}}
+	if r.Heap {
+		q.sql = "select 'block ' || blkno || coalesce(', line ' || offnum, '') || ': ' || msg from " + a.schema + ".verify_heapam($1::oid::regclass, on_error_stop => true) limit 1"
+	}
+	rows, err := a.c.rows(ctx, q)
+	switch {
+	case err != nil && (ctx.Err() != nil || !a.c.Alive() || noVerdict(err)):
+		return "", err
+	case err != nil:
+		return strings.TrimPrefix(cleanText(err.Error()), q.action+": "), nil
+	case r.Heap && len(rows) > 0:
+		return cleanText(string(rows[0][0])), nil
+	}
+	return "", nil
+}
+
+// noVerdict tells whether a check was ended by something that says nothing of the relation: no memory, no space, a cancellation.
+func noVerdict(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && (strings.HasPrefix(pg.Code, "53") || strings.HasPrefix(pg.Code, "57"))
+}

@@ -1,0 +1,131 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A restored copy is asked as its superuser, over a socket that only its owner reaches. What is asked here would be too much
+// for the server that is protected: every page of it is read.
+
+// ConnectCopy opens a session with a restored copy by the directory of its socket, which trusts who can reach it. No trigger
+// and no event trigger of the copy fires in it, names are looked up in pg_catalog alone, and only ctx
+// bounds how long a statement takes.
+func ConnectCopy(ctx context.Context, socketDir string, port int, user, database string) (*Conn, error) {
+	info, err := ParseConninfo(fmt.Sprintf("host=%s port=%d user=%s dbname=%s sslmode=disable", quoteValue(socketDir), port, quoteValue(user), quoteValue(database)), nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	c, err := Connect(ctx, info, ConnectOptions{ApplicationName: "pgkeep drill", Timeout: time.Minute})
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range []string{
+		"set session_replication_role = replica", "set search_path = pg_catalog", "set default_transaction_read_only = off",
+		"set statement_timeout = 0", "set lock_timeout = 0", "set idle_session_timeout = 0",
+	} {
+		if c.version < 140000 && strings.Contains(s, "idle_session_timeout") {
+			continue
+		}
+		if _, err := c.rows(ctx, question{action: "prepare the session with the copy", sql: s}); err != nil {
+			return nil, closing(c, err)
+		}
+	}
+	return c, nil
+}
+
+func closing(c *Conn, err error) error {
+	_ = c.Close() // the error says more
+	return err
+}
+
+// quoteValue writes a value of a connection string.
+func quoteValue(s string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(s) + "'"
+}
+
+// Alive tells whether the session can still be asked; false: the server ended it.
+func (c *Conn) Alive() bool { return !c.pg.IsClosed() }
+
+// Superuser gives a role that may do anything and log in.
+func (c *Conn) Superuser(ctx context.Context) (string, error) {
+	q := question{action: "ask the copy for a superuser", sql: "select rolname from pg_catalog.pg_roles where rolsuper and rolcanlogin order by rolconnlimit = 0, oid limit 1"}
+	row, err := c.row(ctx, 1, q)
+	if err != nil {
+		return "", err
+	}
+	return string(row[0]), nil
+}
+
+// Databases names those that take connections.
+func (c *Conn) Databases(ctx context.Context) ([]string, error) {
+	rows, err := c.rows(ctx, question{action: "ask the copy for its databases", sql: "select datname from pg_catalog.pg_database where datallowconn and datconnlimit <> -2 order by datname"})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]string, len(rows))
+	for i, r := range rows {
+		out[i] = string(r[0])
+	}
+	return out, nil
+}
+
+// Answer asks one statement in a transaction that only reads, and gives the one field of the one row that must come of it; NULL is "NULL".
+func (c *Conn) Answer(ctx context.Context, sql string) (string, error) {
+	if _, err := c.rows(ctx, question{action: "begin to read", sql: "begin read only"}); err != nil {
+		return "", err
+	}
+	if _, err := c.rows(ctx, question{action: "begin to read", sql: `set local search_path = "$user", public`}); err != nil {
+		return "", err
+	}
+	row, err := c.row(ctx, 1, question{action: "ask the copy", sql: sql})
+	_, _ = c.rows(ctx, question{action: "end reading", sql: "rollback"}) // a session that is gone says so next time
+	if err != nil {
+		return "", err
+	}
+	if row[0] == nil {
+		return "NULL", nil
+	}
+	return string(row[0]), nil
+}
+
+// TableRows is how many rows a table has.
+type TableRows struct {
+	Table string // schema and name, quoted where SQL needs that
+	Rows  int64
+}
+
+// largest are the tables of users, the largest first.
+const largest = `select c.oid, format('%I.%I', n.nspname, c.relname) as name, c.relpages
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where c.relkind = 'r' and c.relpersistence = 'p' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'`
+
+// LargestTables names the n largest tables of users in this database, the largest first, and of those in also the ones that are
+// there: names as it gives them itself.
+func (c *Conn) LargestTables(ctx context.Context, n int, also []string) ([]string, error) {
+	rows, err := c.rows(ctx, question{action: "ask for the largest tables", sql: "select name from (" + largest + ") t order by relpages desc, name"})
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for i, r := range rows {
+		if name := string(r[0]); i < n || slices.Contains(also, name) {
+			out = append(out, name)
+		}
+	}
+	return out, nil
+}
+
+// CountRows counts the rows of a table that LargestTables named.
+func (c *Conn) CountRows(ctx context.Context, table string) (int64, error) {
+	row, err := c.row(ctx, 1, question{action: "count the rows of " + cleanText(table), sql: "select count(*) from only " + table})
+	if err != nil {
+		return 0, err
+	}
+	s := scan{fields: row}
+	n := s.number()
+	return n, s.err
+}

@@ -1,0 +1,206 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pgkeep/pgkeep/hclspec"
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/postgres"
+)
+
+// Ask asks the promoted copy: amcheck, the rows of its largest tables, the declared checks. What is wrong fails the drill.
+func (d *DrillRun) Ask(ctx context.Context, report func(done, total int64)) error {
+	began := d.Now()
+	err := d.ask(ctx, report)
+	d.result.Phases = append(d.result.Phases, state.DrillPhase{Name: "checks", Seconds: d.Now().Sub(began).Seconds()})
+	if err != nil && ctx.Err() == nil {
+		d.fail("the copy could not be asked: %s", err) // a server that ends or does not answer is no good copy
+		return nil
+	}
+	return err
+}
+
+func (d *DrillRun) ask(ctx context.Context, report func(done, total int64)) error {
+	user, databases, err := d.enter(ctx)
+	if err != nil {
+		return err
+	}
+	for i, name := range databases {
+		if report != nil {
+			report(int64(i), int64(len(databases)))
+		}
+		if err := d.inDatabase(ctx, user, name); err != nil {
+			return err
+		}
+	}
+	for _, before := range d.before() {
+		if !slices.ContainsFunc(d.result.Rows, func(r state.DrillRows) bool { return r.Database == before.Database && r.Table == before.Table }) && before.Rows > 0 && d.Canaries > 0 {
+			d.fail("table %s of database %s had %d rows in the drill of %s and is not there now", before.Table, before.Database, before.Rows, d.Before.Ended.Format("2006-01-02 15:04:05 MST"))
+		}
+	}
+	for _, c := range d.Checks {
+		if err := d.answer(ctx, user, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// before gives the rows to compare with: none for a moment by chance, which may be older than they are.
+func (d *DrillRun) before() []state.DrillRows {
+	if d.Before == nil || d.result.Target == "random" {
+		return nil
+	}
+	return d.Before.Rows
+}
+
+// enter finds a superuser and the databases.
+func (d *DrillRun) enter(ctx context.Context) (user string, databases []string, err error) {
+	var c *postgres.Conn
+	var all error
+	for _, role := range d.Roles {
+		for _, database := range []string{"postgres", "template1"} {
+			var tried error
+			if c, tried = postgres.ConnectCopy(ctx, d.socket(), isolatedPort, role, database); tried == nil {
+				break
+			}
+			all = errors.Join(all, tried)
+		}
+		if c != nil {
+			break
+		}
+	}
+	if c == nil {
+		return "", nil, fmt.Errorf("no role was let in: %w", all)
+	}
+	defer c.Close()
+	d.result.Version = c.Version()
+	if user, err = c.Superuser(ctx); err != nil {
+		return "", nil, err
+	}
+	databases, err = c.Databases(ctx)
+	return user, databases, err
+}
+
+func (d *DrillRun) inDatabase(ctx context.Context, user, database string) error {
+	c, err := postgres.ConnectCopy(ctx, d.socket(), isolatedPort, user, database)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := d.amcheck(ctx, c, database); err != nil {
+		return err
+	}
+	return d.count(ctx, c, database)
+}
+
+// amcheck checks what can be checked in one database.
+func (d *DrillRun) amcheck(ctx context.Context, c *postgres.Conn, database string) error {
+	if d.Amcheck == "off" {
+		d.result.Amcheck.Skipped = "amcheck = \"off\""
+		return nil
+	}
+	a, why, err := c.Amcheck(ctx)
+	if err != nil {
+		return err
+	}
+	if a == nil {
+		d.result.Amcheck.Skipped = why
+		return nil
+	}
+	heap := d.Amcheck == "full"
+	if heap && !a.ChecksHeap() {
+		d.result.Amcheck.Skipped = "tables were not checked: PostgreSQL can from 14 on"
+	}
+	relations, err := a.Relations(ctx, heap)
+	if err != nil {
+		return err
+	}
+	d.result.Amcheck.Databases++
+	for _, r := range relations {
+		damage, err := a.Check(ctx, r)
+		if err != nil {
+			return err
+		}
+		what := "table " + r.Name
+		if r.Heap {
+			d.result.Amcheck.Tables++
+		} else {
+			what = "index " + r.Name + " of table " + r.Table
+			d.result.Amcheck.Indexes++
+		}
+		if damage != "" {
+			d.result.Amcheck.Findings++
+			d.fail("amcheck: %s of database %s: %s", what, database, damage)
+		}
+	}
+	return nil
+}
+
+// count counts the rows of the largest tables, and compares them with the drill before.
+func (d *DrillRun) count(ctx context.Context, c *postgres.Conn, database string) error {
+	if d.Canaries == 0 {
+		return nil
+	}
+	before := map[string]int64{}
+	var also []string
+	for _, b := range d.before() {
+		if b.Database == database {
+			before[b.Table] = b.Rows
+			also = append(also, b.Table)
+		}
+	}
+	tables, err := c.LargestTables(ctx, d.Canaries, also)
+	if err != nil {
+		return err
+	}
+	for _, t := range tables {
+		n, err := c.CountRows(ctx, t)
+		if err != nil {
+			if ctx.Err() != nil || !c.Alive() {
+				return err
+			}
+			d.fail("the rows of table %s of database %s cannot be read: %s", t, database, err)
+			continue
+		}
+		r := state.DrillRows{Database: database, Table: t, Rows: n}
+		if had, ok := before[t]; ok {
+			r.Before = &had
+			if lost := had - n; had > 0 && lost*100 > had*int64(d.MaxShrink) {
+				d.fail("table %s of database %s has %d rows and had %d in the drill before: more than max_shrink of %d%% are gone", t, database, n, had, d.MaxShrink)
+			}
+		}
+		d.result.Rows = append(d.result.Rows, r)
+	}
+	return nil
+}
+
+// answer asks one declared check.
+func (d *DrillRun) answer(ctx context.Context, user string, q hclspec.DrillCheck) error {
+	out := state.DrillAnswer{Name: q.Name, Database: q.Database, Expect: q.Expect}
+	c, err := postgres.ConnectCopy(ctx, d.socket(), isolatedPort, user, q.Database)
+	if err == nil {
+		out.Got, err = c.Answer(ctx, q.SQL)
+		_ = c.Close()
+	}
+	if ctx.Err() != nil {
+		return err
+	}
+	if len(out.Got) > 1000 {
+		out.Got = strings.ToValidUTF8(out.Got[:1000], "") + "…"
+	}
+	out.Passed = err == nil && out.Got == q.Expect
+	switch {
+	case err != nil:
+		out.Error = err.Error()
+		d.fail("check %q in database %s: %s", q.Name, q.Database, err)
+	case !out.Passed:
+		d.fail("check %q in database %s gave %q and not %q", q.Name, q.Database, out.Got, q.Expect)
+	}
+	d.result.Checks = append(d.result.Checks, out)
+	return nil
+}
