@@ -48,6 +48,27 @@ func (d *decoded) collect(prefix string, into map[string]hcl.Range) {
 	}
 }
 
+// meantOf ends the sentence about an unknown name where the library knows nothing: it leaves out the arguments that are given already, though
+// a value may have been meant for one of them.
+func meantOf(d *hcl.Diagnostic, name string, wanted *hcl.BodySchema, c *hcl.BodyContent) string {
+	if d.Summary != "Unsupported argument" || strings.Contains(d.Detail, "Did you mean") {
+		return ""
+	}
+	var names []string
+	for _, a := range wanted.Attributes {
+		names = append(names, a.Name)
+	}
+	near := nearest(name, names)
+	if near == "" {
+		return ""
+	}
+	text := fmt.Sprintf(" Did you mean %q?", near)
+	if given, ok := c.Attributes[near]; ok {
+		text += fmt.Sprintf(" It is given already, at %s.", spot(given.NameRange))
+	}
+	return text
+}
+
 // content matches a body with its schema: what the schema does not have, or has as not built yet, is an error.
 func (l *loader) content(schema *block, body hcl.Body) *hcl.BodyContent {
 	if c, ok := l.contents[body]; ok {
@@ -69,6 +90,7 @@ func (l *loader) content(schema *block, body hcl.Body) *hcl.BodyContent {
 	for _, d := range diags {
 		if quoted := strings.SplitN(d.Detail, `"`, 3); len(quoted) == 3 {
 			l.strange[body] = append(l.strange[body], quoted[1])
+			d.Detail += meantOf(d, quoted[1], wanted, c)
 		}
 	}
 	if diags.HasErrors() && schema.name == "configuration" {

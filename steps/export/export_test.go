@@ -55,6 +55,7 @@ type world struct {
 	dir      string // of the repository
 	fast     uint32 // OID of the tablespace
 	backups  int
+	timeline wal.Timeline
 }
 
 func newWorld(t *testing.T, version int) *world {
@@ -63,7 +64,7 @@ func newWorld(t *testing.T, version int) *world {
 	if version >= 17 {
 		settings["summarize_wal"] = "on"
 	}
-	w := &world{t: t, Server: pgtest.Start(t, pgtest.Options{Version: version, SegmentMB: 1, Settings: settings}), size: 1 << 20}
+	w := &world{t: t, Server: pgtest.Start(t, pgtest.Options{Version: version, SegmentMB: 1, Settings: settings}), size: 1 << 20, timeline: 1}
 	w.systemID = w.SQL(t, "select system_identifier from pg_control_system()")
 	w.dir = filepath.Join(pgtest.TempDir(t), "repo")
 	st, err := file.Open(w.dir, file.Options{})
@@ -129,13 +130,13 @@ func (w *world) archive() {
 	check(w.t, err)
 	id, err := strconv.ParseUint(w.systemID, 10, 64)
 	check(w.t, err)
-	scanner := wal.NewScanner(w.size, id, 1)
+	scanner := wal.NewScanner(w.size, id, w.timeline)
 	dir := filepath.Join(w.DataDir, "pg_wal")
 	entries, err := os.ReadDir(dir)
 	check(w.t, err)
 	for _, e := range entries {
 		seg, err := wal.ParseSegmentName(e.Name(), w.size)
-		if err != nil || seg.Start(w.size) >= end {
+		if err != nil || seg.Timeline != w.timeline || seg.Start(w.size) >= end {
 			continue
 		}
 		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
@@ -189,16 +190,37 @@ func (w *world) proved(dir string) {
 			w.t.Errorf("%s is not in the manifest", name)
 		}
 	}
-	if w.Version >= 17 {
-		return // pg_verifybackup 15 does not read their manifests
-	}
-	args := []string{dir}
-	if w.Version != 15 {
+	w.pgVerifybackup(dir)
+}
+
+// pgVerifybackup asks pg_verifybackup of the server's own version, which reads the WAL too, where PGKEEP_CLIENTS/VERSION/bin has it. That of the machine
+// is of version 15: it reads no manifest of 17 and later, and no other version's WAL.
+func (w *world) pgVerifybackup(dir string) {
+	w.t.Helper()
+	program, args := pgtest.Client(w.t, "pg_verifybackup"), []string{dir}
+	own := filepath.Join(os.Getenv("PGKEEP_CLIENTS"), strconv.Itoa(w.Version), "bin", "pg_verifybackup")
+	_, err := os.Stat(own)
+	packed, globErr := filepath.Glob(filepath.Join(dir, "base.tar*"))
+	check(w.t, globErr)
+	switch {
+	case err == nil:
+		program = own
+	case w.Version >= 17:
+		return
+	case w.Version != 15:
 		args = []string{"--no-parse-wal", dir}
 	}
-	if out, err := exec.Command(pgtest.Client(w.t, "pg_verifybackup"), args...).CombinedOutput(); err != nil {
-		w.t.Errorf("pg_verifybackup: %v\n%s", err, out)
+	if len(packed) > 0 { // from 18 on it reads tar files, and never the WAL in them
+		if w.Version < 18 {
+			return
+		}
+		args = []string{"--no-parse-wal", dir}
 	}
+	if out, err := exec.Command(program, args...).CombinedOutput(); err != nil {
+		w.t.Errorf("%s %v: %v\n%s", program, args, err, out)
+		return
+	}
+	w.t.Logf("%s %v: backup successfully verified", program, args)
 }
 
 // files names the regular files below a data directory, also those of its tablespaces.
@@ -281,6 +303,7 @@ func (w *world) exportedAsTar(id string, c Compression, want string) {
 	o.Format, o.Compression = Tar, c
 	_, err := Export(w.t.Context(), o)
 	check(w.t, err)
+	w.pgVerifybackup(o.Into)
 	data, fast := filepath.Join(filepath.Dir(o.Into), "unpacked"), o.Tablespaces[w.fast]
 	unpack := map[string]string{"base.tar": data, fmt.Sprintf("%d.tar", w.fast): fast, "pg_wal.tar": filepath.Join(data, "pg_wal")}
 	for _, name := range []string{"base.tar", fmt.Sprintf("%d.tar", w.fast), "pg_wal.tar"} {
