@@ -14,7 +14,7 @@ func (l *loader) buildRetentions(servers []Server) []Retention {
 		r := Retention{
 			Address: "retention." + b.Labels[0], Name: b.Labels[0],
 			Servers: l.named(l.servers, d, "servers"), Repositories: l.named(l.repositories, d, "repositories"),
-			RecoveryWindow: get[time.Duration](d, "recovery_window"), Redundancy: int(get[int64](d, "redundancy")),
+			RecoveryWindow: get[time.Duration](d, "recovery_window"), WALWindow: get[time.Duration](d, "wal_window"), Redundancy: int(get[int64](d, "redundancy")),
 			MinimumRedundancy: int(get[int64](d, "minimum_redundancy")), MaxDelete: int(get[int64](d, "max_delete")),
 			Enforce: text0(d, "enforce"), Where: d.where(),
 		}
@@ -38,6 +38,13 @@ func (l *loader) buildRetentions(servers []Server) []Retention {
 		}
 		if !d.set("recovery_window") && !d.set("redundancy") {
 			l.refuse("A retention without a rule", mistake{fmt.Sprintf("%s keeps nothing: it has neither recovery_window nor redundancy.", r.Address), `Write for example recovery_window = "7d".`}, b.DefRange)
+			continue
+		}
+		if d.set("recovery_window") && r.WALWindow > r.RecoveryWindow {
+			l.refuse("A window of WAL beyond that of backups", mistake{
+				fmt.Sprintf("%s asks for every moment of %s (wal_window), and keeps no backup before %s for it (recovery_window).", r.Address, FormatDuration(r.WALWindow), FormatDuration(r.RecoveryWindow)),
+				"Make recovery_window as long at least.",
+			}, r.Where.Of("wal_window"))
 			continue
 		}
 		out = append(out, r)

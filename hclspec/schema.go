@@ -148,13 +148,14 @@ func retentionBlock() block {
 		{name: "servers", kind: references("server"), required: true},
 		{name: "repositories", kind: references("repository"), otherwise: "all of each server"},
 		{name: "recovery_window", kind: duration(time.Hour, 36500*24*time.Hour), otherwise: "no window"},
+		{name: "wal_window", kind: duration(time.Hour, 36500*24*time.Hour), otherwise: "WAL stays as long as the backups before it, but for `keep`"},
 		{name: "redundancy", kind: whole(1, 10000), otherwise: "no count"},
 		{name: "minimum_redundancy", kind: whole(1, 10000), standard: "1"},
 		{name: "max_delete", kind: whole(1, 100000), standard: "5"},
 		{name: "enforce", kind: oneOf("auto", "approve"), standard: `"auto"`},
 	}, blocks: []block{keepBlock()}, refused: []string{
 		"neither `recovery_window` nor `redundancy`, also with `keep`", "a server and repository that another retention has",
-		"a repository that none of its servers writes to",
+		"a repository that none of its servers writes to", "`wal_window` longer than `recovery_window`",
 	}}
 }
 

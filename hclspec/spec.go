@@ -109,12 +109,35 @@ func (s *Spec) LockMargin(repository string) time.Duration {
 
 func (s *Spec) longestWindow(repository, server string) (longest time.Duration) {
 	for _, r := range s.Retentions {
-		everywhere, everybody := len(r.Repositories) == 0, server == ""
-		if (everywhere || slices.Contains(r.Repositories, repository)) && (everybody || slices.Contains(r.Servers, server)) {
-			longest = max(longest, r.RecoveryWindow)
+		if r.rules(repository, server) {
+			longest = max(longest, r.RecoveryWindow, r.WALWindow)
 		}
 	}
 	return longest
+}
+
+// rules tells whether a retention is about a server in a repository. An empty server stands for all.
+func (r *Retention) rules(repository, server string) bool {
+	return (len(r.Repositories) == 0 || slices.Contains(r.Repositories, repository)) && (server == "" || slices.Contains(r.Servers, server))
+}
+
+// WALLockTime is LockTime for WAL, of which a shorter window may be asked for than of backups.
+func (s *Spec) WALLockTime(repository, server string) time.Duration {
+	margin := s.LockMargin(repository)
+	if margin == 0 {
+		return 0
+	}
+	var longest time.Duration
+	for _, r := range s.Retentions {
+		switch {
+		case !r.rules(repository, server):
+		case r.WALWindow > 0:
+			longest = max(longest, r.WALWindow)
+		default:
+			longest = max(longest, r.RecoveryWindow)
+		}
+	}
+	return longest + margin
 }
 
 // Encryption says who can read a repository, whom its readers believe, and where this machine's keys are. It holds no secret: keys and
@@ -214,6 +237,7 @@ type Retention struct {
 	Servers           []string // stored names, sorted
 	Repositories      []string // stored names; empty in the HCL: all of the server's
 	RecoveryWindow    time.Duration
+	WALWindow         time.Duration `json:",omitzero"` // every moment of so long only, whatever backups stay; 0: as the backups say
 	Redundancy        int
 	MinimumRedundancy int    // default 1
 	MaxDelete         int    // 0: no limit set; default 5

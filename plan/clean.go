@@ -118,12 +118,7 @@ func (b *builder) cleanID(s *server, verb string, h *home, c *state.Cluster) str
 
 // retain applies the retention blocks to what one repository holds.
 func (b *builder) retain(s *server, h *home, after []string) {
-	var blocks []*hclspec.Retention
-	for _, r := range b.retentions[s.Name] {
-		if len(r.Repositories) == 0 || containsString(r.Repositories, h.spec.Name) {
-			blocks = append(blocks, r)
-		}
-	}
+	blocks := b.retentionsOf(s.Name, h)
 	if len(blocks) == 0 {
 		b.finding(Finding{
 			Severity: Warning, Code: state.CodeNoRetention, Subject: s.Address, Range: rangeOf(s.Where.Block),
@@ -144,7 +139,7 @@ func (b *builder) retain(s *server, h *home, after []string) {
 	b.redundancy(s, h, r, rules)
 	b.health(s, h, r)
 	free := r.NeedlessWAL()
-	free = r.unlockedWAL(free, b.spec.LockTime(h.spec.Name, s.Name))
+	free = r.unlockedWAL(free, b.spec.WALLockTime(h.spec.Name, s.Name))
 	r.withWAL, r.withBackups = r.losses(free)
 	b.extendLocks(s, h, r)
 	b.prune(s, h, r, rules)
@@ -155,6 +150,16 @@ func (b *builder) retain(s *server, h *home, after []string) {
 	} else if r.Stopped == "" && r.Usable > 0 && h.archive.StalePartialBytes >= staleSegments*int64(h.archive.size) {
 		b.pruneParts(s, h, r, after)
 	}
+}
+
+// retentionsOf gives the retention blocks that cover a server in a repository.
+func (b *builder) retentionsOf(server string, h *home) (blocks []*hclspec.Retention) {
+	for _, r := range b.retentions[server] {
+		if len(r.Repositories) == 0 || containsString(r.Repositories, h.spec.Name) {
+			blocks = append(blocks, r)
+		}
+	}
+	return blocks
 }
 
 func containsString(in []string, s string) bool {
@@ -349,6 +354,9 @@ func (b *builder) pruneWAL(s *server, h *home, r Retained, free []wal.Range, aft
 	effect, why := "no restore point is lost", "no backup that counts stands before it on a line of history that stays"
 	if slices.ContainsFunc(r.Fates, func(f Fate) bool { return f.Alone }) {
 		why = "no moment in it is asked for, and the backups before it are kept alone, each with the WAL that makes it consistent"
+	}
+	if r.rules.WAL > 0 {
+		why = fmt.Sprintf("no moment since %s needs it (wal_window %s); backups before that stay with the WAL that makes them consistent", Moment(r.walStart()), Span(r.rules.WAL))
 	}
 	if r.withWAL != nil {
 		effect = "the moments that nothing asks for any more can no longer be recovered"

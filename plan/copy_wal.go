@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
@@ -184,12 +183,7 @@ func (b *builder) supposed(s *server, h, o *home) (r *Retained, own []wal.Range)
 			would.Histories = append(slices.Clip(would.Histories), x)
 		}
 	}
-	var blocks []*hclspec.Retention
-	for _, x := range b.retentions[s.Name] {
-		if len(x.Repositories) == 0 || containsString(x.Repositories, h.spec.Name) {
-			blocks = append(blocks, x)
-		}
-	}
+	blocks := b.retentionsOf(s.Name, h)
 	clock := time.Time{}
 	if len(blocks) > 0 {
 		clock = b.deletionClock(s, h)

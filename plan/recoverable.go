@@ -73,22 +73,27 @@ func Recoverable(spec *hclspec.Spec, seen state.Observation, now time.Time, serv
 	for _, h := range s.homes {
 		for i := range out {
 			if out[i].Repository == h.spec.Name && h.archive != nil {
-				out[i].Lines = b.recoverableLines(s, h.archive)
+				out[i].Lines = b.recoverableLines(s, h)
 			}
 		}
 	}
 	return out
 }
 
-func (b *builder) recoverableLines(s *server, a *archive) []RecoverableLine {
+func (b *builder) recoverableLines(s *server, h *home) []RecoverableLine {
 	var out []RecoverableLine
+	a := h.archive
+	var rules Retained // without a block nothing is let go
+	if blocks := b.retentionsOf(s.Name, h); len(blocks) > 0 {
+		rules = Retain(a.Cluster, Join(blocks), b.deletionClock(s, h), s.seen.Timeline)
+	}
 	for _, x := range a.lines {
 		current := x.timeline == a.current.timeline
 		from := wal.LSN(0)
 		if !current {
 			from = a.parting(x)
 		}
-		stretches := a.stretchesOn(x, from)
+		stretches := a.stretchesOn(x, from, rules)
 		if current && len(stretches) > 0 {
 			b.untilNow(s, &stretches[len(stretches)-1])
 		}
@@ -131,14 +136,14 @@ func (a *archive) parting(x line) wal.LSN {
 }
 
 // stretchesOn gives what can be recovered of a line from a position on, and the gaps between.
-func (a *archive) stretchesOn(x line, from wal.LSN) []RecoverableStretch {
+func (a *archive) stretchesOn(x line, from wal.LSN, rules Retained) []RecoverableStretch {
 	var out []RecoverableStretch
 	for _, i := range a.intervalsOn(x) {
 		if i.ToLSN <= from {
 			continue
 		}
 		if n := len(out); n > 0 {
-			out = append(out, a.gapBetween(x, out[n-1], i))
+			out = append(out, a.gapBetween(x, out[n-1], i, rules))
 		}
 		if i.FromLSN < from {
 			i.FromLSN, i.From = from, a.timeOn(x, from)

@@ -9,10 +9,16 @@ import (
 )
 
 // gapBetween says what is between two stretches that can be recovered.
-func (a *archive) gapBetween(x line, before RecoverableStretch, next Interval) RecoverableStretch {
+func (a *archive) gapBetween(x line, before RecoverableStretch, next Interval, rules Retained) RecoverableStretch {
+	why := a.whyLost(x, before.ToLSN, next.FromLSN)
+	if why == "" {
+		why = rules.whyLetGo(a.timelineOn(x, before.ToLSN+1), before.ToLSN)
+	}
+	if why == "" {
+		why = a.whyHole(x, before.ToLSN, next.FromLSN)
+	}
 	return RecoverableStretch{
-		Kind: Unrecoverable, From: before.To, To: next.From, FromLSN: before.ToLSN, ToLSN: next.FromLSN, Timeline: next.Timeline,
-		Why: a.whyHole(x, before.ToLSN, next.FromLSN),
+		Kind: Unrecoverable, From: before.To, To: next.From, FromLSN: before.ToLSN, ToLSN: next.FromLSN, Timeline: next.Timeline, Why: why,
 	}
 }
 
@@ -28,8 +34,17 @@ func (a *archive) gapAfter(x line, last RecoverableStretch) (RecoverableStretch,
 	}, true
 }
 
-// whyHole says why WAL of a line is not there from a position on: a recorded gap, damage, or nothing that is known.
+// whyHole says why WAL of a line is not there from a position on: what is known of it, or which segment is missing.
 func (a *archive) whyHole(x line, from, to wal.LSN) string {
+	if why := a.whyLost(x, from, to); why != "" {
+		return why
+	}
+	at := a.timelineOn(x, from+1)
+	return fmt.Sprintf("WAL after %s is not archived: segment %s is missing", from, a.size.SegmentAt(at, from).Name(a.size))
+}
+
+// whyLost says that WAL of a line is missing for a recorded gap, damage or backups that were deleted; empty: for none of them.
+func (a *archive) whyLost(x line, from, to wal.LSN) string {
 	for _, g := range a.Gaps {
 		if left, on := x.left(g.Timeline); on && g.From < min(left, to) && g.To > from {
 			return fmt.Sprintf("WAL from %s to %s is recorded as lost at %s: %s", g.From, g.To, Moment(g.Recorded), g.Reason)
@@ -48,7 +63,7 @@ func (a *archive) whyHole(x line, from, to wal.LSN) string {
 			return fmt.Sprintf("WAL after %s is not archived any more: backups in between were deleted, %s at %s", from, b.ID, Moment(b.Tombed))
 		}
 	}
-	return fmt.Sprintf("WAL after %s is not archived: segment %s is missing", from, a.size.SegmentAt(at, from).Name(a.size))
+	return ""
 }
 
 // newestAt gives the newest usable backup that a position of a line is recovered from.

@@ -13,6 +13,7 @@ import (
 // when every block lets it go.
 type Rules struct {
 	Window     time.Duration  // every moment of the last Window stays reachable; 0: no such rule
+	WAL        time.Duration  // every moment of only so long stays reachable, whatever backups stay; 0: as the backups say
 	Redundancy int            // the newest so many usable backups stay
 	Minimum    int            // never fewer usable backups than this; at least 1
 	MaxDelete  int            // more than this at once waits for a name; 0: no bound
@@ -23,11 +24,15 @@ type Rules struct {
 
 // Join puts the blocks together.
 func Join(blocks []*hclspec.Retention) Rules {
-	r := Rules{Minimum: 1, Blocks: blocks}
+	r, forEver := Rules{Minimum: 1, Blocks: blocks}, false
 	for _, b := range blocks {
 		r.Window = max(r.Window, b.RecoveryWindow)
 		r.Redundancy = max(r.Redundancy, b.Redundancy)
 		r.Minimum = max(r.Minimum, b.MinimumRedundancy)
+		if b.WALWindow == 0 {
+			forEver = true
+		}
+		r.WAL = max(r.WAL, b.WALWindow)
 		if b.MaxDelete > 0 && (r.MaxDelete == 0 || b.MaxDelete < r.MaxDelete) {
 			r.MaxDelete = b.MaxDelete
 		}
@@ -35,6 +40,9 @@ func Join(blocks []*hclspec.Retention) Rules {
 		if b.Keep.Any() {
 			r.Keep = append(r.Keep, b.Keep)
 		}
+	}
+	if forEver {
+		r.WAL = 0
 	}
 	return r
 }
@@ -150,6 +158,7 @@ func Retain(c *state.Cluster, rules Rules, clock time.Time, live wal.Timeline) R
 	r.keepLocked()
 	r.keepReferred()
 	r.keepMinimum(newest)
+	r.shortenWAL()
 	for i := range r.Fates {
 		f := &r.Fates[i]
 		if f.Cause == "" {
@@ -221,9 +230,14 @@ func holdLive(b *state.Backup, clock time.Time) bool {
 // keepWindow keeps, on every line of history that has moments inside the window, the newest usable backup that was
 // complete when the window began, and all after it.
 func (r *Retained) keepWindow() {
+	r.inWindow(r.Start, r.keep)
+}
+
+// inWindow gives the backups from which moments since start are recovered, with why they stay then.
+func (r *Retained) inWindow(start time.Time, keep func(i int, why Cause)) {
 	a := r.archive
 	for _, x := range a.lines {
-		if x.timeline != a.current.timeline && a.branchEnd(x).Before(r.Start) {
+		if x.timeline != a.current.timeline && a.branchEnd(x).Before(start) {
 			continue
 		}
 		on := make([]int, 0, len(r.Fates))
@@ -233,13 +247,13 @@ func (r *Retained) keepWindow() {
 			}
 		}
 		slices.SortStableFunc(on, func(i, j int) int { return compareLSN(r.Fates[i].Backup.Stop, r.Fates[j].Backup.Stop) })
-		anchor := r.windowStart(on)
+		anchor := r.windowStart(on, start)
 		if anchor >= 0 {
-			r.keep(on[anchor], StaysWindowStart)
+			keep(on[anchor], StaysWindowStart)
 		}
 		for _, i := range on[anchor+1:] {
 			if r.Fates[i].Usability == state.Usable {
-				r.keep(i, StaysInWindow)
+				keep(i, StaysInWindow)
 			}
 		}
 	}
@@ -247,7 +261,7 @@ func (r *Retained) keepWindow() {
 
 // windowStart gives the index in on, which is sorted by position, of the last usable backup that was complete when the
 // window began; -1: none was, or none that can be trusted to have been. Backups that are not usable bear witness too.
-func (r *Retained) windowStart(on []int) int {
+func (r *Retained) windowStart(on []int, start time.Time) int {
 	anchor, newest := -1, time.Time{}
 	for k, i := range on {
 		b := r.Fates[i].Backup
@@ -255,7 +269,7 @@ func (r *Retained) windowStart(on []int) int {
 		if !b.Ended.After(r.clock) {
 			newest = later(newest, b.Ended)
 		}
-		if trusted && r.Fates[i].Usability == state.Usable && !completedAt(b).After(r.Start) {
+		if trusted && r.Fates[i].Usability == state.Usable && !completedAt(b).After(start) {
 			anchor = k
 		}
 	}

@@ -75,7 +75,8 @@ func (h *history) lost(before, after state.Cluster) string {
 	}
 	for _, x := range h.branches {
 		for _, m := range x.moments {
-			if m.truly.Before(h.now.Add(-h.rules.Window)) || m.jumped && x != h.current || h.rules.Window == 0 {
+			window := h.window()
+			if m.truly.Before(h.now.Add(-window)) || m.jumped && x != h.current || window == 0 {
 				continue
 			}
 			if h.recoverable(before, x, m.lsn) && !h.recoverable(after, x, m.lsn) {
@@ -120,6 +121,14 @@ func (h *history) lost(before, after state.Cluster) string {
 		}
 	}
 	return ""
+}
+
+// window is for how long every moment is asked for.
+func (h *history) window() time.Duration {
+	if h.rules.WAL > 0 && h.rules.Window > 0 { // it shortens a window, and is none
+		return h.rules.WAL
+	}
+	return h.rules.Window
 }
 
 // without applies what retention proposes: tombs dated at, and WAL gone.

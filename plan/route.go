@@ -137,8 +137,8 @@ func (b *builder) route(rec hclspec.Recovery) (*Route, *refusal) {
 	if homes, why = openHomes(rec.Server, homes); why != nil {
 		return nil, why
 	}
-	fact, observed := b.seen.Targets[rec.Name]
-	if why := b.factRefusal(rec, fact, observed); why != nil {
+	fact := b.seen.Targets[rec.Name]
+	if why := b.factRefusal(rec, homes); why != nil {
 		return nil, why
 	}
 	if why := b.spoolRefusal(rec, homes); why != nil {
@@ -157,7 +157,7 @@ func (b *builder) route(rec hclspec.Recovery) (*Route, *refusal) {
 		}
 	}
 	if best == nil {
-		return nil, &refusal{state.CodeTarget, targetText(rec.Target) + " of " + rec.Server + " cannot be reached: " + strings.Join(reasons, "; "), "pgkeep backups list " + rec.Server}
+		return nil, &refusal{state.CodeTarget, targetText(rec.Target) + " of " + rec.Server + " cannot be reached: " + strings.Join(reasons, "; ") + b.letGo(rec, homes), "pgkeep backups list " + rec.Server}
 	}
 	a := best.home.archive
 	r := &Route{
@@ -256,8 +256,9 @@ func (b *builder) recoverID(s *server) string {
 }
 
 // factRefusal refuses what the archived WAL disproves, or was not asked about.
-func (b *builder) factRefusal(rec hclspec.Recovery, fact state.TargetFact, observed bool) *refusal {
+func (b *builder) factRefusal(rec hclspec.Recovery, homes []*home) *refusal {
 	t := rec.Target
+	fact, observed := b.seen.Targets[rec.Name]
 	if t.Latest || t.Immediate || t.LSN != 0 && !observed {
 		return nil
 	}
@@ -271,7 +272,7 @@ func (b *builder) factRefusal(rec hclspec.Recovery, fact state.TargetFact, obser
 		return nil
 	}
 	text, hint := TargetText(t, fact)
-	return &refusal{state.CodeTarget, text, hint}
+	return &refusal{state.CodeTarget, text + b.letGo(rec, homes), hint}
 }
 
 // candidate finds the newest backup of one repository from which the target is reached with all WAL present.
@@ -300,15 +301,16 @@ func (b *builder) candidate(rec hclspec.Recovery, h *home, fact state.TargetFact
 	}
 	slices.SortStableFunc(usable, func(i, j *state.Backup) int { return compareLSN(j.Stop, i.Stop) })
 	not = ""
-	for _, k := range usable {
-		c := &candidate{home: h, backup: k, line: x}
+	for young, i := true, 0; i < len(usable); i++ { // the newest backup before the target tells why, if there is one
+		c := &candidate{home: h, backup: usable[i], line: x}
 		why := b.reaches(rec, c, fact)
 		if why == "" {
 			return c, ""
 		}
-		if not == "" {
+		if not == "" || young {
 			not = why
 		}
+		young = young && c.end < c.backup.Stop
 	}
 	return nil, not
 }

@@ -25,13 +25,7 @@ func (r Retained) NeedlessWAL() []wal.Range {
 			return nil // its START cannot be read: which WAL it needs is not known
 		}
 	}
-	a := r.archive
-	var needed []wal.Range
-	for _, x := range a.lines {
-		needed = append(needed, r.neededOn(x)...)
-	}
-	needed = append(needed, r.aloneNeeds()...)
-	needed = wal.Merge(append(needed, r.copiesNeeded()...))
+	a, needed := r.archive, r.needed()
 	var out []wal.Range
 	for _, w := range a.WAL {
 		for _, free := range wal.Missing(w.Range, needed) {
@@ -45,6 +39,16 @@ func (r Retained) NeedlessWAL() []wal.Range {
 		}
 	}
 	return wal.Merge(out)
+}
+
+// needed gives the WAL that recovery points need, whether it is archived or not.
+func (r Retained) needed() []wal.Range {
+	var out []wal.Range
+	for _, x := range r.archive.lines {
+		out = append(out, r.neededOn(x)...)
+	}
+	out = append(out, r.aloneNeeds()...)
+	return wal.Merge(append(out, r.copiesNeeded()...))
 }
 
 // abandonedTail gives the segment that a timeline left unfinished, as a whole, when the server writes another one now: it
@@ -84,7 +88,7 @@ func (r Retained) copiesNeeded() []wal.Range {
 func (r Retained) neededOn(x line) []wal.Range {
 	a := r.archive
 	current := x.timeline == a.current.timeline
-	stays := current || r.rules.Window == 0 || !a.branchEnd(x).Before(r.Start)
+	stays := current || r.rules.Window == 0 && r.rules.WAL == 0 || !a.branchEnd(x).Before(r.walStart())
 	floor, found, young := ^wal.LSN(0), false, false
 	for _, f := range r.Fates {
 		b := f.Backup

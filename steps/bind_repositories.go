@@ -65,7 +65,7 @@ func (r real) writable(ctx context.Context, label, server string) (*repository.R
 
 // lock gives how objects of a server are locked in a repository; no server: those of the repository itself.
 func (r real) lock(x *hclspec.Repository, server string) repository.Lock {
-	return repository.Lock{For: r.spec.LockTime(x.Name, server), Compliance: x.ObjectLock.Mode == "compliance", Now: r.o.Now}
+	return repository.Lock{For: r.spec.LockTime(x.Name, server), WAL: r.spec.WALLockTime(x.Name, server), Compliance: x.ObjectLock.Mode == "compliance", Now: r.o.Now}
 }
 
 func codec(c hclspec.Compression) seal.Codec {

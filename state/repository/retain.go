@@ -17,6 +17,7 @@ import (
 // Lock keeps from being deleted what a recovery needs. The zero value keeps nothing.
 type Lock struct {
 	For        time.Duration    // from the moment at which an object is put; of a backup, from its first object on
+	WAL        time.Duration    // For, of WAL segments; 0: as all else
 	Compliance bool             // see store.Retention
 	Now        func() time.Time // this machine's clock
 }
@@ -50,7 +51,17 @@ func (s *retaining) PutIfAbsent(ctx context.Context, key string, body io.ReaderA
 
 // retention gives the lock of an object that is put now.
 func (s *retaining) retention(key string) store.Retention {
-	return store.Retention{Until: s.from(key).Add(s.lock.For).Truncate(time.Second), Compliance: s.lock.Compliance}
+	long := s.lock.For
+	if s.lock.WAL > 0 && isSegment(key) {
+		long = s.lock.WAL
+	}
+	return store.Retention{Until: s.from(key).Add(long).Truncate(time.Second), Compliance: s.lock.Compliance}
+}
+
+// isSegment tells WAL from history files and from all else.
+func isSegment(key string) bool {
+	parts := strings.Split(key, "/")
+	return len(parts) > 5 && parts[0]+"/" == clustersDir && parts[3] == "w" && parts[4] != "history"
 }
 
 // passing gives the same cluster, putting without a lock what is of no lasting use although its key says otherwise.

@@ -233,3 +233,19 @@ func TestLockedDoNotKeepTheOthers(t *testing.T) {
 		t.Errorf("%d left, %d freed: %v", left, freed, err)
 	}
 }
+
+// TestWALIsLockedForItsOwnWindow: a shorter one than that of backups; history files are as lasting as these.
+func TestWALIsLockedForItsOwnWindow(t *testing.T) {
+	v := newVault(t)
+	lock := Lock{For: 9 * day, WAL: 3 * day, Compliance: true, Now: func() time.Time { return v.now }}
+	c := must(Open(t.Context(), v.m))(t).WithLock(lock).Cluster(archiveName, archiveID)
+	seg := wal.Segment{Timeline: 1, Number: 9}
+	putSegment(t, c, seg, mib)
+	check(t, c.PutHistory(t.Context(), 2, []byte("1\t0/900000\tno recovery target specified\n")))
+	if got := v.lockOf(t, c.key.segmentFile(seg, mib)); !got.Equal(testNow.Add(3 * day)) {
+		t.Errorf("the segment is locked until %s", got)
+	}
+	if got := v.lockOf(t, c.key.historyFile(2)); !got.Equal(testNow.Add(9 * day)) {
+		t.Errorf("the history is locked until %s", got)
+	}
+}
