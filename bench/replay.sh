@@ -8,7 +8,8 @@ begin_replay() {
   await_archived
 }
 
-# archive_for_replay gives pgBackRest the same WAL, and restores what both begin with.
+# archive_for_replay gives pgBackRest the same WAL, and restores what both begin with. A copy of it is kept; each round replays where it was
+# restored, because a route belongs to the data directory that it lies beside.
 archive_for_replay() {
   local segment
   say "archiving for pgBackRest"
@@ -20,24 +21,26 @@ archive_for_replay() {
   done
   sql "select pg_drop_replication_slot('replay')" >/dev/null
   await_archived
-  quietly pgkeep recover --server orders --into "$work/begin" --to-name replayed --action shutdown --owner "$server_user" --bindir "$pgbin" --port $((port + 1)) --yes
+  quietly pgkeep recover --server orders --into "$work/replay" --to-name replayed --action shutdown --owner "$server_user" --bindir "$pgbin" --port $((port + 1)) --yes
+  mv "$work/replay" "$work/begin"
+  mv "$work/replay.pgkeep" "$work/begin.pgkeep"
 }
 
 compare_replay() {
   replay replay
   # shellcheck disable=SC2046
-  replay pgbackrest_replay -c "restore_command=$(pgbackrest_of) --pg1-path=$work/begun --archive-async archive-get %f \"%p\""
+  replay pgbackrest_replay -c "restore_command=$(pgbackrest_of) --pg1-path=$work/replay --archive-async archive-get %f \"%p\""
 }
 
 # replay WHAT OPTION...: PostgreSQL itself is timed; it ends at the target.
 replay() {
   local what=$1
   shift
-  as_postgres cp -a "$work/begin" "$work/begun"
-  as_postgres cp -a "$work/begin.pgkeep" "$work/begun.pgkeep"
+  cp -a "$work/begin" "$work/replay"
+  cp -a "$work/begin.pgkeep" "$work/replay.pgkeep"
   rm -rf "$work/pgbackrest/spool"/*
   sync
-  timed "$what" "$pgbin/postgres" -D "$work/begun" "$@"
+  timed "$what" "$pgbin/postgres" -D "$work/replay" "$@"
   grep -q 'recovery stopping at restore point "replayed"' "$work/out" || { tail -20 "$work/out" >&2; return 1; }
-  rm -rf "$work/begun" "$work/begun.pgkeep"
+  rm -rf "$work/replay" "$work/replay.pgkeep"
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -17,9 +16,9 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// While PostgreSQL replays one segment, a process of its own fetches the next ones into the state directory, where wal-get
-// finds them. It is started by wal-get, ends when PostgreSQL does or asks for nothing any more, and takes with it what nobody
-// came for. Everything that it does wal-get can do without it.
+// While PostgreSQL replays one segment, a process of its own fetches the next ones into the state directory, where the shell line of
+// restore_command finds them, and wal-get when they are on their way. It is started by wal-get, ends when PostgreSQL does or asks
+// for nothing any more, and takes with it what nobody came for. Everything that it does wal-get can do without it.
 const (
 	aheadDir      = "ahead"
 	aheadBytes    = 128 << 20 // what lies there at most, or two segments,
@@ -31,26 +30,26 @@ const (
 	aheadPatience = 10 * time.Second // how long wal-get waits for a segment that is on its way
 )
 
-// ahead is the directory for one route and one boot of the machine: what lies there is not fsynced, and after a loss of
-// power it may be torn. Only what the process that fetches now has put there is handed out: disks get lost without a boot, too.
+// ahead is the directory for one route. What has a segment's name there is whole, was compared with its SHA-256 and is fsynced, so it may be
+// handed out whoever put it there, and when: a torn segment would end PostgreSQL's recovery early.
 type ahead struct {
 	dir  string
 	data string // the data directory that is recovered
 }
 
-var bootID = regexp.MustCompile(`^[0-9a-f-]{36}$`)
-
 // aheadOf gives the directory of a route; ok is false where nothing can be fetched ahead.
 func aheadOf(route string) (a ahead, ok bool) {
 	content, err := os.ReadFile(route)
-	boot, bootErr := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	id := strings.TrimSpace(string(boot))
 	data, beside := strings.CutSuffix(filepath.Dir(route), stateSuffix)
-	if err != nil || bootErr != nil || !beside || !bootID.MatchString(id) || !filepath.IsAbs(route) {
+	if err != nil || !beside || !filepath.IsAbs(route) {
 		return ahead{}, false
 	}
-	sum := sha256.Sum256(content)
-	return ahead{dir: filepath.Join(filepath.Dir(route), aheadDir, fmt.Sprintf("%s-%x", id, sum[:8])), data: data}, true
+	return ahead{dir: aheadPath(route, content), data: data}, true
+}
+
+// aheadPath names the directory after what the route file says: what was fetched for another route is never met.
+func aheadPath(route string, content []byte) string {
+	return filepath.Join(filepath.Dir(route), aheadDir, fmt.Sprintf("%x", sha256.Sum256(content))[:16])
 }
 
 // recovers tells whether PostgreSQL runs in the data directory and has not ended its recovery.
@@ -64,22 +63,19 @@ func (a ahead) recovers() bool {
 
 func (a ahead) path(name string) string { return filepath.Join(a.dir, name) }
 
-// The locks of whoever fetches ahead.
-const (
-	workLock  = "lock"  // from its begin
-	cleanLock = "clean" // once nothing lies there that another process has put there
-)
+// workLock is held by whoever fetches ahead.
+const workLock = "lock"
 
-func (a ahead) lock(name string) *flock.Flock {
-	return flock.New(a.path(name), flock.SetPermissions(0o600))
+func (a ahead) lock() *flock.Flock {
+	return flock.New(a.path(workLock), flock.SetPermissions(0o600))
 }
 
-// held tells whether somebody has a lock now.
-func (a ahead) held(name string) bool {
-	if _, err := os.Lstat(a.path(name)); err != nil {
+// held tells whether somebody fetches ahead now.
+func (a ahead) held() bool {
+	if _, err := os.Lstat(a.path(workLock)); err != nil {
 		return false
 	}
-	l := a.lock(name)
+	l := a.lock()
 	free, err := l.TryLock()
 	return err == nil && !free || l.Unlock() != nil
 }
@@ -87,12 +83,12 @@ func (a ahead) held(name string) bool {
 // serve moves a segment that was fetched ahead to where PostgreSQL wants it, and waits for one that is on its way.
 func (a ahead) serve(ctx context.Context, name, into string) bool {
 	limit := time.Now().Add(aheadPatience)
-	for a.held(cleanLock) {
+	for {
 		_, err := os.Lstat(a.path(name + unfinished))
 		if a.take(name, into) {
 			return true
 		}
-		if err != nil || time.Now().After(limit) {
+		if err != nil || time.Now().After(limit) || !a.held() {
 			return false
 		}
 		select {
@@ -101,7 +97,6 @@ func (a ahead) serve(ctx context.Context, name, into string) bool {
 		case <-time.After(aheadLook / 5):
 		}
 	}
-	return false
 }
 
 // unfinished ends the names of segments that are being fetched.
@@ -131,7 +126,7 @@ func (a ahead) take(name, into string) bool {
 
 // start has a process of its own fetch what follows a segment. That it cannot be started costs time only.
 func (a ahead) start(program, route, after string) {
-	if program == "" || !a.recovers() || a.held(workLock) {
+	if program == "" || !a.recovers() || a.held() {
 		return
 	}
 	c := exec.Command(program, "wal-get", "--route", route, "--ahead", after)

@@ -18,7 +18,13 @@ import (
 // FetchAhead fetches segments of a route that come after one, until PostgreSQL's recovery is over, nothing is asked for any
 // more, or a segment cannot be had: wal-get then asks for it, and says why. One process does so at a time; others end at once.
 func FetchAhead(ctx context.Context, route, after string) error {
-	return fetchAhead(ctx, route, after, (*routeFile).open, freeAt)
+	return fetchAhead(ctx, route, after, (*routeFile).open, disk{freeAt, syncFile})
+}
+
+// disk is what is asked of the disk that segments are fetched to.
+type disk struct {
+	free func(dir string) (int64, error) // bytes
+	sync func(file string) error
 }
 
 // freeAt gives the free bytes of the file system that a directory lies in.
@@ -27,9 +33,15 @@ func freeAt(dir string) (int64, error) {
 	return space.Free, err
 }
 
-func fetchAhead(
-	ctx context.Context, path, after string, open func(*routeFile, context.Context) *server, free func(dir string) (int64, error),
-) error {
+func syncFile(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+func fetchAhead(ctx context.Context, path, after string, open func(*routeFile, context.Context) *server, d disk) error {
 	route, err := readRoute(path)
 	if err != nil {
 		return err
@@ -51,26 +63,23 @@ func fetchAhead(
 	}
 	defer unlock()
 	ctx, stop := context.WithCancel(ctx)
-	w := &aheadWork{ahead: a, server: open(route, ctx), free: free, results: make(chan fetched), heard: time.Now(), coming: route.wholeAfter(first)}
+	w := &aheadWork{ahead: a, server: open(route, ctx), disk: d, results: make(chan fetched), heard: time.Now(), coming: route.wholeAfter(first)}
 	defer w.leave(stop)
 	return w.run(ctx)
 }
 
-// claim makes the directory, never what it lies in, takes the locks, and removes what others have left. context.DeadlineExceeded
-// when another has them.
+// claim makes the directory, never what it lies in, takes the lock, and removes what others have left. context.DeadlineExceeded
+// when another has it.
 func (a ahead) claim(ctx context.Context) (unlock func(), err error) {
 	for _, dir := range []string{filepath.Dir(a.dir), a.dir} {
 		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
 	}
-	work, clean := a.lock(workLock), a.lock(cleanLock)
-	unlock = func() { _, _ = clean.Unlock(), work.Unlock() }
+	work := a.lock()
+	unlock = func() { _ = work.Unlock() }
 	if err = takeLock(ctx, work); err == nil {
 		err = a.clear()
-	}
-	if err == nil {
-		err = takeLock(ctx, clean)
 	}
 	if err != nil {
 		unlock()
@@ -87,7 +96,7 @@ func takeLock(ctx context.Context, l *flock.Flock) error {
 	return err
 }
 
-// clear removes what earlier routes, boots and processes have left.
+// clear removes what earlier routes and processes have left. PostgreSQL may take some of it meanwhile.
 func (a ahead) clear() error {
 	others, err := os.ReadDir(filepath.Dir(a.dir))
 	if err != nil {
@@ -100,8 +109,11 @@ func (a ahead) clear() error {
 	}
 	files, listed := os.ReadDir(a.dir)
 	for _, e := range files {
-		if e.Name() != workLock && e.Name() != cleanLock {
-			err = errors.Join(err, os.Remove(a.path(e.Name())))
+		if e.Name() == workLock {
+			continue
+		}
+		if gone := os.Remove(a.path(e.Name())); !errors.Is(gone, fs.ErrNotExist) {
+			err = errors.Join(err, gone)
 		}
 	}
 	return errors.Join(err, listed)
@@ -142,8 +154,8 @@ func (s *server) whole(ctx context.Context, seg wal.Segment, into string) error 
 // aheadWork is one process that fetches.
 type aheadWork struct {
 	ahead
-	server  *server
-	free    func(dir string) (int64, error)
+	server *server
+	disk
 	coming  []wal.Segment // not begun
 	there   []wal.Segment // fetched, in the order of the route, until somebody takes them
 	flying  int           // on their way
@@ -206,7 +218,11 @@ func (w *aheadWork) fetch(ctx context.Context, seg wal.Segment) (err error) {
 			err = fmt.Errorf("fetch %s: panic: %v", w.name(seg), p)
 		}
 	}()
-	return w.server.whole(ctx, seg, w.path(w.name(seg)+unfinished))
+	into := w.path(w.name(seg) + unfinished)
+	if err := w.server.whole(ctx, seg, into); err != nil {
+		return err
+	}
+	return w.sync(into)
 }
 
 // landed gives a segment the name that wal-get looks for.

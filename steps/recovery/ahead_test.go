@@ -22,6 +22,7 @@ type replaying struct {
 	source *fake
 	room   atomic.Int64 // free bytes; each segment that is fetched takes some, as on a disk
 	panics bool
+	torn   bool // the disk does not keep what is written
 }
 
 func newReplaying(t *testing.T, n uint64) *replaying {
@@ -59,10 +60,19 @@ func (r *replaying) free(string) (int64, error) {
 	return r.room.Load() - int64(len(r.lying()))*mib.Bytes(), nil
 }
 
+func (r *replaying) sync(name string) error {
+	if r.torn {
+		return os.ErrInvalid
+	}
+	return syncFile(name)
+}
+
 // fetch starts what fetches behind a segment, and gives what it ends with.
 func (r *replaying) fetch(after uint64) chan error {
 	ended := make(chan error, 1)
-	go func() { ended <- fetchAhead(r.t.Context(), r.route, seg(1, after).Name(mib), r.open(), r.free) }()
+	go func() {
+		ended <- fetchAhead(r.t.Context(), r.route, seg(1, after).Name(mib), r.open(), disk{r.free, r.sync})
+	}()
 	return ended
 }
 
@@ -166,10 +176,10 @@ func TestFetchAheadStopsAtAHole(t *testing.T) {
 	r.ended(ended, true)
 }
 
-// TestFetchAheadLeavesNothingOld: what another route or boot has left is never served, nor what PostgreSQL went past.
+// TestFetchAheadLeavesNothingOld: what another route has left is never served, nor what PostgreSQL went past.
 func TestFetchAheadLeavesNothingOld(t *testing.T) {
 	r := newReplaying(t, 30)
-	old := filepath.Join(filepath.Dir(r.route), aheadDir, "another-boot")
+	old := filepath.Join(filepath.Dir(r.route), aheadDir, "another-route")
 	check(t, os.MkdirAll(old, 0o700))
 	check(t, os.WriteFile(filepath.Join(old, seg(1, 5).Name(mib)), full('x'), 0o600))
 	ended := r.fetch(3)
@@ -193,30 +203,43 @@ func TestNothingIsFetchedAheadOfNobody(t *testing.T) {
 	r.ended(r.fetch(3), false)
 }
 
-// TestNothingOfTheDeadIsServed: what a process has fetched that was killed may have been lost with its disk since.
-func TestNothingOfTheDeadIsServed(t *testing.T) {
+// TestOnlyTheWholeOfTheDeadIsServed: of a process that was killed what has its name is whole and durable, and what it was at is nothing.
+func TestOnlyTheWholeOfTheDeadIsServed(t *testing.T) {
 	r := newReplaying(t, 30)
 	a, ok := aheadOf(r.route)
 	if !ok {
 		t.Fatal("nothing can be fetched ahead here")
 	}
 	check(t, os.MkdirAll(a.dir, 0o700))
-	for _, name := range []string{workLock, cleanLock, seg(1, 4).Name(mib)} {
-		check(t, os.WriteFile(a.path(name), make([]byte, mib), 0o600))
+	check(t, os.WriteFile(a.path(workLock), nil, 0o600))
+	check(t, os.WriteFile(a.path(seg(1, 4).Name(mib)), full(4), 0o600))
+	check(t, os.WriteFile(a.path(seg(1, 5).Name(mib)+unfinished), full('x'), 0o600))
+	if got := r.get(4, false); got != ExitGot {
+		t.Errorf("a whole segment: exit %d", got)
 	}
-	if got := r.get(4, false); got != ExitFailed {
-		t.Errorf("a segment of a process that is gone: exit %d", got)
+	if got := r.get(5, false); got != ExitFailed {
+		t.Errorf("a part of one: exit %d", got)
 	}
-	work := a.lock(workLock) // the next one has begun, and has not cleaned up yet
-	if held, err := work.TryLock(); !held {
-		t.Fatal(err)
-	}
-	if got := r.get(4, false); got != ExitFailed {
-		t.Errorf("a segment that the next one is about to remove: exit %d", got)
-	}
-	check(t, work.Unlock())
-	if got := r.get(4, true); got != ExitGot {
+	if got := r.get(5, true); got != ExitGot {
 		t.Errorf("from the repository: exit %d", got)
+	}
+}
+
+// TestWhatIsNotDurableIsNotServed: a segment gets its name after its fsync, because after a loss of power it would be torn.
+func TestWhatIsNotDurableIsNotServed(t *testing.T) {
+	r := newReplaying(t, 30)
+	r.torn = true
+	ended := r.fetch(3)
+	if err := <-ended; err == nil {
+		t.Error("it ended well")
+	}
+	for _, name := range r.lying() {
+		if !strings.HasSuffix(name, unfinished) {
+			t.Errorf("%s has its name", name)
+		}
+	}
+	if got := r.get(4, false); got != ExitFailed {
+		t.Errorf("exit %d", got)
 	}
 }
 

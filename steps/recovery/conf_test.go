@@ -67,7 +67,7 @@ func TestNoNameEscapesTheShell(t *testing.T) {
 			program, got := filepath.Join(dir, "program"), filepath.Join(dir, "RECOVERYXLOG")
 			check(t, os.WriteFile(got, nil, 0o600))
 			check(t, os.WriteFile(program, []byte("#!/bin/sh\nprintf '%s' \"$3\" > "+dir+"/route\nexit "+exit+"\n"), 0o700)) // #nosec: of a test
-			command := strings.NewReplacer("%%", "%", "%f", "F", "%p", got).Replace(restoreCommand(program, word))
+			command := strings.NewReplacer("%%", "%", "%f", "F", "%p", got).Replace(restoreCommand(program, word, dir+"/"+strings.ReplaceAll(word, "/", "_")))
 			err := exec.Command("sh", "-c", command).Run()
 			code, want := 0, 255
 			if failed := (*exec.ExitError)(nil); errors.As(err, &failed) {
@@ -95,10 +95,31 @@ func TestSuccessWithoutAFileIsAFailure(t *testing.T) {
 	for name, content := range map[string]string{"empty": "", "a script": "#!/bin/sh\nexit 0\n"} {
 		program := filepath.Join(dir, "program")
 		check(t, os.WriteFile(program, []byte(content), 0o700)) // #nosec: of a test
-		command := strings.NewReplacer("%%", "%", "%f", "F", "%p", filepath.Join(dir, "P")).Replace(restoreCommand(program, "route"))
+		command := strings.NewReplacer("%%", "%", "%f", "F", "%p", filepath.Join(dir, "P")).Replace(restoreCommand(program, "route", filepath.Join(dir, "ahead")))
 		var failed *exec.ExitError
 		if err := exec.Command("sh", "-c", command).Run(); !errors.As(err, &failed) || failed.ExitCode() != 255 {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestTheShellServesWhatWasFetchedAhead: without a program of ours, whatever the directory's name is; what is not there is asked of wal-get.
+func TestTheShellServesWhatWasFetchedAhead(t *testing.T) {
+	for _, word := range hostile("canary") {
+		dir := t.TempDir()
+		ahead, got := filepath.Join(dir, strings.ReplaceAll(word, "/", "_")), filepath.Join(dir, "RECOVERYXLOG")
+		check(t, os.Mkdir(ahead, 0o700))
+		check(t, os.WriteFile(filepath.Join(ahead, "F"), []byte("a segment"), 0o600))
+		command := strings.NewReplacer("%%", "%", "%f", "F", "%p", got).Replace(restoreCommand("/no/such/program", "route", ahead))
+		if out, err := exec.Command("sh", "-c", command).CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("%q: %v %s", word, err, out)
+		}
+		if b, err := os.ReadFile(got); err != nil || string(b) != "a segment" {
+			t.Errorf("%q: %q, %v", word, b, err)
+		}
+		var failed *exec.ExitError
+		if err := exec.Command("sh", "-c", command).Run(); !errors.As(err, &failed) || failed.ExitCode() != 255 {
+			t.Errorf("%q: a second time: %v", word, err)
 		}
 	}
 }

@@ -27,8 +27,10 @@ type routeFile struct {
 }
 
 func (r *restore) writeRoute() error {
-	return r.replace(r.beside, routeName, append(encodeRoute(r.Route, r.Places), '\n'))
+	return r.replace(r.beside, routeName, r.routeContent())
 }
+
+func (r *restore) routeContent() []byte { return append(encodeRoute(r.Route, r.Places), '\n') }
 
 func encodeRoute(route plan.Route, places []Place) []byte {
 	f := routeFile{

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -54,6 +55,7 @@ func TestRecoveryUnderFaults(t *testing.T) {
 				t.Run(x.name, func(t *testing.T) { f.under(t, x) })
 			}
 			t.Run("killed_at_random", f.killedAtRandom)
+			t.Run("ahead_killed", f.aheadKilled)
 		})
 	}
 }
@@ -68,6 +70,7 @@ type faulty struct {
 	port    int    // of the recovered server, written into its configuration; 0: none
 	control string // directory of the program that stands in for pgkeep
 	segment string // object in the repository that the recovery needs and has not asked for
+	command string // postgresql.auto.conf as the recovery wrote it
 }
 
 func newFaulty(t *testing.T, version int) *faulty {
@@ -271,7 +274,7 @@ exec "$REAL" "$@"
 `, real, control, at)
 }
 
-// replaceProgram has restore_command run the program in place of pgkeep.
+// replaceProgram has restore_command run the program in place of pgkeep, and for every segment: the shell serves nothing by itself.
 func (f *faulty) replaceProgram() {
 	f.t.Helper()
 	path := filepath.Join(f.dir, "postgresql.auto.conf")
@@ -279,14 +282,19 @@ func (f *faulty) replaceProgram() {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	text := strings.Replace(string(b), f.site.bin, filepath.Join(f.control, "pgkeep"), 1)
-	if text == string(b) {
+	f.command = string(b)
+	text := shellServes.ReplaceAllString(f.command, "")
+	text = strings.Replace(text, f.site.bin, filepath.Join(f.control, "pgkeep"), 1)
+	if text == f.command || strings.Contains(text, "mv -f") {
 		f.t.Fatalf("restore_command does not run %s:\n%s", f.site.bin, b)
 	}
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil { // it has its owner
 		f.t.Fatal(err)
 	}
 }
+
+// shellServes is the part of restore_command that serves what was fetched ahead.
+var shellServes = regexp.MustCompile(`\[ -f \S+ \] && mv -f \S+ %p && exit 0; `)
 
 // build makes a program of one file beside the stand-in.
 func (f *faulty) build(name, source string) {
