@@ -289,7 +289,7 @@ type (
 type LockNeed struct {
 	Until   time.Time   `json:"until"`
 	Backups []string    `json:"backups,omitempty"` // with what they read of others
-	WAL     []wal.Range `json:"wal,omitempty"`     // each is told by its first segment, which is extended last
+	WAL     []wal.Range `json:"wal,omitempty"`     // each is told by its first segment, which is extended last, and its last
 	Opening bool        `json:"opening,omitempty"` // what opening the cluster takes: REPOSITORY.json, keys, facts, histories
 }
 

@@ -92,8 +92,8 @@ type Locks struct {
 	WAL     []LockedWAL `json:"wal,omitempty"` // all archived whole segments, by timeline and position
 }
 
-// LockedWAL is a stretch of archived WAL by the lock of its first segment: what is put later is locked for longer, and a lock that is
-// extended reaches the first segment of a stretch last.
+// LockedWAL is a stretch of archived WAL by the lock of its first or last segment, whichever ends before: what is put later is locked for longer, and a
+// lock that is extended reaches the first segment of a stretch last.
 type LockedWAL struct {
 	wal.Range
 	Until time.Time `json:"until"` // zero: not locked

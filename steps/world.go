@@ -77,7 +77,7 @@ type Cluster interface {
 
 // Vault is the object locks of a cluster.
 type Vault interface {
-	// WALLockedUntil tells until when a stretch is locked, by its first segment; store.ErrNotExist: that is not archived.
+	// WALLockedUntil tells until when a stretch is locked, by its first and last segment; store.ErrNotExist: the first is not archived.
 	WALLockedUntil(ctx context.Context, r wal.Range) (time.Time, error)
 	// OpeningLockedUntil tells it of what opening the cluster takes.
 	OpeningLockedUntil(ctx context.Context) (time.Time, error)

@@ -146,6 +146,31 @@ func TestLocksAreSeen(t *testing.T) {
 	}
 }
 
+// TestAStretchIsLockedAsLongAsItsEnd: stretches of which the first was locked anew become one, and WAL at the beginning of one was brought
+// from elsewhere later: the rest of it is not overlooked until that is due again.
+func TestAStretchIsLockedAsLongAsItsEnd(t *testing.T) {
+	v := newVault(t)
+	v.take(t)
+	for n := range uint64(32) {
+		v.now = testNow.Add(time.Duration(n) * time.Hour)
+		putSegment(t, v.c, wal.Segment{Timeline: 1, Number: 48 + n}, mib)
+	}
+	half := wal.Range{Timeline: 1, From: wal.LSN(48 * mib), To: wal.LSN(64 * mib)}
+	until := testNow.Add(30 * day)
+	must(v.c.ExtendLock(t.Context(), Extension{WAL: []wal.Range{half}, Until: store.Retention{Until: until, Compliance: true}}))(t)
+	both := wal.Range{Timeline: 1, From: half.From, To: wal.LSN(80 * mib)}
+	if got := must(v.c.WALLockedUntil(t.Context(), half))(t); !got.Equal(until) {
+		t.Errorf("the first half is locked until %s", got)
+	}
+	if got := must(v.c.WALLockedUntil(t.Context(), both))(t); !got.Equal(testNow.Add(9*day + 31*time.Hour)) {
+		t.Errorf("both are locked until %s", got)
+	}
+	must(v.c.ExtendLock(t.Context(), Extension{WAL: []wal.Range{both}, Until: store.Retention{Until: until, Compliance: true}}))(t)
+	if got := must(v.c.WALLockedUntil(t.Context(), both))(t); !got.Equal(until) {
+		t.Errorf("then they are until %s", got)
+	}
+}
+
 // TestFewStretches: however much WAL there is between two backups, few locks are looked at, and where they are seldom changes.
 func TestFewStretches(t *testing.T) {
 	z := wal.SegmentSize(16 << 20)

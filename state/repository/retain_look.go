@@ -30,13 +30,29 @@ func (c *Cluster) OpeningLockedUntil(ctx context.Context) (time.Time, error) {
 }
 
 // WALLockedUntil tells until when a stretch of WAL is locked that begins at a segment's border: by its first segment, which is the
-// first that was put and the last that is extended. Zero: not at all. store.ErrNotExist: that segment is not archived.
+// last that is extended, or its last, whichever lock ends before. Stretches that were locked anew apart may be one later, and WAL that
+// was brought from elsewhere is put after what follows it: the first alone would hide what ends before it. Zero: not at all.
+// store.ErrNotExist: the first segment is not archived.
 func (c *Cluster) WALLockedUntil(ctx context.Context, r wal.Range) (time.Time, error) {
 	z, err := c.segmentSize(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
-	return c.lockOf(ctx, c.key.segmentFile(wal.Segment{Timeline: r.Timeline, Number: uint64(r.From) / uint64(z)}, z))
+	at := func(l wal.LSN) (time.Time, error) {
+		return c.lockOf(ctx, c.key.segmentFile(wal.Segment{Timeline: r.Timeline, Number: uint64(l) / uint64(z)}, z))
+	}
+	first, err := at(r.From)
+	if err != nil || r.To <= r.From+wal.LSN(z) {
+		return first, err
+	}
+	last, err := at(r.To - 1)
+	if errors.Is(err, store.ErrNotExist) { // deleted meanwhile
+		return first, nil
+	}
+	if err != nil || last.Before(first) {
+		return last, err
+	}
+	return first, nil
 }
 
 func (c *Cluster) lockOf(ctx context.Context, key string) (time.Time, error) {
@@ -51,7 +67,7 @@ func (c *Cluster) lockOf(ctx context.Context, key string) (time.Time, error) {
 	return r.Until, nil
 }
 
-// The WAL between two backups is cut into at most partsBetween stretches and two ends, each of which is told by its first segment. They
+// The WAL between two backups is cut into at most partsBetween stretches and two ends, each of which is told by its first and last segment. They
 // begin at multiples of their length, which is a power of two and smallestPart segments at least, so that they seldom change as WAL comes.
 const (
 	partsBetween = 4

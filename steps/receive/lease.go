@@ -14,7 +14,8 @@ const maxLease = 5 * time.Second
 // lease is how long the slot is surely still ours while a stream runs. The server ends a walsender only after it has not
 // heard of its receiver for wal_sender_timeout, and until then no other receiver gets the slot. So an answer to a question
 // of ours proves that the slot is ours for half of that time from when we asked. A receiver that was stopped, and wakes up
-// with WAL in its sockets, has no such answer: it may be a zombie, and writes nothing before it knows.
+// with WAL in its sockets, has no such answer: it may be a zombie, and writes nothing before it knows. A lease ends by the wall clock too:
+// the other one does not run while the machine sleeps.
 //
 // A walsender of a physical slot answers each question with one keepalive that asks nothing itself, in order; all other
 // keepalives ask for a reply (src/backend/replication/walsender.c, WalSndKeepalive and its callers, 13 to 18).

@@ -72,6 +72,27 @@ func TestLeaseOfOneThatSlept(t *testing.T) {
 	}
 }
 
+// A machine that sleeps, or is paused and set right again, wakes up with a lease that has not run by the clock that slept too.
+func TestLeaseOfAMachineThatSlept(t *testing.T) {
+	for wall, parked := range map[time.Duration]bool{-time.Hour: true, 0: false, time.Hour: false} { // set back: the other clock decides
+		tail := newTail(1)
+		tail.lease(time.Now().Add(time.Minute))
+		tail.byWall = tail.byWall.Add(wall)
+		if tail.isParked() != parked {
+			t.Errorf("it ends %s from the minute by the wall clock, and parked is %v", wall, !parked)
+		}
+		tail.lease(time.Now().Add(time.Minute))
+		if tail.isParked() {
+			t.Error("the next answer gives no lease")
+		}
+	}
+	tail := newTail(1)
+	tail.lease(time.Now().Add(-time.Second))
+	if tail.byWall = time.Now().Add(time.Hour); !tail.isParked() {
+		t.Error("the wall clock was set back, and prolongs a lease")
+	}
+}
+
 // granted is a connection that gives a stream.
 type granted struct{ connection }
 

@@ -126,6 +126,7 @@ type tail struct {
 	demanded wal.LSN                  // to be pushed at once up to here
 	parked   bool                     // not to be pushed for now
 	leased   time.Time                // nor after this, while a stream runs; zero: none does
+	byWall   time.Time                // leased by the wall clock: the other one stands still while a machine sleeps
 	archived []wal.LSN                // by archive
 	lacks    []wal.Range              // by archive: a hole behind which it counts for nothing; zero: none
 	left     map[wal.Timeline]wal.LSN // where the line of history left a timeline of which we held more
@@ -160,13 +161,14 @@ func (t *tail) park(yes bool) {
 func (t *tail) lease(until time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.leased = until
+	t.leased, t.byWall = until, until.Round(0)
 }
 
 func (t *tail) isParked() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.parked || !t.leased.IsZero() && !time.Now().Before(t.leased)
+	now := time.Now()
+	return t.parked || !t.leased.IsZero() && (!now.Before(t.leased) || !now.Round(0).Before(t.byWall))
 }
 
 // demand asks for a push at once of all that is durable.
