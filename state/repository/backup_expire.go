@@ -190,7 +190,7 @@ func (c *Cluster) lookForNeeds(ctx context.Context, dead map[string]bool, now ti
 			for _, name := range r.start.Names {
 				n.named[name] = true
 			}
-		case r.decided != nil && !r.aborted() && (r.begun() || r.live(now)) && (!dead[id] || r.live(now)):
+		case r.decided != nil && !r.aborted() && (!dead[id] || r.live(now)): // also without START: a disk may have lost it since the first look
 			n.held[id] = true
 			if err := c.addReferences(ctx, r, n); err != nil {
 				return nil, err

@@ -26,11 +26,13 @@ const (
 
 // world is the store and every process.
 type world struct {
-	start, committed, aborted, tomb, volume, hold set
-	refs                                          [modelBackups]set // volumes of others that it reads, once committed
-	names                                         [modelBackups]set // in its START
-	bereft, tombed, deleted                       set               // lost START or COMMIT to a disk; ever had a TOMB; START was deleted
-	procs                                         [modelProcs]process
+	start, committed, aborted, tomb, volume set
+	holds                                   [modelProcs]set   // by who holds
+	copied                                  set               // START of a copy in another repository
+	refs                                    [modelBackups]set // volumes of others that it reads, once committed
+	names                                   [modelBackups]set // in its START
+	bereft, tombed, deleted                 set               // lost START or COMMIT to a disk; ever had a TOMB; START was deleted
+	procs                                   [modelProcs]process
 }
 
 // process is one process's program counter and what it remembers.
@@ -44,6 +46,14 @@ type process struct {
 }
 
 const ended = 255
+
+// hold gives the backups that anybody holds.
+func (w *world) hold() (s set) {
+	for _, h := range w.holds {
+		s |= h
+	}
+	return s
+}
 
 func (w *world) visible() set { return w.start & w.committed &^ w.tomb }
 
@@ -59,6 +69,8 @@ type rules struct {
 	holdWithoutLook  bool // a holder does not look for TOMB after its put
 	commitOverwrites bool // the decision is not put-if-absent
 	startIsAll       bool // a decision `committed` without START and TOMB counts as the rest of a removal
+	liveWithStart    bool // in the second look, a backup without START needs nothing: a disk lost it and a TOMB came since the first look
+	oneCopyHold      bool // all copies into one repository hold under one name
 	cleanTheEnded    bool // a backup without decision is abandoned, also when its writer has let go of it
 }
 
@@ -121,7 +133,7 @@ func explore(r rules, programs []program) (states, lost int) {
 // heldTold marks, in process.spare of a holder, that it was told of success.
 func told(w *world, programs []program) (s set) {
 	for p := range programs {
-		if w.procs[p].pc == holding {
+		if w.procs[p].pc == holding || w.procs[p].pc == reading {
 			s |= one(int(w.procs[p].at))
 		}
 	}
@@ -233,6 +245,7 @@ const (
 	expDropDecision
 	expDropTomb
 	holding // of a holder, here so that told can tell it
+	reading // of a copier: it reads the volumes of a backup
 )
 
 // expirer puts the TOMB of any visible backup that is not held, and sweeps.
@@ -242,7 +255,7 @@ func expirer(r rules, w world, p int) []world {
 	case expChoose:
 		out := []world{w.to(p, expFirst)} // a sweep without a TOMB of its own
 		for i := range modelBackups {
-			if w.visible().has(i) && !w.hold.has(i) {
+			if w.visible().has(i) && !w.hold().has(i) {
 				n := w.to(p, expTomb)
 				n.procs[p].at = uint8(i)
 				out = append(out, n)
@@ -273,8 +286,8 @@ func looksAt(r rules, me process) int {
 func firstLook(r rules, w world, p int) world {
 	i := looksAt(r, w.procs[p])
 	remains := (w.volume | w.committed | w.aborted | w.tomb).has(i)
-	heldDeleted := w.tomb.has(i) && w.hold.has(i)
-	if !w.start.has(i) && remains && !w.orphan(r, i) && !heldDeleted || w.tomb.has(i) && !w.hold.has(i) {
+	heldDeleted := w.tomb.has(i) && w.hold().has(i)
+	if !w.start.has(i) && remains && !w.orphan(r, i) && !heldDeleted || w.tomb.has(i) && !w.hold().has(i) {
 		w.procs[p].dead |= one(i)
 	}
 	if r.oneLook {
@@ -303,11 +316,14 @@ func secondLook(r rules, w world, p int) world {
 func note(w *world, p, i int, r rules) {
 	me := &w.procs[p]
 	open := w.start.has(i) && !w.committed.has(i) && !w.aborted.has(i)
-	live := w.start.has(i) && w.committed.has(i) && (!me.dead.has(i) || w.hold.has(i))
-	if r.oneLook {
-		live = w.start.has(i) && w.committed.has(i) && (!w.tomb.has(i) || w.hold.has(i))
+	live := w.committed.has(i) && (!me.dead.has(i) || w.hold().has(i))
+	if r.startIsAll || r.liveWithStart {
+		live = live && w.start.has(i)
 	}
-	live = live || w.orphan(r, i) || w.committed.has(i) && w.tomb.has(i) && w.hold.has(i)
+	if r.oneLook {
+		live = w.start.has(i) && w.committed.has(i) && (!w.tomb.has(i) || w.hold().has(i))
+	}
+	live = live || w.orphan(r, i) || w.committed.has(i) && w.tomb.has(i) && w.hold().has(i)
 	if open || live {
 		me.spare |= one(i)
 	}
@@ -434,7 +450,7 @@ func holder(r rules, w world, p int) []world {
 		if r.holdWithoutLook {
 			n.procs[p].pc = holding
 		}
-		n.hold |= one(i)
+		n.holds[p] |= one(i)
 		return []world{n}
 	case lookTomb:
 		if w.tomb.has(i) {
@@ -448,10 +464,69 @@ func holder(r rules, w world, p int) []world {
 		return []world{w.to(p, holding)}
 	case release:
 		n := w.to(p, ended)
-		n.hold &^= one(i)
+		n.holds[p] &^= one(i)
 		return []world{n}
 	}
 	return nil
+}
+
+// copier copies any visible backup into another repository: it holds the original and looks, puts START there, reads until the copy is
+// decided, and lets go. One that finds START there has lost against another copier. Somebody may take a copier for dead, rightly or not,
+// and remove what it left, and a third one begins then. The second step of a copier is its hold, as a holder's.
+func copier(r rules, w world, p int) []world {
+	const (
+		choose = iota
+		put
+		lookTomb
+		lookStart
+		announce
+		release
+	)
+	i := int(w.procs[p].at)
+	name := p
+	if r.oneCopyHold {
+		name = modelProcs - 1
+	}
+	switch w.procs[p].pc {
+	case choose:
+		var out []world
+		for i := range modelBackups {
+			if w.visible().has(i) {
+				n := w.to(p, put)
+				n.procs[p].at = uint8(i)
+				out = append(out, n)
+			}
+		}
+		return out
+	case put:
+		n := w.to(p, lookTomb)
+		n.holds[name] |= one(i)
+		return []world{n}
+	case lookTomb:
+		if w.tomb.has(i) {
+			return []world{w.to(p, release)}
+		}
+		return []world{w.to(p, lookStart)}
+	case lookStart:
+		if !w.start.has(i) {
+			return []world{w.to(p, release)}
+		}
+		return []world{w.to(p, announce)}
+	case announce:
+		if w.copied.has(i) {
+			return []world{w.to(p, release)}
+		}
+		n := w.to(p, reading)
+		n.copied |= one(i)
+		return []world{n}
+	case reading: // decided, or found out that it was taken for dead; or it is only taken for dead, and reads on
+		dead := w
+		dead.copied &^= one(i)
+		return []world{w.to(p, release), dead}
+	}
+	n := w.to(p, ended)
+	n.holds[name] &^= one(i)
+	return []world{n}
 }
 
 // firstBackups are committed at the start, and their writers have let go of them.
@@ -501,7 +576,13 @@ func casts() map[string][]program {
 		"two writers, two expirers":              {writer(2), writer(3), expirer, expirer},
 		"two writers, cleaner, expirer":          {writer(2), writer(3), cleaner, expirer},
 		"writer, holder, cleaner and an expirer": {writer(2), holder, cleaner, expirer},
+		"copier, two expirers":                   {copier, expirer, expirer},
+		"two copiers, expirer":                   {copier, copier, expirer},
+		"copier, writer, expirer":                {copier, writer(2), expirer},
+		"copier, holder, expirer":                {copier, holder, expirer},
+		"copier, cleaner, writer, expirer":       {copier, cleaner, writer(2), expirer},
 		"disk, two expirers":                     {disk, expirer, expirer},
+		"disk, two expirers, writer":             {disk, expirer, expirer, writer(2)},
 		"disk, cleaner, expirer, writer":         {disk, cleaner, expirer, writer(2)},
 		"disk, holder, two expirers":             {disk, holder, expirer, expirer},
 	}
@@ -543,7 +624,9 @@ func TestModelFindsWrongProtocols(t *testing.T) {
 		{"START is looked for before TOMB", rules{startBeforeTomb: true}, "two expirers, one writer"},
 		{"one look", rules{oneLook: true, newestFirst: true}, "two expirers, one writer"},
 		{"a holder that does not look", rules{holdWithoutLook: true}, "two expirers, one holder"},
+		{"all copies under one hold", rules{oneCopyHold: true}, "two copiers, expirer"},
 		{"a decision that is overwritten", rules{commitOverwrites: true}, "writer, cleaner, expirer"},
+		{"without START nothing is needed", rules{liveWithStart: true, newestFirst: true}, "disk, two expirers, writer"},
 		{"a decision without START is garbage", rules{startIsAll: true}, "disk, two expirers"},
 		{"a lost decision is an abandoned backup", rules{cleanTheEnded: true}, "disk, cleaner, expirer, writer"},
 	} {
