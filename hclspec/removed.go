@@ -16,7 +16,7 @@ func (l *loader) buildRemoved() []Removed {
 		if d.broken || !ok {
 			continue
 		}
-		r := Removed{Conninfo: get[Secret](d, "conninfo"), Slot: text0(d, "slot"), SlotName: text0(d, "slot_name"), Backups: text0(d, "backups"), Where: d.where()}
+		r := Removed{Conninfo: get[Secret](d, "conninfo"), Slot: text0(d, "slot"), SlotName: text0(d, "slot_name"), Spool: text0(d, "spool"), Backups: text0(d, "backups"), Where: d.where()}
 		if err := l.readFrom(attr.Expr, &r); err != nil {
 			l.refuse("Invalid from", err, attr.Expr.Range())
 			continue

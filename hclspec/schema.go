@@ -223,6 +223,7 @@ func removedBlock() block {
 		{name: "conninfo", kind: secretText(), otherwise: "the slot is left alone"},
 		{name: "slot", kind: oneOf("drop", "keep"), standard: `"keep"`},
 		{name: "slot_name", kind: matching("slot name", checkSlot, refusal{"not the name of a slot", `"a b"`}), otherwise: "the default slot name"},
+		{name: "spool", kind: directory(), otherwise: "looked for where other servers have theirs, and in the standard place"},
 		{name: "backups", kind: oneOf("keep"), standard: `"keep"`},
 	}, refused: []string{"`from` is still declared", "`slot = \"drop\"` without `conninfo`", "the same `from` twice"}}
 }

@@ -300,6 +300,7 @@ type Removed struct {
 	Conninfo Secret // empty: its slot cannot be dropped
 	Slot     string // drop | keep
 	SlotName string
+	Spool    string // directory that its spool was in; empty: one that another server uses, or the standard one
 	Backups  string // keep
 	Where    Where
 }

@@ -40,6 +40,13 @@ func (b *builder) removed(r *hclspec.Removed) {
 	if slot == nil || !slot.Physical {
 		return
 	}
+	if slot.Active && len(after) == 0 {
+		b.notDone(NotDone{
+			What: what, Why: because("slot-in-use", fmt.Sprintf("process %d of the server streams from %s, and no receiver of %s was found here", slot.ActivePID, slot.Name, r.Name), r.Where.Of("slot")),
+			Hint: "run it on the machine of the receiver; where that had a spool of its own, name its directory here: spool = \"DIR\"",
+		})
+		return
+	}
 	b.step(Step{
 		ID: "removed." + r.Name + "/slot", Action: DropSlot{Server: r.Name, Slot: r.SlotName}, Change: Destroy, Impact: Destructive, After: after,
 		Because: []Reason{because("removed", fmt.Sprintf("%s is removed from the configuration, and its slot %s holds back %s of WAL", r.From, slot.Name, Size(slot.Retained)), r.Where.Of("slot"))},

@@ -145,6 +145,7 @@ removed {
   from     = server.legacy
   conninfo = "host=10.0.9.9 user=pgkeep dbname=postgres" # needed to drop its slot
   slot     = "drop"
+  spool    = "/srv/legacy" # where its receiver wrote, so that it is found and ended
   backups  = "keep"
 }
 

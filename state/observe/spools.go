@@ -42,10 +42,15 @@ func (l *look) spools(ctx context.Context) {
 // standardSpool is where receivers write that were given no other directory.
 const standardSpool = "/var/lib/pgkeep/spool"
 
-// SpoolDir gives the directory of spools in which a server's is. A `removed` block does not say where that was: then it
+// SpoolDir gives the directory of spools in which a server's is. Where a `removed` block does not say where that was, it
 // is looked for in the directories that other servers use, and in the standard one; empty when it is in none.
 func SpoolDir(spec *hclspec.Spec, server string) string {
 	places := []string{standardSpool}
+	for _, r := range spec.Removed {
+		if r.Name == server && r.Spool != "" {
+			places = []string{r.Spool}
+		}
+	}
 	for _, s := range spec.Servers {
 		if s.Name == server {
 			return s.Receiver.Spool
