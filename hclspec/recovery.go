@@ -76,7 +76,18 @@ func targetOf(d *decoded) (Target, error) {
 		Immediate: get[bool](d, "immediate"), Latest: get[bool](d, "latest"), Inclusive: get[bool](d, "inclusive"),
 		Timeline: timelineOf(text0(d, "timeline")), Action: text0(d, "action"),
 	}
+	t.Time = t.inMicroseconds()
 	return t, t.check()
+}
+
+// inMicroseconds gives the time with the precision of PostgreSQL's own, which would cut the rest off and could then stop
+// elsewhere: until 0.1234567 s is until 0.123456, and before 0.1234567 s is before 0.123457.
+func (t Target) inMicroseconds() time.Time {
+	cut := t.Time.Truncate(time.Microsecond)
+	if !t.Inclusive && cut.Before(t.Time) {
+		return cut.Add(time.Microsecond)
+	}
+	return cut
 }
 
 // check refuses none or several targets, and inclusive where PostgreSQL has no such choice.

@@ -207,10 +207,50 @@ func (a *archive) reach(x line, b *state.Backup) wal.LSN {
 			}
 		}
 		if end < s.To {
-			return end
+			return a.onOlder(x, end)
 		}
 	}
 	return end
+}
+
+// onOlder goes on from a position at which the timeline that is read there has no WAL: until the next one is archived, the
+// segment in which a timeline was left is there on that timeline alone.
+func (a *archive) onOlder(x line, at wal.LSN) wal.LSN {
+	end := at
+	for _, p := range x.parents {
+		for _, h := range a.have {
+			if h.Timeline == p.Timeline && h.From <= at {
+				end = max(end, min(h.To, p.Switch))
+			}
+		}
+	}
+	return end
+}
+
+// walk is path with what the archive has: a segment in which a timeline was left is read from that timeline where no younger
+// one has it.
+func (a *archive) walk(x line, from, to wal.LSN) []wal.Range {
+	path := x.path(from, to, a.size)
+	if len(path) == 0 {
+		return nil
+	}
+	last := path[len(path)-1]
+	if len(a.missing([]wal.Range{last})) == 0 {
+		return path
+	}
+	for _, p := range slices.Backward(x.parents) {
+		older := wal.Range{Timeline: p.Timeline, From: last.From, To: to}
+		if p.Switch < to || len(a.missing([]wal.Range{older})) > 0 {
+			continue
+		}
+		path = path[:len(path)-1]
+		if n := len(path); n > 0 && path[n-1].Timeline == older.Timeline {
+			path[n-1].To = to
+			return path
+		}
+		return append(path, older)
+	}
+	return path
 }
 
 // branchEnd gives the newest moment that lies on line x and not on the current one; zero: there is none.

@@ -128,6 +128,16 @@ type candidate struct {
 	end    wal.LSN
 }
 
+// before tells whether a candidate is better than another: where the latest moment is asked for, by how far it goes.
+func (c *candidate) before(o *candidate, latest bool) bool {
+	if latest {
+		if order := cmp.Or(cmp.Compare(c.line.timeline, o.line.timeline), cmp.Compare(c.end, o.end)); order != 0 {
+			return order > 0
+		}
+	}
+	return c.backup.Stop > o.backup.Stop
+}
+
 // route chooses repository, backup and line of history for a recovery.
 func (b *builder) route(rec hclspec.Recovery) (*Route, *refusal) {
 	homes, systemID, why := b.sources(rec.Server)
@@ -152,7 +162,7 @@ func (b *builder) route(rec hclspec.Recovery) (*Route, *refusal) {
 			reasons = append(reasons, h.spec.Address+": "+not)
 			continue
 		}
-		if best == nil || c.backup.Stop > best.backup.Stop {
+		if best == nil || c.before(best, rec.Target.Latest) {
 			best = c
 		}
 	}
@@ -162,7 +172,7 @@ func (b *builder) route(rec hclspec.Recovery) (*Route, *refusal) {
 	a := best.home.archive
 	r := &Route{
 		Server: rec.Server, SystemID: systemID, Repository: best.home.spec.Name, SegmentSize: a.size, Backup: best.backup.ID,
-		Target: rec.Target, Destination: rec.Destination, WALWait: rec.WALWait, Path: best.line.path(best.backup.Redo, best.end, a.size),
+		Target: rec.Target, Destination: rec.Destination, WALWait: rec.WALWait, Path: a.walk(best.line, best.backup.Redo, best.end),
 		TargetTimeline: best.line.timeline, End: best.end, DataBytes: best.backup.DataBytes,
 		Before: fact.Before, After: fact.After, AtEnd: fact.AtEnd || rec.Target.Latest,
 	}
@@ -361,15 +371,18 @@ func (b *builder) reaches(rec hclspec.Recovery, c *candidate, fact state.TargetF
 			return fmt.Sprintf("WAL after %s is missing, of which the archive ends at %s: nothing after %s can be recovered from %s",
 				reach, end, Moment(a.lastCommit(reach)), c.backup.ID)
 		}
-	case t.LSN != 0:
-		c.end = max(t.LSN, fact.End)
+	case t.LSN != 0 && fact.End == 0: // it was not searched for
+		c.end = t.LSN
 		if t.LSN < first {
 			return fmt.Sprintf("backup %s is consistent only from %s on, after %s", c.backup.ID, first, t.LSN)
 		}
 	default:
-		c.end = fact.End // the end of the record at which PostgreSQL stops, which must not come before it is consistent
-		if c.end < first || c.end == first && !t.Inclusive {
+		c.end = fact.End // of the record at which PostgreSQL stops, which must not be before it is consistent
+		if c.end < first || c.end == first && !fact.AtEnd && !stopsAfter(t) {
 			return fmt.Sprintf("backup %s is consistent only from %s on (%s), after the target", c.backup.ID, first, Moment(c.backup.Ended))
+		}
+		if c.backup.Redo < fact.From && t.LSN == 0 {
+			return fmt.Sprintf("what recovery stops at from backup %s on, which is older than the one from which the target was found, was not searched for", c.backup.ID)
 		}
 	}
 	if c.end > reach {
@@ -380,6 +393,9 @@ func (b *builder) reaches(rec hclspec.Recovery, c *candidate, fact state.TargetF
 	}
 	return ""
 }
+
+// stopsAfter tells whether PostgreSQL stops behind the record that is the target, and not before it.
+func stopsAfter(t hclspec.Target) bool { return t.Restore != "" || t.Time.IsZero() && t.Inclusive }
 
 // endOf gives the end of the newest archived WAL of a line's own timeline.
 func (a *archive) endOf(x line) wal.LSN {

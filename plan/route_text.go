@@ -73,6 +73,9 @@ func nearby(all []state.Nearest) string {
 	var near []string
 	for _, n := range all {
 		text := "--to-lsn " + n.LSN.String()
+		if n.Timeline != 0 {
+			text += fmt.Sprintf(" --timeline %d", n.Timeline)
+		}
 		if !n.Time.IsZero() {
 			text = fmt.Sprintf("%s at %s", Moment(n.Time), text)
 		}

@@ -96,6 +96,7 @@ type TargetFact struct {
 	Unknown   *Unknown     `json:"unknown,omitempty"`
 	Reachable bool         `json:"reachable"`
 	Timeline  wal.Timeline `json:"timeline,omitempty"` // on which the target lies
+	From      wal.LSN      `json:"from,omitempty"`     // redo position of the backup from which it was proved; of an older one nothing was. Zero: not told
 	End       wal.LSN      `json:"end,omitempty"`      // WAL is needed up to here
 	Before    *Commit      `json:"before,omitempty"`   // last commit that the recovery contains
 	After     *Commit      `json:"after,omitempty"`    // first that it does not
@@ -113,7 +114,8 @@ type Commit struct {
 
 // Nearest is a reachable moment close to an unreachable target.
 type Nearest struct {
-	Time time.Time `json:"time"`
-	LSN  wal.LSN   `json:"lsn"`
-	Note string    `json:"note,omitempty"`
+	Time     time.Time    `json:"time"` // zero: it is reached as a position only
+	LSN      wal.LSN      `json:"lsn"`
+	Timeline wal.Timeline `json:"timeline,omitempty"` // to be named with it; zero: none
+	Note     string       `json:"note,omitempty"`
 }

@@ -119,7 +119,7 @@ func (a *app) recover(c *cobra.Command, name string, o recoverFlags) error {
 			return err
 		}
 	}
-	looks := observe.Options{Now: a.now(), Env: a.env, Stores: a.stores, Recoveries: []hclspec.Recovery{r}}
+	looks := observe.Options{Now: a.now(), Env: a.env, Stores: a.stores, Recoveries: []hclspec.Recovery{r}, Backup: o.backup}
 	seen := observe.World(c.Context(), spec, looks)
 	if err := o.given(spec, seen, r.Server); err != nil {
 		return err

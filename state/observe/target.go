@@ -35,6 +35,9 @@ type TargetOptions struct {
 	Archive  WALArchive      // the same cluster's WAL
 	Receiver *state.Receiver // proves that the server was silent after its last commit; nil: nothing proves it
 	Now      time.Time       // a later time is in the future; zero: not known
+	Backup   string          // id of the backup from which it must be reached; empty: the newest that does
+	trial    bool            // of a moment that another search wants to name
+	Newest   wal.Timeline    // that any repository of the server knows; zero: none is newer than this cluster's
 }
 
 // Target tells what the archived WAL proves about a recovery target: whether PostgreSQL, started from a usable backup and
@@ -98,6 +101,7 @@ func targetOn(ctx context.Context, o TargetOptions) state.TargetFact {
 		}
 		return state.TargetFact{Unknown: &state.Unknown{Code: code, Because: "the archived WAL cannot be searched: " + err.Error(), Hint: state.HintOf(err)}}
 	case t.refused != nil:
+		t.refused.Nearest = t.tried(t.refused.Nearest)
 		return *t.refused
 	}
 	return t.fact
@@ -154,12 +158,7 @@ func without(have, bad []wal.Range) []wal.Range {
 func (t *targeting) chooseHistory() bool {
 	want := t.Target.Timeline
 	if want == 0 {
-		for _, r := range t.held {
-			want = max(want, r.Timeline)
-		}
-		for _, h := range t.Cluster.Histories {
-			want = max(want, h.Timeline)
-		}
+		want = max(t.Newest, newestTimeline(t.Cluster))
 	}
 	t.history = wal.History{Timeline: want}
 	if want <= 1 {
@@ -177,6 +176,18 @@ func (t *targeting) chooseHistory() bool {
 	return t.notWithout(false, fmt.Sprintf("the history file of timeline %d is not archived", want))
 }
 
+// newestTimeline gives the newest that something is archived of; zero: nothing is.
+func newestTimeline(c state.Cluster) wal.Timeline {
+	var newest wal.Timeline
+	for _, r := range c.WAL {
+		newest = max(newest, r.Timeline)
+	}
+	for _, h := range c.Histories {
+		newest = max(newest, h.Timeline)
+	}
+	return newest
+}
+
 // notWithout refuses the target unless ok; the ends of the timelines that are archived are what is nearest.
 func (t *targeting) notWithout(ok bool, why string) bool {
 	if ok {
@@ -188,7 +199,7 @@ func (t *targeting) notWithout(ok bool, why string) bool {
 	}
 	var nearest []state.Nearest
 	for _, timeline := range slices.Sorted(maps.Keys(ends)) {
-		nearest = append(nearest, state.Nearest{LSN: ends[timeline], Note: fmt.Sprintf("end of the archived WAL of timeline %d", timeline)})
+		nearest = append(nearest, state.Nearest{LSN: ends[timeline], Timeline: timeline, Note: fmt.Sprintf("end of the archived WAL of timeline %d", timeline)})
 	}
 	t.refuse(why, nearest...)
 	return false

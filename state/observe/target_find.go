@@ -56,7 +56,11 @@ func hasPoint(points []wal.RestorePoint, name string) bool {
 // find fills the fact, or refuses.
 func (t *targeting) find() error {
 	if len(t.backups) == 0 {
-		t.refuse(fmt.Sprintf("there is no usable backup on the way to timeline %d", t.history.Timeline))
+		what := "there is no usable backup"
+		if t.Backup != "" {
+			what = "backup " + t.Backup + " is not there, not usable, or not"
+		}
+		t.refuse(fmt.Sprintf("%s on the way to timeline %d", what, t.history.Timeline))
 		return nil
 	}
 	switch x := t.Target; {
@@ -142,7 +146,7 @@ func (t *targeting) ends() bool { return !t.Target.Time.IsZero() || t.Target.LSN
 func (t *targeting) reached(b *state.Backup, f found) {
 	t.redo = b.Redo
 	t.fact = state.TargetFact{
-		Reachable: true, Timeline: t.history.Timeline, End: f.hit.End, Before: f.before, After: f.after,
+		Reachable: true, Timeline: t.history.Timeline, From: b.Redo, End: f.hit.End, Before: f.before, After: f.after,
 	}
 }
 
@@ -155,7 +159,7 @@ func (t *targeting) latest() error {
 	if err != nil {
 		return err
 	}
-	t.fact = state.TargetFact{Reachable: true, Timeline: t.history.Timeline, End: end, Before: f.before, AtEnd: true}
+	t.fact = state.TargetFact{Reachable: true, Timeline: t.history.Timeline, From: b.Redo, End: end, Before: f.before, AtEnd: true}
 	return nil
 }
 
@@ -167,7 +171,7 @@ func (t *targeting) immediate() error {
 	if err != nil {
 		return err
 	}
-	t.fact = state.TargetFact{Reachable: true, Timeline: t.history.Timeline, End: b.Stop, Before: f.before, After: f.after}
+	t.fact = state.TargetFact{Reachable: true, Timeline: t.history.Timeline, From: b.Redo, End: b.Stop, Before: f.before, After: f.after}
 	return nil
 }
 
@@ -178,14 +182,10 @@ func (t *targeting) afterLast(b, later *state.Backup, f found) error {
 	x := t.Target
 	silent := x.LSN != 0 && x.LSN <= end || !x.Time.IsZero() && t.silentUntil(x.Time, f.clock, end)
 	if silent {
-		t.fact = state.TargetFact{Reachable: true, Timeline: t.history.Timeline, End: end, Before: f.before, AtEnd: true}
+		t.fact = state.TargetFact{Reachable: true, Timeline: t.history.Timeline, From: b.Redo, End: end, Before: f.before, AtEnd: true}
 		return nil
 	}
-	low := state.Nearest{LSN: end, Note: "end of the archived WAL"}
-	if f.before != nil {
-		low = state.Nearest{Time: f.before.Time, LSN: f.before.LSN, Note: "the last commit before it"}
-	}
-	near := []state.Nearest{low}
+	near := []state.Nearest{lastOf(b, f, end, "the last commit before it")}
 	if later != nil {
 		near = append(near, consistent(later))
 	}
@@ -198,7 +198,9 @@ func (t *targeting) nowhere(later *state.Backup) error {
 	oldest, newest := &t.backups[len(t.backups)-1], &t.backups[0]
 	if later == oldest {
 		text := fmt.Sprintf("it is before the first usable backup, %s, is consistent", later.ID)
-		if gone := t.whyNotBefore(later); gone != "" {
+		if t.Backup != "" {
+			text = "it is before backup " + t.Backup + " is consistent"
+		} else if gone := t.whyNotBefore(later); gone != "" {
 			text += "; " + gone
 		}
 		t.refuse(text, consistent(later))
@@ -209,8 +211,8 @@ func (t *targeting) nowhere(later *state.Backup) error {
 		return err
 	}
 	near := []state.Nearest{consistent(oldest)}
-	if f.before != nil {
-		near = append(near, state.Nearest{Time: f.before.Time, LSN: f.before.LSN, Note: "the last archived commit"})
+	if last := lastOf(newest, f, t.reach(newest.Redo), "the last archived commit"); last.LSN != oldest.Stop {
+		near = append(near, last)
 	}
 	what := fmt.Sprintf("transaction %d ended nowhere in the archived WAL that can be reached", t.Target.XID)
 	if t.Target.Restore != "" {

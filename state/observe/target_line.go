@@ -13,7 +13,7 @@ const farthest = wal.LSN(1<<64 - 1)
 // chooseBackups keeps the usable backups on the line of history, newest first.
 func (t *targeting) chooseBackups() {
 	for _, b := range t.Cluster.Backups {
-		if t.history.Contains(b.Timeline, b.Stop) && t.usable(&b) {
+		if t.history.Contains(b.Timeline, b.Stop) && t.usable(&b) && (t.Backup == "" || t.Backup == b.ID) {
 			t.backups = append(t.backups, b)
 		}
 	}
@@ -31,7 +31,8 @@ func (t *targeting) chooseBackups() {
 // usable tells whether a recovery can start from a backup on the line: committed, with all WAL up to its end. The segment
 // in which its timeline was left is often archived on the next one only.
 func (t *targeting) usable(b *state.Backup) bool {
-	return b.State == state.BackupCommitted && t.reach(b.Redo) >= b.Stop
+	named := t.Backup == b.ID && b.State == state.BackupDeleted // and held, perhaps: the plan knows
+	return (b.State == state.BackupCommitted || named) && t.reach(b.Redo) >= b.Stop
 }
 
 // damagedAt gives the stretch of archived WAL at a position that verification found damaged; ok: there is one.

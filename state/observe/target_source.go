@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
@@ -27,30 +26,45 @@ func (l *look) target(ctx context.Context, r hclspec.Recovery) {
 	}
 	sources := l.sources(r.Server)
 	receiver := l.receiverOf(r.Server)
-	see := func(ctx context.Context) state.TargetFact { return askAll(ctx, sources, r, receiver, l.o.Now) }
+	asked := TargetOptions{Target: r.Target, Receiver: receiver, Now: l.o.Now, Backup: l.o.Backup}
+	see := func(ctx context.Context) state.TargetFact { return askAll(sources, r.Server, asked, asking(ctx)) }
 	store := func(fact state.TargetFact) { l.seen.Targets[r.Name] = fact }
 	ask(ctx, l, question[state.TargetFact]{limit: limit, see: see, late: late, store: store})
 }
 
-func askAll(ctx context.Context, sources []source, r hclspec.Recovery, receiver *state.Receiver, now time.Time) state.TargetFact {
-	fact := state.TargetFact{Unknown: &state.Unknown{
+// askAll asks the sources for a target. All of them go to the newest timeline that any of them knows: one that was away
+// during a failover knows the branch alone that was left. The latest moment is that of the one which goes farthest.
+func askAll(sources []source, server string, o TargetOptions, ask func(source, TargetOptions) state.TargetFact) state.TargetFact {
+	best := state.TargetFact{Unknown: &state.Unknown{
 		Code:    state.CodeTarget,
-		Because: "no repository that was seen holds anything of " + r.Server,
+		Because: "no repository that was seen holds anything of " + server,
 		Hint:    "pgkeep status",
 	}}
 	for _, s := range sources {
-		if fact = s.ask(ctx, r, receiver, now); fact.Reachable {
+		o.Newest = max(o.Newest, newestTimeline(s.cluster))
+	}
+	for _, s := range sources {
+		fact := ask(s, o)
+		if !best.Reachable || fact.Reachable && fact.End > best.End {
+			best = fact
+		}
+		if best.Reachable && !o.Target.Latest {
 			break
 		}
 	}
-	return fact
+	return best
+}
+
+func asking(ctx context.Context) func(source, TargetOptions) state.TargetFact {
+	return func(s source, o TargetOptions) state.TargetFact { return s.ask(ctx, o) }
 }
 
 // TargetOf tells what the archived WAL proves about the target of a recovery in a world that was seen already. Its
 // destination is not looked at.
 func TargetOf(ctx context.Context, spec *hclspec.Spec, seen state.Observation, r hclspec.Recovery, o Options) state.TargetFact {
 	l := &look{spec: spec, o: o.withDefaults(), seen: seen}
-	return askAll(ctx, l.sources(r.Server), r, l.receiverOf(r.Server), l.o.Now)
+	asked := TargetOptions{Target: r.Target, Receiver: l.receiverOf(r.Server), Now: l.o.Now, Backup: l.o.Backup}
+	return askAll(l.sources(r.Server), r.Server, asked, asking(ctx))
 }
 
 // source is one repository's cluster in which a target is looked for.
@@ -131,14 +145,12 @@ func (s source) open(ctx context.Context) (*repository.Repository, func(), error
 	return repo, func() { _ = st.Close() }, nil
 }
 
-func (s source) ask(ctx context.Context, r hclspec.Recovery, receiver *state.Receiver, now time.Time) state.TargetFact {
+func (s source) ask(ctx context.Context, o TargetOptions) state.TargetFact {
 	repo, closeStore, err := s.open(ctx)
 	if err != nil {
 		return state.TargetFact{Unknown: unknown(err)}
 	}
 	defer closeStore()
-	cluster := repo.Cluster(s.cluster.Name, s.cluster.SystemID)
-	return Target(ctx, TargetOptions{
-		Target: r.Target, Cluster: s.cluster, Archive: ArchiveOf(cluster), Receiver: receiver, Now: now,
-	})
+	o.Cluster, o.Archive = s.cluster, ArchiveOf(repo.Cluster(s.cluster.Name, s.cluster.SystemID))
+	return Target(ctx, o)
 }

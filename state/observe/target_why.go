@@ -36,7 +36,7 @@ func (t *targeting) whyNotAfter(end wal.LSN) string {
 func (t *targeting) whyHole(at wal.LSN) (why string, known bool) {
 	timeline := t.history.TimelineAt(at)
 	for _, g := range t.Cluster.Gaps {
-		if g.From <= at && at < g.To {
+		if g.From <= at && at < g.To && t.readsFrom(g.Timeline, at) {
 			return fmt.Sprintf("WAL from %s to %s is recorded as lost: %s", g.From, g.To, g.Reason), true
 		}
 	}
@@ -111,6 +111,12 @@ func (t *targeting) silentUntil(at, clock time.Time, end wal.LSN) bool {
 	return r.Timeline == t.history.Timeline && !r.CaughtUpAt.Before(at) && r.Flushed > 0 && r.Archived >= r.Flushed && end >= r.Archived
 }
 
-func consistent(b *state.Backup) state.Nearest {
-	return state.Nearest{Time: b.Ended, LSN: b.Stop, Note: "backup " + b.ID + " is consistent"}
+// readsFrom tells whether the line of history reads position l from a timeline, or from a copy of it.
+func (t *targeting) readsFrom(timeline wal.Timeline, l wal.LSN) bool {
+	for _, p := range t.history.Parents {
+		if p.Timeline == timeline {
+			return l < p.Switch
+		}
+	}
+	return timeline == t.history.Timeline
 }

@@ -26,6 +26,7 @@ type Options struct {
 	LockDir           string               // this machine's locks, which tell live writers from dead ones; empty: host.LockDir()
 	Journal           bool                 // also what the newest journal entry of each server remembers
 	Recoveries        []hclspec.Recovery   // those that are asked for: their destinations and targets are looked at
+	Backup            string               // id of the backup that the recoveries start from; empty: the newest that reaches the target
 	Walsenders        bool                 // each server is also asked over a replication connection, which needs a free walsender
 	Stores            *open.Stores         // of this process, which share max_rate; nil: none is shared
 	Only              func(kind Kind) bool // leaves out what nobody wants to know; nil: everything
