@@ -63,13 +63,22 @@ func (c *Cluster) readIndex(ctx context.Context, n indexName, z wal.SegmentSize)
 	if err := c.checkIndex(m, n, z); err != nil {
 		return indexDoc{}, corrupt(key, err)
 	}
+	x, err := decodeIndex(b, n)
+	if err != nil {
+		return indexDoc{}, corrupt(key, err)
+	}
+	return x, nil
+}
+
+// decodeIndex reads what a wx object holds, which its name bounds.
+func decodeIndex(b []byte, n indexName) (indexDoc, error) {
 	var x indexDoc
 	if err := json.Unmarshal(b, &x); err != nil {
-		return indexDoc{}, corrupt(key, err)
+		return indexDoc{}, err
 	}
 	for i, e := range x.Segments {
 		if e.N < n.First || e.N > n.Last || i > 0 && e.N <= x.Segments[i-1].N {
-			return indexDoc{}, corrupt(key, fmt.Errorf("segment %08X stands out of order", e.N))
+			return indexDoc{}, fmt.Errorf("segment %08X stands out of order", e.N)
 		}
 	}
 	return x, nil

@@ -33,16 +33,12 @@ func comparedMB(tb testing.TB) int {
 	return mb
 }
 
-// newLoad starts a server and prepares what the rounds work on.
-func newLoad(tb testing.TB, version, mb int) load {
+// newLoad starts a server, on disk when it makes gigabytes, and prepares what the rounds work on.
+func newLoad(tb testing.TB, version, segmentMB int, onDisk bool) load {
 	tb.Helper()
-	segmentMB, keep := 1, "1GB"
-	if mb > 100 {
-		segmentMB, keep = 16, "12GB"
-	}
-	s := source{Server: pgtest.Start(tb, pgtest.Options{Version: version, SegmentMB: segmentMB, OnDisk: mb > 100, Settings: map[string]string{
+	s := source{Server: pgtest.Start(tb, pgtest.Options{Version: version, SegmentMB: segmentMB, OnDisk: onDisk, Settings: map[string]string{
 		"max_prepared_transactions": "10", "track_commit_timestamp": "on", "wal_level": "logical",
-		"max_wal_size": "12GB", "wal_keep_size": keep,
+		"max_wal_size": "12GB", "wal_keep_size": "12GB", "min_wal_size": strconv.Itoa(max(80, 2*segmentMB)) + "MB",
 	}}), size: wal.SegmentSize(segmentMB << 20)}
 	id, err := strconv.ParseUint(s.SQL(tb, "select system_identifier from pg_control_system()"), 10, 64)
 	if err != nil {

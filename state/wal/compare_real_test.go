@@ -33,8 +33,31 @@ func TestEveryRecordIsAsPostgresReadsIt(t *testing.T) {
 	}
 }
 
+// TestSegmentsOfEverySizeAreAsPostgresReadsThem does the same with a little WAL in segments of other sizes: of 2 and 64 MiB
+// by default, and of every size that PostgreSQL has with PGKEEP_WAL_SIZES=all, which makes gigabytes.
+func TestSegmentsOfEverySizeAreAsPostgresReadsThem(t *testing.T) {
+	sizes := []int{2, 64}
+	if os.Getenv("PGKEEP_WAL_SIZES") == "all" {
+		sizes = []int{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}
+	}
+	for _, v := range pgtest.SomeVersions(t, 15) {
+		for _, segmentMB := range sizes {
+			t.Run(fmt.Sprintf("%d_%dMiB", v, segmentMB), func(t *testing.T) {
+				l := newLoad(t, v, segmentMB, segmentMB > 100)
+				from := l.switched(t)
+				l.round(t, 1, false)
+				l.compareAll(t, from, l.switched(t))
+			})
+		}
+	}
+}
+
 func compareRecords(t *testing.T, version, mb int) {
-	l := newLoad(t, version, mb)
+	segmentMB := 1
+	if mb > 100 {
+		segmentMB = 16
+	}
+	l := newLoad(t, version, segmentMB, mb > 100)
 	from := l.switched(t)
 	end := from
 	for n, made := 0, 0; made < mb || n < len(l.methods); n++ {
@@ -42,10 +65,19 @@ func compareRecords(t *testing.T, version, mb int) {
 		read := l.read(t, end, l.switched(t), nil)
 		end, made = read.end, made+int(read.bytes>>20)
 	}
+	if methods := l.compareAll(t, from, end); len(methods) != len(l.methods) {
+		t.Errorf("images of %v, not of %v", methods, l.methods)
+	}
+}
+
+// compareAll compares a stretch, and gives the methods that its images are compressed with.
+func (l *load) compareAll(t *testing.T, from, end wal.LSN) map[string]int {
+	t.Helper()
+	version := l.Version
 	var images []string
 	whole := l.read(t, from, end, func(_ string, block []string) { images = append(images, block...) })
-	if whole.switches < 2 || whole.points == 0 || len(whole.methods) != len(l.methods) {
-		t.Errorf("the load has %d switches, %d restore points, images %v of %v", whole.switches, whole.points, whole.methods, l.methods)
+	if whole.switches < 2 || whole.points == 0 || whole.prepared < 4 || len(images) == 0 {
+		t.Errorf("the load has %d switches, %d restore points, %d prepared, %d images", whole.switches, whole.points, whole.prepared, len(images))
 	}
 	t.Logf("PostgreSQL %d: %d records of %d MiB in %d MiB of WAL, %d with images %v, the longest %d bytes; %d restore points, %d switches, %d prepared",
 		version, whole.records, whole.bytes>>20, (end-from)>>20, len(images), whole.methods, whole.longest, whole.points, whole.switches, whole.prepared)
@@ -63,6 +95,7 @@ func compareRecords(t *testing.T, version, mb int) {
 	case version >= 16:
 		l.compareImages(t, images, l.images16(t, from, end))
 	}
+	return whole.methods
 }
 
 // wholeRead is what was read of a stretch.
@@ -95,11 +128,11 @@ func (l *load) read(tb testing.TB, from, end wal.LSN, line func(string, []string
 	})
 	var counted wal.Images
 	for seg := l.size.SegmentAt(1, from); seg.Start(l.size) < end; seg = seg.Next() {
-		b, err := os.ReadFile(l.path(seg))
+		f, err := os.Open(l.path(seg))
 		if err != nil {
 			tb.Fatal(err)
 		}
-		sum, err := scanner.Segment(seg, bytes.NewReader(b), func(e wal.Event) error {
+		sum, err := scanner.Segment(seg, f, func(e wal.Event) error {
 			out.add(e)
 			if line != nil {
 				line(lineOf(e), images)
@@ -107,6 +140,7 @@ func (l *load) read(tb testing.TB, from, end wal.LSN, line func(string, []string
 			images = images[:0]
 			return nil
 		})
+		_ = f.Close()
 		if err != nil || !sum.Followed || sum.End != seg.End(l.size) {
 			tb.Fatalf("segment %s: %v, %+v", seg.Name(l.size), err, sum)
 		}
@@ -230,10 +264,11 @@ func (l *load) compare(t *testing.T, with string, from, end wal.LSN, next func()
 
 var waldumpRecord = regexp.MustCompile(`^rmgr: (\S+) .*?tx: +(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), prev \S+, desc: (\S+) ?(.*)$`)
 
-// waldump reads with PostgreSQL's own program.
+// waldump reads with PostgreSQL's own program. It takes the segment size from the file that it is told to begin with; from
+// any other it could be one that the server made beforehand, which is empty.
 func (l *load) waldump(t *testing.T, from, end wal.LSN) func() (theirs, bool) {
 	t.Helper()
-	cmd := exec.Command(pgtest.Client(t, "pg_waldump"), "-p", filepath.Join(l.DataDir, "pg_wal"), "-s", from.String(), "-e", end.String())
+	cmd := exec.Command(pgtest.Client(t, "pg_waldump"), "-p", filepath.Join(l.DataDir, "pg_wal"), "-s", from.String(), "-e", end.String(), l.size.SegmentAt(1, from).Name(l.size), l.size.SegmentAt(1, end-1).Name(l.size))
 	lines := l.output(t, cmd, "TZ=UTC", "LC_ALL=C")
 	return func() (theirs, bool) {
 		if !lines.Scan() {

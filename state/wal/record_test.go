@@ -291,11 +291,25 @@ func FuzzScanner(f *testing.F) {
 	w.record(10, 0, 1, make([]byte, 20000))
 	w.record(resourceXLOG, infoSwitch, 0, nil)
 	f.Add(w.out, 100)
+	w = newWriter(1<<20, 0xD110)
+	w.record(resourceStandby, 0x10, 0, runningBody(7, 7))
+	w.record(resourceHeap, heapDelete, 7, deleteBody(20000))
+	w.record(resourceHeap, heapInPlace, 7, overwrittenBody(15, PGLZ))
+	w.record(resourceXact, xactPrepare, 7, short(prepareBody(15, 1, 3, "seven")))
+	w.record(resourceXact, xactCommitPrepared|xactHasInfo, 0, long(commitBody(15, 1, 10, 7)))
+	f.Add(w.out, 100)
 	f.Fuzz(func(t *testing.T, b []byte, cut int) {
 		if len(b) > 1<<20 {
 			return
 		}
 		s := NewScanner(1<<20, testSystem, 1)
+		s.Follow(FollowOptions{MinRows: 1, EveryCommit: true, Visit: func(d Deed) error {
+			if d.Stop >= d.LSN || d.Before != nil && d.Before.LSN > d.Stop {
+				t.Fatalf("%+v", d)
+			}
+			return nil
+		}})
+		s.EveryBlock(func(LSN, Block) error { return nil })
 		seg := Segment{Timeline: 1, Number: 1}
 		last := LSN(0)
 		sum, err := s.Segment(seg, bytes.NewReader(b), func(e Event) error {

@@ -20,12 +20,12 @@ import (
 	"github.com/pgkeep/pgkeep/steps/receive"
 )
 
-// BenchmarkIndexing tells which part of the receiver's CPU time goes into the index. A receiver takes a dozen segments of
+// BenchmarkIndexing tells which part of the receiver's CPU time goes into the index. A receiver takes half a dozen segments of
 // pgbench from a real server into a repository (zstd 1), and its CPU time is that of this process. Then the same segments
 // are read with and without following their transactions: index-% is the difference, reading-% all of it, which checks
 // every record's checksum too.
 func BenchmarkIndexing(b *testing.B) {
-	s := pgtest.Start(b, pgtest.Options{OnDisk: true, Settings: map[string]string{"wal_keep_size": "4GB", "max_wal_size": "4GB", "max_replication_slots": "40"}})
+	s := pgtest.Start(b, pgtest.Options{OnDisk: true, Settings: map[string]string{"wal_keep_size": "4GB", "max_wal_size": "4GB", "max_replication_slots": "40", "synchronous_commit": "off"}})
 	s.Exec(b, "select pg_switch_wal()")
 	system, err := strconv.ParseUint(s.SQL(b, "select system_identifier from pg_control_system()"), 10, 64)
 	if err != nil {
@@ -46,7 +46,7 @@ func BenchmarkIndexing(b *testing.B) {
 	}
 	first := size.SegmentAt(1, position())
 	s.Bench(b, "-i", "-q", "-s", "4")
-	for first.Number+12 > size.SegmentAt(1, position()).Number {
+	for first.Number+6 > size.SegmentAt(1, position()).Number {
 		s.Bench(b, "-n", "-c", "4", "-t", "2000")
 	}
 	end := size.Floor(position())
