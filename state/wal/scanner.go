@@ -26,6 +26,7 @@ type Scanner struct {
 	every    bool
 	blocks   func(LSN, Block) error // nil: nobody asks for them
 	changes  func(Change) error     // nil: nobody asks for them
+	spaces   func(Tablespace) error // nil: nobody asks for them
 	follow   *follower              // nil: transactions are not followed
 	torn     bool                   // the bytes may be anything: see gap
 
@@ -304,7 +305,7 @@ func (s *Scanner) feed(b []byte) error {
 // keeps tells how much of the body of a record is kept that runs off its page.
 func (s *Scanner) keeps(resource, info uint8) int {
 	switch {
-	case told(resource, info), s.blocks != nil, s.changes != nil && changes(resource):
+	case told(resource, info), s.blocks != nil, s.changes != nil && changes(resource), s.spaces != nil && resource == resourceTablespace:
 		return keptBody
 	case s.follow != nil:
 		return s.follow.keeps(resource)
@@ -370,6 +371,15 @@ func (s *Scanner) finish(r record, header *[recordHeader]byte, crc uint32) error
 func (s *Scanner) detail(r record) error {
 	if s.blocks != nil {
 		if err := r.blocksOf(s.major, s.blocks); err != nil {
+			return err
+		}
+	}
+	if s.spaces != nil {
+		t, ok, err := r.tablespace(s.major)
+		if ok {
+			err = s.spaces(t)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -141,7 +141,7 @@ func (s *server) whole(ctx context.Context, seg wal.Segment, into string) error 
 	for _, src := range s.sources {
 		r, err := src.segment(ctx, seg)
 		if err == nil {
-			err = s.write(r, seg, seg.End(s.route.SegmentSize), true, into)
+			err = s.write(ctx, piece{r, seg, seg.End(s.route.SegmentSize), true}, into)
 		}
 		if err == nil {
 			return nil

@@ -20,6 +20,7 @@ func (f *routeFile) recordAfter(ctx context.Context, last wal.LSN, scratch strin
 	into := filepath.Join(scratch, "replayed")
 	defer os.Remove(into)
 	from := f.open(ctx)
+	from.guard = guard{} // what was replayed is only read
 	var scan *wal.Scanner
 	for _, r := range f.Path {
 		if r.To <= last {

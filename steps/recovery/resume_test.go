@@ -230,6 +230,7 @@ func TestKill9(t *testing.T) {
 			kills++
 		}
 		w.prove(o.Route)
+		w.soundCopy(o.Route)
 		check(t, os.RemoveAll(filepath.Dir(o.Route.Destination.Path)))
 	}
 	t.Logf("%d rounds, %d kills", rounds, kills)

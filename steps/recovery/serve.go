@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/cenkalti/backoff/v5"
+
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/wal"
@@ -22,11 +24,12 @@ type server struct {
 	route   *routeFile
 	sources []source
 	broken  []error // sources that could not be opened
+	guard   guard
 }
 
 // open opens every source of the route. One that cannot be opened is remembered: until it answers nothing is absent.
 func (f *routeFile) open(ctx context.Context) *server {
-	s := &server{route: f, sources: []source{local{dir: f.Local, size: f.SegmentSize}}}
+	s := &server{route: f, sources: []source{local{dir: f.Local, size: f.SegmentSize}}, guard: guardOf(f.Local)}
 	for _, p := range f.Repositories {
 		src, _, err := openPlace(ctx, p, f.Server, f.SystemID)
 		if err != nil {
@@ -45,19 +48,25 @@ func (s *server) segment(ctx context.Context, seg wal.Segment, into string) erro
 	var failed []error
 	for _, src := range s.sources {
 		err := s.from(ctx, src, seg, upTo, into)
-		if err == nil {
-			return nil
+		if err == nil || isPermanent(err) {
+			return err
 		}
 		failed = append(failed, err)
 	}
 	return s.verdict(failed)
 }
 
+// isPermanent tells whether asking again, or elsewhere, gives the same.
+func isPermanent(err error) bool {
+	var permanent *backoff.PermanentError
+	return errors.As(err, &permanent)
+}
+
 // from tries one source: the whole segment, or a beginning that is long enough.
 func (s *server) from(ctx context.Context, src source, seg wal.Segment, upTo wal.LSN, into string) error {
 	r, err := src.segment(ctx, seg)
 	if err == nil {
-		return s.write(r, seg, seg.End(s.route.SegmentSize), true, into)
+		return s.write(ctx, piece{r, seg, seg.End(s.route.SegmentSize), true}, into)
 	}
 	if !errors.Is(err, store.ErrNotExist) {
 		return err
@@ -69,13 +78,13 @@ func (s *server) from(ctx context.Context, src source, seg wal.Segment, upTo wal
 	if end < upTo {
 		return errors.Join(errTooShort, r.Close())
 	}
-	return s.write(r, seg, end, false, into)
+	return s.write(ctx, piece{r, seg, end, false}, into)
 }
 
 // write copies a segment into a file. It is read to its end even where its rest is withheld, because only the end proves
 // its SHA-256.
-func (s *server) write(r io.ReadCloser, seg wal.Segment, end wal.LSN, whole bool, into string) (err error) {
-	z := s.route.SegmentSize
+func (s *server) write(ctx context.Context, p piece, into string) (err error) {
+	z, r, seg := s.route.SegmentSize, p.content, p.seg
 	f, err := create(into)
 	if err != nil {
 		return errors.Join(err, r.Close())
@@ -83,15 +92,17 @@ func (s *server) write(r io.ReadCloser, seg wal.Segment, end wal.LSN, whole bool
 	defer func() {
 		if err = errors.Join(err, f.Close()); err != nil {
 			_ = os.Remove(into)
-			err = writeError(into, err)
+			if !isPermanent(err) {
+				err = writeError(into, err)
+			}
 		}
 	}()
 	n, err := io.Copy(f, io.LimitReader(r, z.Bytes()+1))
 	if err = errors.Join(err, r.Close()); err != nil {
 		return err
 	}
-	want := int64(end - seg.Start(z))
-	if whole && n != want || n < want || n > z.Bytes() {
+	want := int64(p.end - seg.Start(z))
+	if p.whole && n != want || n < want || n > z.Bytes() {
 		return &state.Error{Code: state.CodeCorrupt, Text: fmt.Sprintf("segment %s has %d bytes, not %d", seg.Name(z), n, want)}
 	}
 	if cut := s.route.CutAt; cut != 0 && cut < seg.End(z) {
@@ -99,7 +110,18 @@ func (s *server) write(r io.ReadCloser, seg wal.Segment, end wal.LSN, whole bool
 			return err
 		}
 	}
-	return f.Truncate(z.Bytes())
+	if err := f.Truncate(z.Bytes()); err != nil {
+		return err
+	}
+	return s.look(ctx, seg, f)
+}
+
+// piece is what a source gives of a segment.
+type piece struct {
+	content io.ReadCloser
+	seg     wal.Segment
+	end     wal.LSN
+	whole   bool // nothing may follow
 }
 
 // history writes a history file that any source has.
@@ -137,7 +159,7 @@ type hard struct{ error }
 
 // create opens a file to be written. The directory is the owner's and this process may be root: a link there is not followed.
 func create(into string) (*os.File, error) {
-	return os.OpenFile(into, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	return os.OpenFile(into, os.O_RDWR|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
 }
 
 // writeWhole writes a small file, or nothing.
