@@ -189,13 +189,30 @@ func (r *restore) minimalConf() string {
 	}
 	b.WriteString("# These settings were read from the running server when the backup was taken.\n")
 	for _, s := range r.captured.Settings {
-		if s.Value == "********" || s.Source == "command line" || strings.HasSuffix(s.Name, "_file") || s.Name == "data_directory" || s.Name == "config_file" {
+		if !isSettingName(s.Name) || s.Value == "********" || s.Source == "command line" || strings.HasSuffix(s.Name, "_file") || s.Name == "data_directory" || s.Name == "config_file" {
 			continue
 		}
 		fmt.Fprintf(&b, "%s = %s\n", s.Name, quoteSetting(s.Value))
 	}
 	r.note("the backup has no postgresql.conf: one was written from the settings that the server had")
 	return b.String()
+}
+
+// isSettingName tells whether a word may stand on the left of a line of postgresql.conf: a repository is not trusted not to hold more.
+func isSettingName(s string) bool {
+	for i := range len(s) {
+		if !isNameByte(s[i], i) {
+			return false
+		}
+	}
+	return s != "" && len(s) < 200
+}
+
+func blankControl(c rune) rune {
+	if c < ' ' || c == 0x7f {
+		return ' '
+	}
+	return c
 }
 
 // ensureHBA writes pg_hba.conf and pg_ident.conf where the backup has none.
@@ -213,7 +230,10 @@ func (r *restore) ensureHBA() error {
 			"host all all ::1/128 scram-sha-256",
 		}
 		if len(r.captured.HBA) > 0 {
-			lines = append([]string{"# Written by pgkeep from the rules that the server had."}, r.captured.HBA...)
+			lines = []string{"# Written by pgkeep from the rules that the server had."}
+			for _, rule := range r.captured.HBA {
+				lines = append(lines, strings.Map(blankControl, rule)) // none may begin another line
+			}
 		} else {
 			r.note("the backup has no pg_hba.conf: one was written that lets the owner in by the local socket, and others on this machine by password")
 		}

@@ -139,7 +139,7 @@ func (r *restore) placeFolders() error {
 		name := names[f.OID]
 		dir, ok := r.mapped(f.OID, name, f.Location)
 		if !ok {
-			unmapped = append(unmapped, fmt.Sprintf("%s (number %d, on the server in %s)", orNumber(name, f.OID), f.OID, f.Location))
+			unmapped = append(unmapped, fmt.Sprintf("%s (number %d, on the server in %s)", orNumber(name, f.OID), f.OID, strings.Map(blankControl, f.Location)))
 			continue
 		}
 		if !filepath.IsAbs(dir) || filepath.Clean(dir) != dir || dir == "/" || hasControl(dir) {
