@@ -111,6 +111,7 @@ func (b *builder) takeBackup(s *server, action TakeBackup, kind string, why []Re
 		requires = append(requires, Condition{Code: NeedNoBackupSince, Text: "nobody else took a backup since this plan was made"})
 	}
 	s.dropCopies(action)
+	action.RepositoryIDs = b.repositoryIDs(action.Repositories)
 	s.retry = b.step(Step{
 		ID: "server." + s.Name + "/backup", Action: action, Change: Add, Impact: Safe, Host: host,
 		Because: why, Effect: effect, After: slices.Clone(s.after), Requires: requires,

@@ -173,6 +173,7 @@ func reviewed(s *Step) string {
 		act = a
 	case RecoverTo: // the target says how far, the rest is found again
 		a.Route.Path, a.Route.End = nil, 0
+		a.RepositoryIDs = idOf(a.RepositoryIDs, a.Route.Repository) // another one stands in where this one fails
 		act = a
 	}
 	out := fmt.Sprintf("%q", s.ID)

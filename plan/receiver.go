@@ -275,7 +275,7 @@ func (b *builder) follow(s *server) {
 		return // a receiver follows by itself
 	}
 	s.after = append(s.after, b.step(Step{
-		ID: "server." + s.Name + "/timeline", Action: FollowTimeline{Server: s.Name, Timeline: s.seen.Timeline}, Change: Modify, Impact: Safe,
+		ID: "server." + s.Name + "/timeline", Action: FollowTimeline{Server: s.Name, Timeline: s.seen.Timeline, RepositoryIDs: b.repositoryIDs(s.Repositories)}, Change: Modify, Impact: Safe,
 		Because: []Reason{because("new-timeline", fmt.Sprintf("%s is on timeline %d and WAL is archived up to %s of timeline %d", s.Name, s.seen.Timeline, end, ours), s.Where.Of("conninfo"))},
 		Effect:  fmt.Sprintf("archives %s; recovery goes across the promotion", s.seen.Timeline.HistoryName()), After: s.after,
 		Requires: []Condition{descent(s, ours)},
@@ -320,7 +320,8 @@ func (b *builder) gap(s *server) {
 		}
 	}
 	s.after = append(s.after, b.step(Step{
-		ID: "server." + s.Name + "/gap", Action: RecordGap{Server: s.Name, SystemID: s.systemID, Range: hole, Reason: r.Problem.Text}, Change: Modify, Impact: Safe,
+		ID: "server." + s.Name + "/gap", Change: Modify, Impact: Safe,
+		Action:   RecordGap{Server: s.Name, SystemID: s.systemID, Range: hole, Reason: r.Problem.Text, RepositoryIDs: b.repositoryIDs(s.Repositories)},
 		Because:  []Reason{because("gap", fmt.Sprintf("we hold WAL up to %s, of %s, and the server's begins at %s: %s", hole.From, since, hole.To, r.Problem.Text), s.Where.Of("slot"))},
 		Effect:   fmt.Sprintf("%s of WAL cannot be had again: moments from %s until the next backup ends cannot be recovered; nothing can close this", Size(hole.Bytes()), since),
 		After:    s.after,

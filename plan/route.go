@@ -67,7 +67,7 @@ func (b *builder) recover(rec hclspec.Recovery) {
 	d := b.seen.Recoveries[rec.Name]
 	route.Destination.Overwrite = overwrites(rec, d) // nothing else than what is shown
 	s := Step{
-		ID: "recovery." + rec.Name, Action: RecoverTo{Recovery: rec.Name, Route: *route}, Change: Add, Impact: Disruptive, Host: rec.Destination.Host,
+		ID: "recovery." + rec.Name, Action: RecoverTo{Recovery: rec.Name, Route: *route, RepositoryIDs: b.repositoryIDs(b.readBy(route))}, Change: Add, Impact: Disruptive, Host: rec.Destination.Host,
 		Because: []Reason{because("asked", "asked for: "+targetText(rec.Target), at), because("route", routeText(route), at)},
 		Effect:  recoverEffect(route) + b.copiedWAL(rec, route),
 		Proof:   b.proof(rec, route, d),
@@ -82,7 +82,7 @@ func (b *builder) recover(rec hclspec.Recovery) {
 		s.Effect += "; what is in " + rec.Destination.Path + " is restored over: pages that differ are fetched, and what the backup does not have is removed"
 	}
 	if b.opt.Start {
-		s.Action = RecoverTo{Recovery: rec.Name, Route: *route, Start: true, Major: b.majorOf(route)}
+		s.Action = RecoverTo{Recovery: rec.Name, Route: *route, Start: true, Major: b.majorOf(route), RepositoryIDs: b.repositoryIDs(b.readBy(route))}
 		s.Effect += "; the server is started there, and waited for until it has reached the target"
 		s.Requires = append(s.Requires, Condition{Code: NeedStartable, Text: "PostgreSQL can be started there: its owner, its programs, its port"})
 	}

@@ -150,11 +150,15 @@ type (
 		SystemID string    `json:"system_id"`
 		Range    wal.Range `json:"range"`
 		Reason   string    `json:"reason"`
+		// RepositoryIDs are the ids in REPOSITORY.json of the repositories that were seen, by label: another one behind the same
+		// label is not meant. Those that were not seen are absent.
+		RepositoryIDs map[string]string `json:"repository_ids,omitempty"`
 	}
 	// FollowTimeline archives the history of a new timeline and lets the receiver go on there.
 	FollowTimeline struct {
-		Server   string       `json:"server"`
-		Timeline wal.Timeline `json:"timeline"`
+		Server        string            `json:"server"`
+		Timeline      wal.Timeline      `json:"timeline"`
+		RepositoryIDs map[string]string `json:"repository_ids,omitempty"` // as RecordGap's
 	}
 	// TakeBackup takes one base backup into every repository named.
 	TakeBackup struct {
@@ -171,6 +175,8 @@ type (
 		// broken. Known are the backups that were seen then: another one that was taken since is as good as this.
 		Needed bool     `json:"needed,omitempty"`
 		Known  []string `json:"known,omitempty"`
+		// RepositoryIDs is as RecordGap's, of Repositories.
+		RepositoryIDs map[string]string `json:"repository_ids,omitempty"`
 	}
 	// RemoveIncomplete decides `aborted` for backups whose writer is dead, and removes what they left.
 	RemoveIncomplete struct {
@@ -213,6 +219,8 @@ type (
 		Start bool `json:"start,omitempty"`
 		// Major is the version of the cluster, and so of the programs that start it; 0: not known.
 		Major int `json:"major,omitempty"`
+		// RepositoryIDs is as RecordGap's, of the route's repository and of the server's others, which are read when it fails.
+		RepositoryIDs map[string]string `json:"repository_ids,omitempty"`
 	}
 	// Verify proves what one repository holds of one cluster, and keeps what it found as evidence.
 	Verify struct {

@@ -33,12 +33,14 @@ func (a *applier) bind(action plan.Action) (binding, error) {
 	case plan.StopReceiver:
 		return local("receiver "+act.Server, &stopReceiver{w.Receivers, act}), nil
 	case plan.RecordGap:
-		return local("archive "+act.Server, &recordGap{w.Servers, w.Repositories, w.Spools, act, now}), nil
+		return local("archive "+act.Server, &recordGap{w.Servers, planned{w.Repositories, act.RepositoryIDs}, w.Spools, act, now}), nil
 	case plan.FollowTimeline:
-		return onServer(act.Server, func(s Server) step { return &followTimeline{s, w.Servers, w.Repositories, act} }), nil
+		return onServer(act.Server, func(s Server) step {
+			return &followTimeline{s, w.Servers, planned{w.Repositories, act.RepositoryIDs}, act}
+		}), nil
 	case plan.TakeBackup:
 		make := func(s Server) step {
-			return &takeBackup{server: s, backups: w.Backups, repositories: w.Repositories, receivers: w.Receivers, action: act}
+			return &takeBackup{server: s, backups: w.Backups, repositories: planned{w.Repositories, act.RepositoryIDs}, receivers: w.Receivers, action: act}
 		}
 		return binding{server: act.Server, lock: "backup " + act.Server, make: make}, nil
 	case plan.RemoveIncomplete:
@@ -61,7 +63,7 @@ func (a *applier) bind(action plan.Action) (binding, error) {
 	case plan.CopyWAL:
 		return local(lane(act), &copyWAL{repositories: w.Repositories, copies: w.Copies, action: act}), nil
 	case plan.RecoverTo:
-		return local("recover "+act.Route.Destination.Path, &recoverTo{recoveries: w.Recoveries, repositories: w.Repositories, spools: w.Spools, action: act, now: now}), nil
+		return local("recover "+act.Route.Destination.Path, &recoverTo{recoveries: w.Recoveries, repositories: planned{w.Repositories, act.RepositoryIDs}, spools: w.Spools, action: act, now: now}), nil
 	}
 	return binding{}, fmt.Errorf("carry out %s: this pgkeep has no such step", plan.Verb(action))
 }

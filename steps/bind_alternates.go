@@ -42,12 +42,12 @@ func (d *detours) Text() string {
 
 // open opens the route's backup, with the server's other repositories behind it: the nearest first, as far as they can be opened.
 // Where the route's own cannot be opened, the first other one that can stands in for it.
-func (r realRecoveries) open(ctx context.Context, route plan.Route, d *detours) (*repository.Cluster, *repository.BackupReader, error) {
+func (r realRecoveries) open(ctx context.Context, a plan.RecoverTo, d *detours) (*repository.Cluster, *repository.BackupReader, error) {
 	var all error
 	var first *repository.Cluster
 	var opened []repository.Alternate
-	for _, label := range r.near(route) {
-		cluster, backup, err := r.openIn(ctx, label, route)
+	for _, label := range r.near(a.Route) {
+		cluster, backup, err := r.openIn(ctx, label, a)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil, nil, err
@@ -57,7 +57,7 @@ func (r realRecoveries) open(ctx context.Context, route plan.Route, d *detours) 
 		}
 		if first == nil {
 			first = cluster
-			if label != route.Repository {
+			if label != a.Route.Repository {
 				d.tell("all of it", label, all)
 			}
 		}
@@ -70,17 +70,29 @@ func (r realRecoveries) open(ctx context.Context, route plan.Route, d *detours) 
 	return first, opened[0].Backup, nil
 }
 
-func (r realRecoveries) openIn(ctx context.Context, label string, route plan.Route) (*repository.Cluster, *repository.BackupReader, error) {
-	repo, err := r.openRepository(ctx, label)
+func (r realRecoveries) openIn(ctx context.Context, label string, a plan.RecoverTo) (*repository.Cluster, *repository.BackupReader, error) {
+	repo, err := r.openPlanned(ctx, label, a)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open repository %q: %w", label, err)
+		return nil, nil, err
 	}
-	cluster := repo.Cluster(route.Server, route.SystemID)
-	backup, err := cluster.OpenBackup(ctx, route.Backup)
+	cluster := repo.Cluster(a.Route.Server, a.Route.SystemID)
+	backup, err := cluster.OpenBackup(ctx, a.Route.Backup)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open backup %s in repository %q: %w", route.Backup, label, err)
+		return nil, nil, fmt.Errorf("open backup %s in repository %q: %w", a.Route.Backup, label, err)
 	}
 	return cluster, backup, nil
+}
+
+// openPlanned opens the very repository that the recovery was planned for.
+func (r realRecoveries) openPlanned(ctx context.Context, label string, a plan.RecoverTo) (*repository.Repository, error) {
+	repo, err := r.openRepository(ctx, label)
+	if err == nil {
+		err = sameID(repo.ID(), label, a.RepositoryIDs[label], untouched)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open repository %q: %w", label, err)
+	}
+	return repo, nil
 }
 
 // near gives the route's repository, then the server's others: directories first, each in the order of the block.

@@ -127,7 +127,7 @@ func (r realBackups) facts(ctx context.Context, from backupSource) (facts state.
 // is copied there later.
 func (r realBackups) clusters(ctx context.Context, order plan.TakeBackup, facts state.Server) (out []*repository.Cluster, closed, err error) {
 	for _, label := range order.Repositories {
-		cluster, err := r.cluster(ctx, label, order.Server, facts)
+		cluster, err := r.cluster(ctx, label, order, facts)
 		if state.CodeOf(err) == state.CodeIdentity || ctx.Err() != nil {
 			return nil, nil, err // another cluster is stored under this name
 		}
@@ -143,12 +143,15 @@ func (r realBackups) clusters(ctx context.Context, order plan.TakeBackup, facts 
 	return out, closed, nil
 }
 
-func (r realBackups) cluster(ctx context.Context, label, server string, facts state.Server) (*repository.Cluster, error) {
-	repo, err := r.writable(ctx, label, server)
+func (r realBackups) cluster(ctx context.Context, label string, order plan.TakeBackup, facts state.Server) (*repository.Cluster, error) {
+	repo, err := r.writable(ctx, label, order.Server)
+	if err == nil {
+		err = sameID(repo.ID(), label, order.RepositoryIDs[label], untouched)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open repository %q: %w", label, err)
 	}
-	cluster := repo.Cluster(server, facts.SystemID)
+	cluster := repo.Cluster(order.Server, facts.SystemID)
 	err = cluster.Ensure(ctx, repository.ClusterFacts{
 		Major: facts.Major(), SegmentSize: facts.SegmentSize, PageSize: facts.PageSize, PageChecksums: facts.PageChecksums,
 	})

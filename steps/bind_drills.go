@@ -121,7 +121,8 @@ func (p realDrillPlace) Forget(_ context.Context, id string) error { return p.Sc
 
 func (p realDrillPlace) Begin(ctx context.Context) (Drilling, error) {
 	route, name := p.a.Route, p.a.Drill
-	cluster, backup, err := realRecoveries{p.r.real}.openIn(ctx, route.Repository, route) // no other repository helps out: this one is drilled
+	very := plan.RecoverTo{Route: route, RepositoryIDs: map[string]string{route.Repository: p.a.RepositoryID}}
+	cluster, backup, err := realRecoveries{p.r.real}.openIn(ctx, route.Repository, very) // no other repository helps out: this one is drilled
 	if err != nil {
 		return nil, err
 	}

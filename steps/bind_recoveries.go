@@ -20,9 +20,10 @@ func (r realRecoveries) Restored(_ context.Context, _ string, route plan.Route) 
 	return recovery.Restored(route)
 }
 
-func (r realRecoveries) Restore(ctx context.Context, name string, route plan.Route, report func(done, total int64)) (string, error) {
+func (r realRecoveries) Restore(ctx context.Context, a plan.RecoverTo, report func(done, total int64)) (string, error) {
 	var d detours
-	cluster, backup, err := r.open(ctx, route, &d)
+	route := a.Route
+	cluster, backup, err := r.open(ctx, a, &d)
 	if err != nil {
 		return "", err
 	}
@@ -39,7 +40,7 @@ func (r realRecoveries) Restore(ctx context.Context, name string, route plan.Rou
 	if err != nil {
 		return d.Text(), err
 	}
-	evidence.Recovery = name
+	evidence.Recovery = a.Recovery
 	if text := d.Text(); text != "" {
 		evidence.Notes = append(evidence.Notes, text)
 	}
@@ -78,9 +79,9 @@ func (r realRecoveries) Start(ctx context.Context, name string, a plan.RecoverTo
 	if err != nil {
 		return err
 	}
-	repo, err := r.openRepository(ctx, a.Route.Repository)
+	repo, err := r.openPlanned(ctx, a.Route.Repository, a)
 	if err != nil {
-		return fmt.Errorf("open repository %q: %w", a.Route.Repository, err)
+		return err
 	}
 	evidence.Recovery = name
 	if err := repo.Cluster(a.Route.Server, a.Route.SystemID).PutEvidence(ctx, evidence.Ended, evidence); err != nil && !onlyReads(err) {

@@ -418,7 +418,7 @@ func (f fakeRecoveries) Restored(context.Context, string, plan.Route) (done bool
 	return done, err
 }
 
-func (f fakeRecoveries) Restore(context.Context, string, plan.Route, func(done, total int64)) (string, error) {
+func (f fakeRecoveries) Restore(context.Context, plan.RecoverTo, func(done, total int64)) (string, error) {
 	return "", f.do("restore", func() error { f.restored = true; return nil })
 }
 

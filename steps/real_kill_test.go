@@ -223,9 +223,9 @@ func (x fragileRecoveries) Restored(ctx context.Context, recovery string, r plan
 	return call(x.f, "restored", func() (bool, error) { return x.Recoveries.Restored(ctx, recovery, r) })
 }
 
-func (x fragileRecoveries) Restore(ctx context.Context, recovery string, r plan.Route, report func(done, total int64)) (note string, err error) {
+func (x fragileRecoveries) Restore(ctx context.Context, a plan.RecoverTo, report func(done, total int64)) (note string, err error) {
 	err = amidst(ctx, x.f, "restore", func(ctx context.Context, cut func()) (err error) {
-		note, err = x.Recoveries.Restore(ctx, recovery, r, func(done, total int64) { cut(); report(done, total) })
+		note, err = x.Recoveries.Restore(ctx, a, func(done, total int64) { cut(); report(done, total) })
 		return err
 	})
 	return note, err

@@ -173,7 +173,7 @@ func (s *recoverTo) Run(ctx context.Context, report func(done, total int64)) err
 }
 
 func (s *recoverTo) restore(ctx context.Context, report func(done, total int64)) error {
-	detour, err := s.recoveries.Restore(ctx, s.action.Recovery, s.action.Route, report)
+	detour, err := s.recoveries.Restore(ctx, s.action, report)
 	s.detour = detour
 	if err != nil {
 		return fmt.Errorf("restore backup %s into %s: %w", s.action.Route.Backup, s.action.Route.Destination.Path, err)

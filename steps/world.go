@@ -140,7 +140,7 @@ type Recoveries interface {
 	// Restored tells whether the destination already holds this very recovery, complete.
 	Restored(ctx context.Context, recovery string, r plan.Route) (bool, error)
 	// Restore restores. note says what was read from another repository than the route's; empty: nothing.
-	Restore(ctx context.Context, recovery string, r plan.Route, report func(done, total int64)) (note string, err error)
+	Restore(ctx context.Context, a plan.RecoverTo, report func(done, total int64)) (note string, err error)
 	// Destination looks at where the recovery would write.
 	Destination(ctx context.Context, r plan.Route) (state.Destination, error)
 	// Started tells whether the restored server was started and reached its target, and says where that was.

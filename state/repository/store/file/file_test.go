@@ -53,6 +53,20 @@ func TestConformanceByRenaming(t *testing.T) {
 	})
 }
 
+// TestRaces has two writers that know nothing of each other, by each way of giving a name.
+func TestRaces(t *testing.T) {
+	for name, by := range map[string]naming{"link": byLink, "rename": byRenaming} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			storetest.Race(t, func(t testing.TB) store.Store {
+				s := openIn(t, dir)
+				s.naming = by
+				return s
+			})
+		})
+	}
+}
+
 func TestProbe(t *testing.T) {
 	s := openIn(t, t.TempDir())
 	if err := s.Probe(); err != nil || s.naming != byLink {
