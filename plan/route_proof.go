@@ -215,12 +215,28 @@ func overwritesText(r *Route, d state.Destination) string {
 		return "nothing: " + path + " is not there yet"
 	case d.Empty:
 		return "nothing: " + path + " is empty"
-	case d.Ours:
+	case d.Ours && d.Holds == "":
 		return "what an earlier try of this recovery left in " + path
 	}
 	text := fmt.Sprintf("the data directory in %s, of system %s", path, d.Holds)
 	if len(d.Taken) > 0 {
 		text += ", and the tablespaces in " + strings.Join(d.Taken, ", ")
 	}
-	return text
+	return text + usedText(d)
+}
+
+// usedText says what goes with a data directory that is restored over.
+func usedText(d state.Destination) string {
+	last := ""
+	if !d.WroteAt.IsZero() {
+		last = fmt.Sprintf(": its server wrote last at %s, on timeline %d", Moment(d.WroteAt), d.Timeline)
+	}
+	switch r := d.Restored; {
+	case r == nil:
+		return last
+	case r.Used:
+		return fmt.Sprintf("; it was restored from backup %s, begun %s, and used since, and what was written in it goes%s", r.Backup, Moment(r.Began), last)
+	default:
+		return fmt.Sprintf("; it was restored from backup %s, begun %s, and no server was started in it since", r.Backup, Moment(r.Began))
+	}
 }

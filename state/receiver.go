@@ -70,6 +70,9 @@ type Destination struct {
 	Taken []string `json:"taken,omitempty"`
 	// Holds is the system identifier of the cluster whose data directory it is; empty: of none.
 	Holds string `json:"holds,omitempty"`
+	// WroteAt is when a server wrote the pg_control of that cluster last, and Timeline where it was then; zero: there is none.
+	WroteAt  time.Time    `json:"wrote_at,omitzero"`
+	Timeline wal.Timeline `json:"timeline,omitempty"`
 	// Restored is the restore that was completed in it; nil: none was, or its data is gone.
 	Restored *Restored `json:"restored,omitempty"`
 }
@@ -80,6 +83,7 @@ type Restored struct {
 	SystemID string    `json:"system_id,omitempty"`
 	Request  string    `json:"request,omitempty"` // digest of what was asked for; empty: an older pgkeep did not write it
 	Began    time.Time `json:"began"`
+	Used     bool      `json:"used,omitempty"` // a server was started in it since
 }
 
 // BackupTablespace is a tablespace as a backup has it.

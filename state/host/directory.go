@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Directory is what stands at a path.
@@ -155,17 +156,43 @@ func serverThat(is func(pid int) bool) (int, error) {
 
 // ClusterOf gives the system identifier of the cluster whose data directory this is, from its pg_control; empty: there is none.
 func ClusterOf(dataDir string) (string, error) {
+	c, err := readControl(dataDir)
+	if c == nil || err != nil {
+		return "", err
+	}
+	return strconv.FormatUint(binary.NativeEndian.Uint64(c[:]), 10), nil
+}
+
+// LastWrite tells when a server wrote the pg_control of a data directory last, and on which timeline the checkpoint is that it names;
+// zero: there is none.
+func LastWrite(dataDir string) (at time.Time, timeline uint32, err error) {
+	c, err := readControl(dataDir)
+	if c == nil || err != nil {
+		return at, 0, err
+	}
+	return time.Unix(int64(binary.NativeEndian.Uint64(c[controlTime:])), 0).UTC(), binary.NativeEndian.Uint32(c[controlTimeline:]), nil
+}
+
+// Offsets in ControlFileData, from pg_control.h, the same in 13 to 18: time, and checkPointCopy.ThisTimeLineID.
+const (
+	controlTime     = 24
+	controlTimeline = 48
+	controlRead     = 52
+)
+
+// readControl gives the beginning of pg_control; nil: there is none.
+func readControl(dataDir string) (*[controlRead]byte, error) {
 	f, err := os.OpenFile(filepath.Join(dataDir, "global", "pg_control"), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
-		return "", nil
+		return nil, nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("look whose data directory %s is: %w", dataDir, err)
+		return nil, fmt.Errorf("look whose data directory %s is: %w", dataDir, err)
 	}
 	defer f.Close()
-	var id [8]byte
-	if _, err := io.ReadFull(f, id[:]); err != nil {
-		return "", fmt.Errorf("look whose data directory %s is: %w", dataDir, err)
+	var c [controlRead]byte
+	if _, err := io.ReadFull(f, c[:]); err != nil {
+		return nil, fmt.Errorf("look whose data directory %s is: %w", dataDir, err)
 	}
-	return strconv.FormatUint(binary.NativeEndian.Uint64(id[:]), 10), nil
+	return &c, nil
 }

@@ -2,6 +2,8 @@ package observe
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,10 +11,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/host"
+	"github.com/pgkeep/pgkeep/state/wal"
 )
 
 // recoveries looks at the destinations of the recoveries that were asked for, and at what the archived WAL proves about
@@ -90,6 +94,11 @@ func Destination(ctx context.Context, d hclspec.Destination, major int) (state.D
 		if seen.Holds, err = host.ClusterOf(d.Path); err != nil {
 			return seen, err
 		}
+		at, timeline, err := host.LastWrite(d.Path)
+		if err != nil {
+			return seen, err
+		}
+		seen.WroteAt, seen.Timeline = at, wal.Timeline(timeline)
 		ours, err := host.LookAt(filepath.Join(d.Path+".pgkeep", "restore.json"))
 		if err != nil {
 			return seen, err
@@ -160,14 +169,20 @@ func restored(path string) (*state.Restored, error) {
 	}
 	var marker struct {
 		state.Restored
-		Complete bool `json:"complete"`
+		Complete bool   `json:"complete"`
+		Control  string `json:"control"` // digest of the pg_control that was written last; empty: an older pgkeep did not note it
 	}
 	if json.Unmarshal(b, &marker) != nil || !marker.Complete {
 		return nil, nil // cut short, or not readable, which the restore itself refuses
 	}
-	control, err := host.LookAt(filepath.Join(path, "global", "pg_control"))
-	if err != nil || !control.Exists {
-		return nil, err
+	control, err := os.ReadFile(filepath.Join(path, "global", "pg_control"))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, nil
 	}
+	if err != nil {
+		return nil, fmt.Errorf("look whether the copy was used: %w", err)
+	}
+	sum := sha256.Sum256(control)
+	marker.Used = marker.Control != "" && marker.Control != hex.EncodeToString(sum[:])
 	return &marker.Restored, nil
 }
