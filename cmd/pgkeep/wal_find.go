@@ -40,8 +40,8 @@ the newest last, each with the command that recovers to just before it. Without 
 TABLE narrows the list: a name or schema.name, with * and ?; what has no known name is listed too.
 
 One entry is the time of the commit, its LSN, its xid and what it did; the command stops right before that commit. Names are
-read from the catalogs in the newest backup before the transaction: a table that was made after that backup is told by its
-numbers. A name after which "?" stands may have been given to something else since.
+read from the catalogs in the newest backup before the transaction. For a table that was made after that backup and is still
+there the server is asked; one that is gone is told by its numbers. A name after which "?" stands may have been given to something else since.
 
 --from and --to bound the time of the commits: a moment, or a duration before now. Without --from it is the last 7 days.`,
 		Example: "  pgkeep wal find --server orders --drop-table\n  pgkeep wal find --server orders --drop-table orders --from 2h\n  pgkeep wal find --server orders --mass-delete --min-rows 100\n  pgkeep wal find --server orders --around 2026-02-10T21:16:17Z\n  pgkeep wal find --server orders --restore-point before_upgrade",
@@ -128,6 +128,7 @@ type foundMoments struct {
 	Searched   []wal.Range   `json:"searched"`
 	Segments   int           `json:"segments"`
 	Named      string        `json:"named,omitempty"` // the backup that the names are from
+	Live       bool          `json:"live,omitzero"`   // the server was asked for names that no backup has
 	Older      int           `json:"older"`           // moments beyond the limit
 	Moments    []foundMoment `json:"moments"`
 }
@@ -161,6 +162,7 @@ func (a *app) findMoments(ctx context.Context, ask momentAsk) error {
 		all = all[len(all)-ask.limit:]
 	}
 	out.Named = a.nameMoments(ctx, w, all)
+	out.Live = a.nameLive(ctx, w, all)
 	all = slices.DeleteFunc(all, func(m state.Moment) bool { return !matches(m, ask.table) })
 	if n := len(all) - ask.limit; n > 0 {
 		out.Older, all = out.Older+n, all[n:]
@@ -191,57 +193,6 @@ func matches(m state.Moment, table string) bool {
 		}
 		return false
 	})
-}
-
-// nameMoments names the relations of moments, each from the newest backup before it, and gives the last of these backups.
-// Names are for people: catalogs that cannot be read are told of, and their relations stay numbers.
-func (a *app) nameMoments(ctx context.Context, w openedWAL, all []state.Moment) (from string) {
-	byBackup := map[string][]wal.Relation{}
-	for _, m := range all {
-		for _, r := range m.Relations {
-			id := backupBefore(w.held.Cluster, m)
-			byBackup[id] = append(byBackup[id], r.Relation)
-		}
-	}
-	names := map[string]map[wal.Relation]state.NamedRelation{}
-	for _, id := range sorted(byBackup) {
-		if id == "" {
-			continue
-		}
-		b, err := w.cluster.OpenBackup(ctx, id)
-		if err == nil {
-			names[id], err = observe.Names(ctx, b, w.held.Cluster.Major, byBackup[id])
-		}
-		if err != nil {
-			fmt.Fprintf(a.err, "The names in backup %s cannot be read, so that its tables are told by their numbers: %s\n", id, err)
-			if hint := state.HintOf(err); hint != "" {
-				fmt.Fprintln(a.err, "→ "+hint)
-			}
-			continue
-		}
-		from = id
-	}
-	for _, m := range all {
-		known := names[backupBefore(w.held.Cluster, m)]
-		for i, r := range m.Relations {
-			if is := known[r.Relation]; is.Name != "" {
-				is.Name, is.Rows = printable(is.Name), r.Rows
-				m.Relations[i] = is
-			}
-		}
-	}
-	return from
-}
-
-// backupBefore gives the newest usable backup before a moment; empty: none.
-func backupBefore(c state.Cluster, m state.Moment) string {
-	var best state.Backup
-	for _, b := range c.Backups { // ids do not order the backups of one second
-		if c.Usability(b) == state.Usable && b.Stop <= m.LSN && b.Stop > best.Stop {
-			best = b
-		}
-	}
-	return best.ID
 }
 
 // recoverLine is what recovers to a moment: with the configuration's own block for the server where there is just one. A
@@ -323,6 +274,9 @@ func (a *app) drawMoments(f foundMoments, o observe.MomentOptions) {
 	}
 	if f.Named != "" {
 		fmt.Fprintf(a.out, "\nNames are those of backup %s.\n", f.Named)
+	}
+	if f.Live {
+		fmt.Fprintln(a.out, "Names of tables that are in no backup yet are what the server calls them now.")
 	}
 	if slices.ContainsFunc(f.Moments, func(m foundMoment) bool { return slices.ContainsFunc(m.Relations, unsure) }) {
 		fmt.Fprintln(a.out, "A name with ? is unsure: something else may have that name by now.")
