@@ -87,6 +87,27 @@ func nearby(all []state.Nearest) string {
 	return strings.Join(near, ", ")
 }
 
+// againText says which other moments have the name that is recovered to; empty: none has.
+func againText(name string, fact state.TargetFact) string {
+	if len(fact.Again) == 0 {
+		return ""
+	}
+	const most = 5
+	var others []string
+	for i, n := range fact.Again {
+		if i == most {
+			others = append(others, fmt.Sprintf("and %d more", len(fact.Again)-most))
+			break
+		}
+		text := fmt.Sprintf("%s at --to-lsn %s --exclusive", Moment(n.Time), n.LSN)
+		if n.Timeline != 0 {
+			text += fmt.Sprintf(" --timeline %d", n.Timeline)
+		}
+		others = append(others, text)
+	}
+	return fmt.Sprintf("the name %q was given more than once: recovery stops at %s, and others are %s", name, fact.End, strings.Join(others, ", "))
+}
+
 // TargetText says what the archived WAL proves about a target: the transactions on both sides of it, or why it cannot be
 // reached; the hint names the nearest moments that can, and is empty where none is known.
 func TargetText(t hclspec.Target, fact state.TargetFact) (text, hint string) {

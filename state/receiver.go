@@ -107,6 +107,7 @@ type TargetFact struct {
 	AtEnd     bool         `json:"at_end,omitempty"`   // after the last commit: recovery goes to the end of WAL
 	Why       string       `json:"why,omitempty"`      // of unreachable
 	Nearest   []Nearest    `json:"nearest,omitempty"`
+	Again     []Nearest    `json:"again,omitempty"` // other restore points of the same name, oldest first; their LSNs are exclusive
 }
 
 // Commit is one transaction's end in the WAL.

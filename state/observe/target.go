@@ -60,7 +60,7 @@ func Target(ctx context.Context, o TargetOptions) state.TargetFact {
 		if timeline == fact.Timeline {
 			continue
 		}
-		o.Target.Timeline = timeline
+		o.Target.Timeline, o.trial = timeline, true
 		if other := targetOn(ctx, o); other.Reachable {
 			fact.Why += fmt.Sprintf("; on timeline %d it is, which was left: name that timeline to go there", timeline)
 			break
@@ -92,6 +92,9 @@ func targetOn(ctx context.Context, o TargetOptions) state.TargetFact {
 		} else if ctx.Err() != nil {
 			err = unread
 		}
+	}
+	if err == nil && t.refused == nil && t.Target.Restore != "" && !t.trial {
+		t.fact.Again, err = t.namesakes(t.fact.End, t.redo)
 	}
 	switch {
 	case err != nil:

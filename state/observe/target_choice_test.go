@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/wal"
@@ -184,6 +186,77 @@ func TestTheTimelineOfAllRepositories(t *testing.T) {
 	} {
 		if got := askAll(sources, "orders", TargetOptions{Target: c.target}, ask); !got.Reachable || xid(got.Before) != c.before || xid(got.After) != c.after {
 			t.Errorf("%+v: between %d and %d: %+v", c.target, xid(got.Before), xid(got.After), got)
+		}
+	}
+}
+
+// TestANameThatWasGivenMoreThanOnce: behind the backup, before it, in the backup after it, and on a timeline that was left.
+func TestANameThatWasGivenMoreThanOnce(t *testing.T) {
+	parent := newLine(1, 3)
+	parent.checkpoint(clock(0))
+	parent.point("p", clock(1))
+	first := parent.at()
+	redoA := parent.at()
+	parent.checkpoint(clock(5))
+	parent.other(8)
+	stopA := parent.at()
+	parent.commit(10, clock(10))
+	parent.point("p", clock(15))
+	hit := parent.at()
+	parent.point("other", clock(16))
+	parent.point("p", clock(17))
+	second := parent.at()
+	child := parent.child(2)
+	at := parent.at()
+	parent.commit(11, clock(20))
+	parent.point("p", clock(21))
+	left := parent.at()
+	child.commit(12, clock(30))
+	child.commit(13, clock(40))
+	a := &archive{}
+	a.put(parent)
+	a.put(child)
+	cluster := clusterOf(a, []state.Backup{backupAt("A", redoA, stopA, clock(6))}, state.History{Timeline: 2, Parents: []state.Parent{{Timeline: 1, Switch: at}}})
+	point := func(l wal.LSN, at int) wal.RestorePoint { return wal.RestorePoint{Name: "p", LSN: l, Time: clock(at)} }
+	cluster.RestorePoints = &state.RestorePoints{Stretches: []state.PointStretch{
+		{Range: wal.Range{Timeline: 1}, Newest: []wal.RestorePoint{point(left, 21), point(hit, 15), point(first, 1)}},
+	}}
+	got := Target(t.Context(), TargetOptions{Target: hclspec.Target{Restore: "p", Inclusive: true}, Cluster: cluster, Archive: a})
+	want := []state.Nearest{{Time: clock(1), LSN: first}, {Time: clock(17), LSN: second}, {Time: clock(21), LSN: left, Timeline: 1}}
+	if diff := cmp.Diff(want, got.Again); !got.Reachable || got.End != hit || diff != "" {
+		t.Errorf("%+v (-want +got)\n%s", got, diff)
+	}
+	on1 := Target(t.Context(), TargetOptions{Target: hclspec.Target{LSN: left, Timeline: 1}, Cluster: cluster, Archive: a})
+	if !on1.Reachable || xid(on1.Before) != 11 {
+		t.Errorf("what is said to go there does not: %+v", on1)
+	}
+	once := Target(t.Context(), TargetOptions{Target: hclspec.Target{Restore: "other", Inclusive: true}, Cluster: cluster, Archive: a})
+	if !once.Reachable || len(once.Again) != 0 {
+		t.Errorf("%+v", once)
+	}
+}
+
+// TestATransactionOnTwoTimelines: the branch that was left and the line that goes on gave out the same xid.
+func TestATransactionOnTwoTimelines(t *testing.T) {
+	parent := newLine(1, 3)
+	parent.checkpoint(clock(0))
+	parent.other(8)
+	stop := parent.at()
+	parent.commit(10, clock(10))
+	child := parent.child(2)
+	at := parent.at()
+	parent.commit(11, clock(20))
+	parent.commit(12, clock(30))
+	child.commit(11, clock(40))
+	child.commit(13, clock(50))
+	a := &archive{}
+	a.put(parent)
+	a.put(child)
+	cluster := clusterOf(a, []state.Backup{backupAt("A", parent.first, stop, clock(1))}, state.History{Timeline: 2, Parents: []state.Parent{{Timeline: 1, Switch: at}}})
+	for timeline, want := range map[wal.Timeline][2]uint32{0: {11, 13}, 1: {11, 12}, 2: {11, 13}} {
+		got := Target(t.Context(), TargetOptions{Target: hclspec.Target{XID: 11, Inclusive: true, Timeline: timeline}, Cluster: cluster, Archive: a})
+		if at := map[wal.Timeline]int{0: 40, 1: 20, 2: 40}[timeline]; !got.Reachable || xid(got.Before) != want[0] || xid(got.After) != want[1] || !got.Before.Time.Equal(clock(at)) {
+			t.Errorf("timeline %d: between %+v and %+v: %+v", timeline, got.Before, got.After, got)
 		}
 	}
 }
