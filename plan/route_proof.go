@@ -215,7 +215,9 @@ func overwritesText(r *Route, d state.Destination) string {
 		return "nothing: " + path + " is not there yet"
 	case d.Empty:
 		return "nothing: " + path + " is empty"
-	case d.Ours && d.Holds == "":
+	case !r.Destination.Overwrite && d.Restored != nil:
+		return fmt.Sprintf("nothing: %s holds a complete restore of backup %s, begun %s", path, d.Restored.Backup, Moment(d.Restored.Began))
+	case d.Ours && (d.Holds == "" || !r.Destination.Overwrite):
 		return "what an earlier try of this recovery left in " + path
 	}
 	text := fmt.Sprintf("the data directory in %s, of system %s", path, d.Holds)
