@@ -52,10 +52,8 @@ func (r Retained) whyStays(f Fate) string {
 			text += ": " + f.Backup.Hold.Reason
 		}
 		why = append(why, text)
-	case StaysInWindow:
-		why = append(why, "in the recovery window of "+Span(r.rules.Window))
-	case StaysWindowStart:
-		why = append(why, "the recovery window of "+Span(r.rules.Window)+" begins with it")
+	case StaysInWindow, StaysWindowStart:
+		why = append(why, r.whyInWindow(f))
 	case StaysRedundancy:
 		why = append(why, fmt.Sprintf("among the newest %d", r.rules.Redundancy))
 	case StaysLocked:
@@ -67,6 +65,17 @@ func (r Retained) whyStays(f Fate) string {
 	case StaysCounted, StaysUnjudged, StaysRunning, StaysUnfinished, StaysDeleted, StaysWaiting, StaysDamaged, StaysCorrupt, GoesByNoRule, GoesLost:
 	}
 	return strings.Join(why, ", ")
+}
+
+// whyInWindow says which moments a backup of the window is kept for. Without a window these are the ones from now on.
+func (r Retained) whyInWindow(f Fate) string {
+	switch {
+	case r.rules.Window == 0:
+		return "what is committed now is recovered from it"
+	case f.Cause == StaysWindowStart:
+		return "the recovery window of " + Span(r.rules.Window) + " begins with it"
+	}
+	return "in the recovery window of " + Span(r.rules.Window)
 }
 
 // KeptSentences says what stays beside what a step deletes, one line for neighbours with one reason.

@@ -191,6 +191,12 @@ func TestPruneWALDoesLessWhenABackupNeedsIt(t *testing.T) {
 		{"a tomb of two days ago", func(f *fakeWorld) {
 			f.cluster.Backups[0].State, f.cluster.Backups[0].Tombed = state.BackupDeleted, epoch.Add(-48*time.Hour)
 		}, []wal.Range{{Timeline: 1, From: 0x1000000, To: 0x4000000}}},
+		{"somebody holds the older one since", func(f *fakeWorld) {
+			f.cluster.Backups[0].Hold = &state.Hold{Holder: "recovery", Expires: epoch.Add(time.Hour)}
+		}, nil},
+		{"a hold that has ended", func(f *fakeWorld) {
+			f.cluster.Backups[0].Hold = &state.Hold{Holder: "recovery", Expires: epoch.Add(-time.Hour)}
+		}, []wal.Range{{Timeline: 1, From: 0x2000000, To: 0x4000000}}},
 		{"a backup is being written", func(f *fakeWorld) {
 			f.cluster.Backups[0].State, f.cluster.Backups[0].Stop = state.BackupRunning, 0
 		}, nil},

@@ -105,8 +105,9 @@ func (s *pruneWAL) narrow(ctx context.Context) (verdict, error) {
 	return holds(), nil
 }
 
-// neededWAL gives what must stay in any case: from redo to stop of every backup that counts, and everything from the
-// newest usable backup's redo on, along the newest line of history through it. More may be needed by the rules of
+// neededWAL gives what must stay in any case: from redo to stop of every backup that counts, and everything from the redo of the
+// newest usable backup, and of each that is held, on, along the newest line of history through it: somebody may have held one, or begun
+// a recovery, since the plan was made. More may be needed by the rules of
 // retention; that is the plan's to know. usable is false when there is no usable backup, or one that may need any WAL.
 func neededWAL(c state.Cluster, histories []wal.History, now time.Time) (needed []wal.Range, usable bool) {
 	const end = ^wal.LSN(0)
@@ -124,6 +125,9 @@ func neededWAL(c state.Cluster, histories []wal.History, now time.Time) (needed 
 			stop = end // still being written: where it will end is not known
 		}
 		needed = append(needed, wal.Range{Timeline: b.Timeline, From: b.Redo, To: stop})
+		if heldAt(*b, now) {
+			needed = append(needed, newestLine(histories, *b).Path(b.Redo, end)...)
+		}
 		if c.Usability(*b) == state.Usable && (newest == nil || !b.Began.Before(newest.Began)) {
 			newest = b
 		}
