@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hashicorp/hcl/v2"
+
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
 )
@@ -20,16 +22,42 @@ func (b *builder) drills(s *server) {
 		}
 		known := newestDrill(s, d.Name)
 		if known != nil && !known.Passed {
-			b.finding(Finding{
-				Severity: Error, Code: state.CodeDrill, Subject: s.Address, Text: failedDrill(known), Range: rangeOf(d.Where.Block),
-				Hint: "pgkeep drill show " + d.Name + "; then restore from another backup, or take a new one of a mended server: pgkeep backup " + s.Name,
-			})
+			b.drillFailed(s, known, d.Where.Block)
 		}
 		since, why := b.drillDue(s, d, known)
 		if why != "" && !b.opt.IgnoreDue {
 			b.drill(s, d, since, because("drill-due", why, d.Where.Block))
 		}
 	}
+	b.failedByHand(s)
+}
+
+// failedByHand tells of a drill without a block that failed, for as long as its backup is there and nothing passed since.
+func (b *builder) failedByHand(s *server) {
+	var newest *state.Drill // that says anything
+	there := false
+	for _, h := range s.homes {
+		if h.archive == nil {
+			continue
+		}
+		for i := range h.archive.Drills {
+			if d := &h.archive.Drills[i]; newest == nil || d.Ended.After(newest.Ended) {
+				newest = d
+				there = slices.ContainsFunc(h.archive.Backups, func(k state.Backup) bool { return k.ID == d.Backup })
+			}
+		}
+	}
+	if newest == nil || newest.Passed || !there || slices.ContainsFunc(b.spec.Drills, func(d hclspec.Drill) bool { return d.Name == newest.Drill && d.Server == s.Name }) {
+		return
+	}
+	b.drillFailed(s, newest, s.Where.Block)
+}
+
+func (b *builder) drillFailed(s *server, d *state.Drill, where hcl.Range) {
+	b.finding(Finding{
+		Severity: Error, Code: state.CodeDrill, Subject: s.Address, Text: failedDrill(d), Range: rangeOf(where),
+		Hint: "pgkeep drill show " + d.Drill + "; then restore from another backup, or take a new one of a mended server: pgkeep backup " + s.Name,
+	})
 }
 
 // newestDrill gives the newest evidence of a drill in any repository of the server; nil: there is none.
@@ -56,7 +84,7 @@ func failedDrill(d *state.Drill) string {
 		text += ": " + d.Failures[0]
 	}
 	if n := len(d.Failures) - 1; n > 0 {
-		text += fmt.Sprintf("; and %s more", count(n, "finding"))
+		text += fmt.Sprintf("; and %d more", n)
 	}
 	return text
 }
@@ -75,7 +103,7 @@ func (b *builder) drillDue(s *server, d *hclspec.Drill, known *state.Drill) (sin
 				}
 			}
 		}
-		was = "no drill was ever made, and the oldest backup is of " + Moment(last)
+		was = "no drill was ever made; the oldest backup is of " + Moment(last)
 	}
 	if last.IsZero() {
 		return since, ""

@@ -34,22 +34,42 @@ func (b *builder) objective(s *server) {
 	o := Objective{Server: s.Name}
 	if want := s.Objective.RPO; want > 0 {
 		o.RPO = b.rpo(s, want)
-		b.promise(s, "rpo", want, o.RPO, "pgkeep receiver status "+s.Name)
+		hint := "pgkeep receiver status " + s.Name
+		_, usable := usableAnywhere(s)
+		if r, ok := b.reportOf(s); ok && !r.Running || !usable {
+			hint = "pgkeep apply"
+		}
+		b.promise(s, "rpo", want, o.RPO, hint)
 	}
 	if want := s.Objective.RTO; want > 0 {
 		o.RTO = b.rto(s, want)
-		hint := "take backups more often, so that there is less WAL to replay, or restore to a faster machine"
-		if !o.RTO.Known {
-			hint = "measure it: pgkeep drill --server " + s.Name
-			for i := range b.spec.Drills {
-				if b.spec.Drills[i].Server == s.Name {
-					hint = "measure it: pgkeep drill " + b.spec.Drills[i].Name
-				}
-			}
-		}
-		b.promise(s, "rto", want, o.RTO, hint)
+		b.promise(s, "rto", want, o.RTO, b.rtoHint(s, o.RTO))
 	}
 	b.plan.Objectives = append(b.plan.Objectives, o)
+}
+
+// rtoHint says what helps where the promise is not kept.
+func (b *builder) rtoHint(s *server, p *Promise) string {
+	if p.Known {
+		return "take backups more often, so that there is less WAL to replay, or restore to a faster machine"
+	}
+	if _, usable := usableAnywhere(s); !usable {
+		return "take one, then measure it with a drill: pgkeep apply"
+	}
+	for _, h := range s.homes {
+		if h.archive == nil {
+			continue
+		}
+		if c := newestUsable(h.archive); c != nil && failedOn(h.archive, c.backup.ID) != nil {
+			return "pgkeep drill show " + failedOn(h.archive, c.backup.ID).Drill
+		}
+	}
+	for i := range b.spec.Drills {
+		if b.spec.Drills[i].Server == s.Name {
+			return "measure it: pgkeep drill " + b.spec.Drills[i].Name
+		}
+	}
+	return "measure it: pgkeep drill --server " + s.Name
 }
 
 // promise warns of one that is not met.
@@ -99,6 +119,10 @@ func (b *builder) rpo(s *server, want time.Duration) *Promise {
 		p.Text = s.Name + " was not seen"
 		return p
 	}
+	if seen, usable := usableAnywhere(s); seen && !usable {
+		p.Known, p.Text = true, "there is no usable backup of "+s.Name+", without which no WAL brings anything back"
+		return p
+	}
 	if r, ok := b.reportOf(s); ok && r.Running && r.Flushed != 0 && r.Timeline == s.seen.Timeline {
 		switch {
 		case r.Flushed >= s.seen.FlushLSN:
@@ -132,6 +156,33 @@ func (b *builder) rpo(s *server, want time.Duration) *Promise {
 	return p.set(lag, fmt.Sprintf("no receiver runs: the newest commit that is held is of %s, %s ago", Moment(at), Span(lag)))
 }
 
+// newestUsable gives the backup that a recovery to the newest moment begins with; nil: there is none.
+func newestUsable(a *archive) *candidate {
+	_, c := drillTarget(a, &hclspec.Drill{Target: hclspec.DrillTarget{Latest: true}}, time.Time{})
+	return c
+}
+
+// usableAnywhere tells whether every repository of the server was seen, and whether one of them has a usable backup.
+func usableAnywhere(s *server) (seen, usable bool) {
+	usable = slices.ContainsFunc(s.homes, func(h *home) bool { return h.archive != nil && newestUsable(h.archive) != nil })
+	return len(s.homes) == len(s.Repositories), usable
+}
+
+// failedOn gives the newest drill of a backup when it failed; nil: it passed, or there was none.
+func failedOn(a *archive, backup string) *state.Drill {
+	var newest *state.Drill
+	for i := range a.Drills {
+		d := &a.Drills[i]
+		if d.Backup == backup && (newest == nil || d.Ended.After(newest.Ended)) {
+			newest = d
+		}
+	}
+	if newest == nil || newest.Passed {
+		return nil
+	}
+	return newest
+}
+
 // rto tells how long a recovery to the newest moment takes, by what earlier recoveries and drills took.
 func (b *builder) rto(s *server, want time.Duration) *Promise {
 	p := &Promise{Promised: want.Seconds()}
@@ -143,9 +194,13 @@ func (b *builder) rto(s *server, want time.Duration) *Promise {
 	}
 	slices.SortStableFunc(homes, func(x, y *home) int { return cmp.Compare(far(x), far(y)) })
 	for _, h := range homes {
-		_, c := drillTarget(h.archive, &hclspec.Drill{Target: hclspec.DrillTarget{Latest: true}}, b.now)
+		c := newestUsable(h.archive)
 		if c == nil {
 			continue
+		}
+		if d := failedOn(h.archive, c.backup.ID); d != nil {
+			p.Text = fmt.Sprintf("the drill %s of %s has shown that %s is no good", d.Drill, Moment(d.Ended), c.backup.ID)
+			return p
 		}
 		r := &Route{DataBytes: c.backup.DataBytes}
 		for _, w := range c.line.path(c.backup.Redo, c.end, h.archive.size) {

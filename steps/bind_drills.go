@@ -8,7 +8,9 @@ import (
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/host"
+	"github.com/pgkeep/pgkeep/state/observe"
 	"github.com/pgkeep/pgkeep/state/repository"
+	"github.com/pgkeep/pgkeep/state/wal"
 	"github.com/pgkeep/pgkeep/steps/recovery"
 )
 
@@ -122,9 +124,14 @@ func (p realDrillPlace) Forget(_ context.Context, id string) error { return p.Sc
 func (p realDrillPlace) Begin(ctx context.Context) (Drilling, error) {
 	route, name := p.a.Route, p.a.Drill
 	very := plan.RecoverTo{Route: route, RepositoryIDs: map[string]string{route.Repository: p.a.RepositoryID}}
-	cluster, backup, err := realRecoveries{p.r.real}.openIn(ctx, route.Repository, very) // no other repository helps out: this one is drilled
+	repo, err := realRecoveries{p.r.real}.openPlanned(ctx, route.Repository, very)
 	if err != nil {
 		return nil, err
+	}
+	cluster := repo.Cluster(route.Server, route.SystemID)
+	backup, broken := cluster.OpenBackup(ctx, route.Backup) // no other repository helps out: this one is drilled
+	if broken != nil && state.CodeOf(broken) != state.CodeCorrupt {
+		return nil, fmt.Errorf("open backup %s in repository %q: %w", route.Backup, route.Repository, broken)
 	}
 	before, err := newestOf(ctx, cluster, name, func(d state.Drill) bool { return len(d.Rows) > 0 && d.Target != "random" })
 	if err != nil {
@@ -138,12 +145,19 @@ func (p realDrillPlace) Begin(ctx context.Context) (Drilling, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the timeout of the drill: %w", err)
 	}
-	run, err := p.Scratch.Begin(recovery.DrillOptions{
-		Name: name, Route: route, Major: p.a.Major, Backup: backup, Holder: drillHold{cluster, "drill-" + name, limit},
+	o := recovery.DrillOptions{
+		Name: name, Route: route, Major: p.a.Major, Broken: broken, Holder: drillHold{cluster, "drill-" + name, limit},
 		Place: recovery.Place{Label: x.Name, Path: x.Path, URL: x.URL, Encryption: x.Encryption.ReadOnly()}, Program: p.r.o.Program,
 		Amcheck: p.a.Amcheck, Canaries: p.a.Canaries, MaxShrink: p.a.MaxShrink, Checks: p.a.Checks, Roles: p.r.roles(route.Server), Before: before,
+		Names: func(ctx context.Context, want []wal.Relation) (map[wal.Relation]state.NamedRelation, error) {
+			return observe.Names(ctx, backup, p.a.Major, want)
+		},
 		Who: p.r.o.Who, Host: p.r.o.Host, Version: p.r.o.Version, Now: p.r.o.Now,
-	})
+	}
+	if broken == nil {
+		o.Backup = backup
+	}
+	run, err := p.Scratch.Begin(o)
 	if run == nil {
 		return nil, err
 	}

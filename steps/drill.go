@@ -231,6 +231,19 @@ func (s *drill) Note() string {
 	if d == nil {
 		return ""
 	}
-	text := fmt.Sprintf("recovered %s of %s in %s", d.Backup, d.Server, plan.Span(time.Duration(d.RTO*float64(time.Second))))
-	return text + fmt.Sprintf("; amcheck: %d indexes and %d tables, %d checks", d.Amcheck.Indexes, d.Amcheck.Tables, len(d.Checks))
+	if !d.Passed {
+		return "" // the error tells
+	}
+	text := fmt.Sprintf("passed: recovered %s of %s in %s", d.Backup, d.Server, plan.Span(time.Duration(d.RTO*float64(time.Second))))
+	if a := d.Amcheck; a.Indexes+a.Tables > 0 {
+		text += fmt.Sprintf("; amcheck found no damage in %d indexes and %d tables", a.Indexes, a.Tables)
+	}
+	switch n := len(d.Checks); n {
+	case 0:
+	case 1:
+		text += "; 1 check holds"
+	default:
+		text += fmt.Sprintf("; %d checks hold", n)
+	}
+	return text
 }

@@ -149,6 +149,12 @@ func seconds(s float64) string {
 }
 
 func drillAmcheck(c state.DrillAmcheck) string {
+	if c.Indexes+c.Tables == 0 {
+		if c.Skipped == "" {
+			return "not asked"
+		}
+		return c.Skipped
+	}
 	found := "no damage"
 	if c.Findings > 0 {
 		found = counted(c.Findings, "damaged relation")

@@ -33,6 +33,56 @@ func verdictOf(d state.Drill) string {
 	return "**failed**"
 }
 
+func targetOf(d state.Drill) string {
+	switch d.Target {
+	case "latest":
+		return "the newest moment that the repository held"
+	case "immediate":
+		return "the end of the backup"
+	case "random":
+		return "a moment by chance"
+	}
+	return d.Target
+}
+
+func lastOf(d state.Drill) string {
+	switch {
+	case !d.LastTime.IsZero():
+	case d.RTO == 0:
+		return "the recovery did not come to its end"
+	default:
+		return "none: no transaction was committed behind the backup"
+	}
+	return plan.Moment(d.LastTime)
+}
+
+func versionOf(d state.Drill) string {
+	if d.Version == 0 {
+		return "not asked: the copy did not answer"
+	}
+	return fmt.Sprintf("%d.%d", d.Version/10000, d.Version%10000)
+}
+
+func amcheckOf(c state.DrillAmcheck) string {
+	if c.Indexes+c.Tables == 0 && c.Skipped == "" {
+		return "not asked"
+	}
+	text := fmt.Sprintf("%s: %d indexes and %d tables in %d databases, %d damaged", c.Level, c.Indexes, c.Tables, c.Databases, c.Findings)
+	if c.Skipped != "" {
+		text += "; " + c.Skipped
+	}
+	return text
+}
+
+// phaseOf says what is done in a part of a recovery.
+func phaseOf(name string) string {
+	return map[string]string{
+		"look": "look at the backup and the directory", "claim": "take the directory", "files": "restore the files", "wal": "fetch WAL beside the copy",
+		"configure": "write the configuration of the copy", "sync": "have the disk hold it", "finish": "write pg_control, from which on it can start",
+		"start": "start PostgreSQL, and end recovery", "replay": "replay WAL", "checks": "ask the copy: amcheck, rows, checks; no part of the recovery",
+	}[name]
+}
+
 func tookSeconds(s float64) string {
 	if s == 0 {
 		return "not measured"
@@ -60,17 +110,17 @@ func drillSection(out *strings.Builder, d state.Drill) {
 		{"system identifier", d.SystemID},
 		{"repository", d.Repository},
 		{"backup", d.Backup},
-		{"target", d.Target},
+		{"target", targetOf(d)},
 		{"timeline and end", fmt.Sprintf("%d, %s", d.Timeline, d.End)},
-		{"last transaction", plan.Moment(d.LastTime)},
+		{"last transaction replayed", lastOf(d)},
 		{"machine", d.Host},
 		{"run by", d.Who},
 		{"pgkeep", d.Program},
-		{"PostgreSQL", fmt.Sprintf("%d.%d", d.Version/10000, d.Version%10000)},
+		{"PostgreSQL", versionOf(d)},
 		{"began", plan.Moment(d.Began)},
 		{"ended", plan.Moment(d.Ended)},
 		{"recovery took", tookSeconds(d.RTO)},
-		{"amcheck", fmt.Sprintf("%s: %d indexes and %d tables in %d databases, %d damaged %s", d.Amcheck.Level, d.Amcheck.Indexes, d.Amcheck.Tables, d.Amcheck.Databases, d.Amcheck.Findings, d.Amcheck.Skipped)},
+		{"amcheck", amcheckOf(d.Amcheck)},
 	}
 	markdownTable(out, facts)
 	listed := func(title string, sentences []string) {
@@ -85,9 +135,13 @@ func drillSection(out *strings.Builder, d state.Drill) {
 	listed("What is wrong:", d.Failures)
 	listed("Notes:", d.Notes)
 	if len(d.Phases) > 0 {
-		rows := [][]string{{"phase", "seconds", "bytes"}}
+		rows := [][]string{{"part", "seconds", "bytes", "what was done"}}
 		for _, p := range d.Phases {
-			rows = append(rows, []string{p.Name, fmt.Sprintf("%.2f", p.Seconds), fmt.Sprint(p.Bytes)})
+			bytes := ""
+			if p.Bytes > 0 {
+				bytes = fmt.Sprintf("%d (%s)", p.Bytes, plan.Size(p.Bytes))
+			}
+			rows = append(rows, []string{p.Name, fmt.Sprintf("%.2f", p.Seconds), bytes, phaseOf(p.Name)})
 		}
 		out.WriteString("\n")
 		markdownTable(out, rows)
@@ -103,7 +157,7 @@ func drillSection(out *strings.Builder, d state.Drill) {
 	if len(d.Rows) > 0 {
 		rows := [][]string{{"database", "table", "rows", "in the drill before"}}
 		for _, r := range d.Rows {
-			before := ""
+			before := "not counted"
 			if r.Before != nil {
 				before = fmt.Sprint(*r.Before)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -62,11 +63,11 @@ from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_am am on a
 where am.amname = 'heap' and c.relkind in ('r', 'm', 't') and c.relpersistence = 'p' order by c.oid`
 )
 
-// Relations lists what can be checked: B-trees, and tables where heap asks for them and the version can.
+// Relations lists what can be checked: tables where heap asks for them and the version can, then B-trees.
 func (a *Amcheck) Relations(ctx context.Context, heap bool) ([]CheckedRelation, error) {
 	lists := []string{btrees}
 	if heap && a.heap {
-		lists = append(lists, heaps)
+		lists = []string{heaps, btrees} // a B-tree is compared with its table, and damage there would be told as its own
 	}
 	var out []CheckedRelation
 	for _, sql := range lists {
@@ -97,11 +98,31 @@ func (a *Amcheck) Check(ctx context.Context, r CheckedRelation) (damage string, 
 	case err != nil && (ctx.Err() != nil || !a.c.Alive() || noVerdict(err)):
 		return "", err
 	case err != nil:
-		return strings.TrimPrefix(cleanText(err.Error()), q.action+": "), nil
+		return Said(err), nil
 	case r.Heap && len(rows) > 0:
 		return cleanText(string(rows[0][0])), nil
 	}
 	return "", nil
+}
+
+// relationFile is how a message names a relation whose page it could not read.
+var relationFile = regexp.MustCompile(`(?:base|global|pg_tblspc/[0-9]+/PG_[0-9_]+)/[0-9]+(?:/[0-9]+)?`)
+
+// Which tells, where damage names the file of another relation than the one that was looked at, which one that is: the table of
+// an index. Else it is empty.
+func (a *Amcheck) Which(ctx context.Context, damage string, looked CheckedRelation) string {
+	file := relationFile.FindString(damage)
+	if file == "" {
+		return ""
+	}
+	rows, err := a.c.rows(ctx, question{
+		action: "ask whose file is damaged", args: []string{file},
+		sql: "select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace where pg_relation_filepath(c.oid) = $1",
+	})
+	if err != nil || len(rows) == 0 || cleanText(string(rows[0][0])) == looked.Name { // a word more is for people
+		return ""
+	}
+	return ", which is " + cleanText(string(rows[0][0]))
 }
 
 // noVerdict tells whether a check was ended by something that says nothing of the relation: no memory, no space, a cancellation.

@@ -2,10 +2,13 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // A restored copy is asked as its superuser, over a socket that only its owner reaches. What is asked here would be too much
@@ -49,6 +52,15 @@ func quoteValue(s string) string {
 
 // Alive tells whether the session can still be asked; false: the server ended it.
 func (c *Conn) Alive() bool { return !c.pg.IsClosed() }
+
+// Said gives what a server said when it refused, without what was asked of it.
+func Said(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return cleanText(fmt.Sprintf("%s [%s]", pg.Message, pg.Code))
+	}
+	return err.Error()
+}
 
 // Superuser gives a role that may do anything and log in.
 func (c *Conn) Superuser(ctx context.Context) (string, error) {

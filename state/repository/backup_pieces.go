@@ -269,11 +269,11 @@ func (r *pieceJob) read(ctx context.Context, c *Cluster, key string, j readJob, 
 func (r *pieceJob) frame(f wantedFrame, stored []byte, key string) error {
 	raw, err := r.d.Frame(r.raw[:0], stored, f.raw)
 	if err != nil {
-		return corrupt(key, fmt.Errorf("frame at %d: %w", f.offset, err))
+		return corrupt(key, f.damaged(err))
 	}
 	r.raw = raw
 	if len(raw) != f.raw || xxh3.Hash(raw) != f.sum {
-		return corrupt(key, fmt.Errorf("frame at %d: its content is not what was written", f.offset))
+		return corrupt(key, f.damaged(errors.New("its content is not what was written")))
 	}
 	for _, p := range f.parts {
 		x := p.extent

@@ -11,6 +11,7 @@ import (
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/wal"
 )
 
 // DrillOptions say what to recover for real, and what to ask of the copy.
@@ -18,10 +19,11 @@ type DrillOptions struct {
 	Name    string     // of the drill
 	Route   plan.Route // its destination's path is the scratch directory
 	Major   int        // version of the cluster
-	Backup  Backup
-	Holder  Holder // nil: nothing is held
-	Place   Place  // the one repository that is drilled
-	Program string // absolute path of the pgkeep that restore_command runs
+	Backup  Backup     // nil: Broken says why
+	Broken  error      // the backup is damaged so that it cannot even be opened
+	Holder  Holder     // nil: nothing is held
+	Place   Place      // the one repository that is drilled
+	Program string     // absolute path of the pgkeep that restore_command runs
 
 	Amcheck   string // full | index | off
 	Canaries  int    // of the largest tables of each database, how many are counted
@@ -29,6 +31,8 @@ type DrillOptions struct {
 	Checks    []hclspec.DrillCheck
 	Roles     []string     // by which a first session with the copy is tried
 	Before    *state.Drill // the drill before, of no moment by chance, for its rows; nil: there was none
+	// Names tells what relations of the backup are called; nil: their files are told.
+	Names func(ctx context.Context, want []wal.Relation) (map[wal.Relation]state.NamedRelation, error)
 
 	Who, Host, Version string // for the evidence: user@host, this machine, pgkeep's version
 	Now                func() time.Time
@@ -41,7 +45,8 @@ type DrillRun struct {
 	scratch *Scratch
 	marker  scratchMarker
 	result  state.Drill
-	more    int // failures that are counted and not told
+	unread  []state.DrillRows // tables that are there and cannot be read
+	more    int               // failures that are counted and not told
 }
 
 // Begin makes the marker and the directory of a drill.
@@ -59,6 +64,9 @@ func (s *Scratch) Begin(o DrillOptions) (*DrillRun, error) {
 	home := filepath.Join(s.dir, d.marker.ID)
 	d.Route.Destination.Path, d.Route.Destination.Port = filepath.Join(home, "data"), 0
 	d.Route.Destination.Tablespaces = map[string]string{}
+	if o.Backup == nil {
+		return d, nil
+	}
 	for _, f := range o.Backup.Folders() {
 		if f.OID != 0 {
 			oid := strconv.FormatUint(uint64(f.OID), 10)
@@ -103,6 +111,10 @@ func (d *DrillRun) socket() string { return filepath.Join(d.scratch.dir, d.marke
 // Restore restores the backup. What is stored and cannot be restored fails the drill; all else that goes wrong (no space, no
 // answer) is an error, which says nothing of the backup.
 func (d *DrillRun) Restore(ctx context.Context, report func(done, total int64)) error {
+	if d.Backup == nil {
+		d.fail("the backup cannot be read: %s", told(d.Broken))
+		return nil
+	}
 	e, err := Restore(ctx, Options{
 		Route: d.Route, Backup: d.Backup, Holder: d.Holder, Places: []Place{d.Place}, Program: d.Program, Isolated: d.socket(), Now: d.Now, Report: report,
 	})
@@ -110,10 +122,10 @@ func (d *DrillRun) Restore(ctx context.Context, report func(done, total int64)) 
 		d.result.Phases = append(d.result.Phases, state.DrillPhase(p))
 	}
 	d.result.Notes = append(d.result.Notes, e.Notes...)
-	switch code := state.CodeOf(err); {
+	switch {
 	case err == nil:
-	case ctx.Err() == nil && (code == state.CodeCorrupt || code == state.CodeGap):
-		d.fail("the backup could not be restored: %s", err)
+	case ctx.Err() == nil && stored(err):
+		d.fail("the backup could not be restored: %s%s", told(err), d.lost(ctx, err))
 		return nil
 	default:
 		return fmt.Errorf("restore backup %s into the scratch directory: %w", d.Route.Backup, err)
@@ -132,6 +144,9 @@ func (d *DrillRun) Start(ctx context.Context, report func(done, total int64)) er
 	}
 	d.result.LastTime = reached.LastTime
 	if err != nil && ctx.Err() == nil {
+		if full := d.full(); full != nil {
+			return full
+		}
 		d.fail("the recovery did not reach its target: %s", err)
 		return nil
 	}

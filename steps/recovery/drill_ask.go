@@ -18,6 +18,9 @@ func (d *DrillRun) Ask(ctx context.Context, report func(done, total int64)) erro
 	err := d.ask(ctx, report)
 	d.result.Phases = append(d.result.Phases, state.DrillPhase{Name: "checks", Seconds: d.Now().Sub(began).Seconds()})
 	if err != nil && ctx.Err() == nil {
+		if full := d.full(); full != nil {
+			return full
+		}
 		d.fail("the copy could not be asked: %s", err) // a server that ends or does not answer is no good copy
 		return nil
 	}
@@ -37,8 +40,9 @@ func (d *DrillRun) ask(ctx context.Context, report func(done, total int64)) erro
 			return err
 		}
 	}
+	found := append(slices.Clone(d.result.Rows), d.unread...)
 	for _, before := range d.before() {
-		if !slices.ContainsFunc(d.result.Rows, func(r state.DrillRows) bool { return r.Database == before.Database && r.Table == before.Table }) && before.Rows > 0 && d.Canaries > 0 {
+		if !slices.ContainsFunc(found, func(r state.DrillRows) bool { return r.Database == before.Database && r.Table == before.Table }) && before.Rows > 0 && d.Canaries > 0 {
 			d.fail("table %s of database %s had %d rows in the drill of %s and is not there now", before.Table, before.Database, before.Rows, d.Before.Ended.Format("2006-01-02 15:04:05 MST"))
 		}
 	}
@@ -134,6 +138,7 @@ func (d *DrillRun) amcheck(ctx context.Context, c *postgres.Conn, database strin
 			d.result.Amcheck.Indexes++
 		}
 		if damage != "" {
+			damage += a.Which(ctx, damage, r)
 			d.result.Amcheck.Findings++
 			d.fail("amcheck: %s of database %s: %s", what, database, damage)
 		}
@@ -164,7 +169,8 @@ func (d *DrillRun) count(ctx context.Context, c *postgres.Conn, database string)
 			if ctx.Err() != nil || !c.Alive() {
 				return err
 			}
-			d.fail("the rows of table %s of database %s cannot be read: %s", t, database, err)
+			d.fail("the rows of table %s of database %s cannot be read: %s", t, database, postgres.Said(err))
+			d.unread = append(d.unread, state.DrillRows{Database: database, Table: t})
 			continue
 		}
 		r := state.DrillRows{Database: database, Table: t, Rows: n}
@@ -196,8 +202,8 @@ func (d *DrillRun) answer(ctx context.Context, user string, q hclspec.DrillCheck
 	out.Passed = err == nil && out.Got == q.Expect
 	switch {
 	case err != nil:
-		out.Error = err.Error()
-		d.fail("check %q in database %s: %s", q.Name, q.Database, err)
+		out.Error = postgres.Said(err)
+		d.fail("check %q in database %s: %s", q.Name, q.Database, out.Error)
 	case !out.Passed:
 		d.fail("check %q in database %s gave %q and not %q", q.Name, q.Database, out.Got, q.Expect)
 	}

@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -13,8 +14,10 @@ import (
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/host"
+	"github.com/pgkeep/pgkeep/state/observe"
 	"github.com/pgkeep/pgkeep/state/postgres"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
+	"github.com/pgkeep/pgkeep/state/wal"
 )
 
 // drilled is a world whose newest backup is drilled.
@@ -24,6 +27,8 @@ type drilled struct {
 	backup  string
 	before  *state.Drill
 	checks  []hclspec.DrillCheck
+	begun   func() // nil: nothing happens
+	copies  bool   // WAL is copied beside the data directory
 }
 
 func newDrilled(t *testing.T, version int) *drilled {
@@ -42,6 +47,9 @@ func (w *drilled) run(t *testing.T, target hclspec.Target, during func(*DrillRun
 	t.Helper()
 	s, run := w.begin(t, target)
 	defer s.Close()
+	if w.begun != nil {
+		w.begun()
+	}
 	check(t, run.Restore(t.Context(), func(int64, int64) {}))
 	if !run.Failed() {
 		check(t, run.Start(t.Context(), func(int64, int64) {}))
@@ -65,12 +73,20 @@ func (w *drilled) begin(t *testing.T, target hclspec.Target) (*Scratch, *DrillRu
 	t.Helper()
 	target.Inclusive, target.Action = true, "promote"
 	route := w.route(target, w.target(target), w.backup)
-	route.Destination.Path = w.scratch
+	route.Destination.Path, route.Destination.BinDir = w.scratch, w.Bin
+	if w.copies {
+		route.Destination.WAL = "copy"
+	}
 	o := w.options(route)
+	reader, err := w.cluster.OpenBackup(t.Context(), route.Backup)
+	check(t, err)
 	s, err := OpenScratch(w.scratch, serverUser(), "a test", time.Now())
 	check(t, err)
 	run, err := s.Begin(DrillOptions{
 		Name: "weekly", Route: route, Major: w.Version, Backup: o.Backup, Place: o.Places[0], Program: o.Program, Amcheck: "full", Canaries: 20, MaxShrink: 50,
+		Names: func(ctx context.Context, want []wal.Relation) (map[wal.Relation]state.NamedRelation, error) {
+			return observe.Names(ctx, reader, w.Version, want)
+		},
 		Checks: w.checks, Roles: []string{"nobody_of_this_name", "postgres"}, Before: w.before, Host: "here", Who: "a test", Version: "test", Now: time.Now,
 	})
 	check(t, err)

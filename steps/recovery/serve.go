@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/cenkalti/backoff/v5"
@@ -92,7 +93,7 @@ func (s *server) write(ctx context.Context, p piece, into string) (err error) {
 	defer func() {
 		if err = errors.Join(err, f.Close()); err != nil {
 			_ = os.Remove(into)
-			if !isPermanent(err) {
+			if !isPermanent(err) && state.CodeOf(err) != state.CodeCorrupt { // which are of what was read
 				err = writeError(into, err)
 			}
 		}
@@ -156,6 +157,12 @@ func (s *server) verdict(failed []error) error {
 
 // hard hides what an error wraps from errors.Is: one source's "absent" is not everybody's.
 type hard struct{ error }
+
+// onlyCorrupt tells whether what keeps a segment from being had is that it is not what was written, and nothing else.
+func (e hard) onlyCorrupt() bool {
+	all, ok := e.error.(interface{ Unwrap() []error })
+	return ok && !slices.ContainsFunc(all.Unwrap(), func(err error) bool { return state.CodeOf(err) != state.CodeCorrupt })
+}
 
 // create opens a file to be written. The directory is the owner's and this process may be root: a link there is not followed.
 func create(into string) (*os.File, error) {
