@@ -239,7 +239,7 @@ func maskedIn(body *hclsyntax.Body, inside string, secret map[string]bool) []hcl
 	for _, name := range sortedKeys(body.Attributes) {
 		e := body.Attributes[name].Expr
 		switch {
-		case name == "conninfo":
+		case name == "conninfo", name == "primary_conninfo":
 			out = append(out, literals(e)...)
 		case inside == "" && secret[name], name == "default" && secret[inside]:
 			out = append(out, e.Range())

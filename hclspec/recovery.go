@@ -42,6 +42,9 @@ func (l *loader) buildRecoveries() []Recovery {
 		if err := r.Destination.check(); err != nil {
 			l.refuse("Invalid destination.tablespaces", err, r.Where.Of("destination.tablespaces"))
 		}
+		if err := r.checkStandby(); err != nil {
+			l.refuse("Invalid standby", err, r.Where.Of("destination.primary_conninfo"))
+		}
 		out = append(out, r)
 	}
 	return out
@@ -51,6 +54,7 @@ func destinationOf(d *decoded) Destination {
 	return Destination{
 		Host: text0(d, "host"), Path: text0(d, "path"), Owner: text0(d, "owner"), BinDir: text0(d, "bindir"),
 		Port: int(get[int64](d, "port")), Tablespaces: get[map[string]string](d, "tablespaces"), WAL: text0(d, "wal"), Overwrite: get[bool](d, "overwrite"),
+		PrimaryConninfo: text0(d, "primary_conninfo"), PrimarySlot: text0(d, "primary_slot_name"),
 	}
 }
 
@@ -130,6 +134,8 @@ type RecoveryText struct {
 	Time, LSN, XID, Name     string
 	Immediate, Latest        bool
 	Overwrite                bool
+	PrimaryConninfo          string // empty: it is no standby
+	PrimarySlot              string
 	Exclusive                bool
 	Timeline, Action         string            // empty: the default
 	Path, Owner, BinDir, WAL string            // empty: the default, except Path
@@ -150,7 +156,7 @@ func NewRecovery(r RecoveryText, zone *time.Location) (Recovery, error) {
 		texts  map[string]string
 	}{
 		{target, schema.blocks[0], map[string]string{"time": r.Time, "lsn": r.LSN, "xid": r.XID, "name": r.Name, "timeline": r.Timeline, "action": r.Action}},
-		{destination, schema.blocks[1], map[string]string{"path": r.Path, "owner": r.Owner, "bindir": r.BinDir, "wal": r.WAL}},
+		{destination, schema.blocks[1], map[string]string{"path": r.Path, "owner": r.Owner, "bindir": r.BinDir, "wal": r.WAL, "primary_conninfo": r.PrimaryConninfo, "primary_slot_name": r.PrimarySlot}},
 		{d, schema, map[string]string{"wal_wait": r.WALWait}},
 	} {
 		for _, a := range t.schema.attributes {
@@ -188,7 +194,8 @@ func finishRecovery(r RecoveryText, d, target, destination *decoded) (Recovery, 
 	if err := to.check(); err != nil {
 		return Recovery{}, err
 	}
-	return Recovery{Server: r.Server, Target: t, Destination: to, WALWait: get[time.Duration](d, "wal_wait")}, nil
+	out := Recovery{Server: r.Server, Target: t, Destination: to, WALWait: get[time.Duration](d, "wal_wait")}
+	return out, out.checkStandby()
 }
 
 // setText reads one attribute from text.

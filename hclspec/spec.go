@@ -291,6 +291,9 @@ type Destination struct {
 	WAL         string            // fetch | copy
 	// Overwrite lets a stopped data directory of the same cluster be restored over, fetching only what differs.
 	Overwrite bool `json:",omitempty"`
+	// PrimaryConninfo makes it a standby that follows that server; it holds no password. Empty: it is no standby.
+	PrimaryConninfo string `json:",omitempty"`
+	PrimarySlot     string `json:",omitempty"` // that it holds on that server; empty: none
 }
 
 // Removed is one `removed` block: a server that is no longer in the configuration.

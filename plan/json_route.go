@@ -52,6 +52,9 @@ type destinationJSON struct {
 	Tablespaces map[string]string `json:"tablespaces,omitempty"`
 	WAL         string            `json:"wal"`
 	Overwrite   bool              `json:"overwrite,omitempty"`
+
+	PrimaryConninfo string `json:"primary_conninfo,omitempty"`
+	PrimarySlot     string `json:"primary_slot_name,omitempty"`
 }
 
 // MarshalJSON writes the route.

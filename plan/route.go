@@ -49,6 +49,10 @@ func (b *builder) recover(rec hclspec.Recovery) {
 	if b.restored(rec, refuse) {
 		return
 	}
+	if b.opt.Start && rec.Destination.PrimaryConninfo != "" {
+		refuse(refusal{state.CodeTarget, "a standby has no target that could be waited for", "leave out --start, and start it with pg_ctl when it is restored"}, "")
+		return
+	}
 	route, why := b.route(rec)
 	late := b.unpushed(rec.Server)
 	if late != "" && rec.Target.Latest {
@@ -275,7 +279,7 @@ func (b *builder) factRefusal(rec hclspec.Recovery, homes []*home) *refusal {
 func (b *builder) spoolRefusal(rec hclspec.Recovery, homes []*home) *refusal {
 	spec := b.serverNamed(rec.Server)
 	sp, ok := b.seen.Spools[rec.Server]
-	if !rec.Target.Latest || b.opt.AcceptLoss || ok && (sp.Unknown == nil || sp.Unknown.Code == state.CodeAbsent) {
+	if !rec.Target.Latest || rec.Destination.PrimaryConninfo != "" || b.opt.AcceptLoss || ok && (sp.Unknown == nil || sp.Unknown.Code == state.CodeAbsent) {
 		return nil
 	}
 	var end wal.LSN

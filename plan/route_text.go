@@ -56,6 +56,8 @@ func recoverEffect(r *Route) string {
 	}
 	atEnd := r.AtEnd || r.Target.Latest
 	switch {
+	case r.Destination.PrimaryConninfo != "":
+		out = append(out, standbyText(r))
 	case r.Target.Action == "promote":
 		out = append(out, "then it is promoted")
 	case r.Target.Action == "shutdown" && !atEnd:
@@ -66,6 +68,15 @@ func recoverEffect(r *Route) string {
 		out = append(out, "then it pauses and can be read")
 	}
 	return strings.Join(out, "; ")
+}
+
+// standbyText says whom a standby follows.
+func standbyText(r *Route) string {
+	text := "then it is a standby that follows " + r.Destination.PrimaryConninfo
+	if r.Destination.PrimarySlot != "" {
+		text += fmt.Sprintf(" with slot %q, which must be there", r.Destination.PrimarySlot)
+	}
+	return text + ", on whichever timeline that writes, and takes from the archive what that has no more"
 }
 
 // nearby says which moments can be reached instead, each as the command line asks for it.

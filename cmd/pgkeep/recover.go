@@ -92,6 +92,8 @@ func (o *recoverFlags) flags(c *cobra.Command) {
 	f.StringVar(&o.text.WAL, "wal", "", "fetch WAL when PostgreSQL asks (default), or copy it beforehand")
 	f.StringVar(&o.text.WALWait, "wal-wait", "", "how long a repository that does not answer is retried (10m)")
 	f.BoolVar(&o.text.Overwrite, "overwrite", false, "restore over a stopped data directory of the same cluster, fetching only what differs")
+	f.StringVar(&o.text.PrimaryConninfo, "primary-conninfo", "", "make it a standby that follows this server; without a password")
+	f.StringVar(&o.text.PrimarySlot, "primary-slot-name", "", "slot that the standby has on that server")
 	f.StringVar(&o.backup, "backup", "", "id of the backup to start from; chosen without it")
 	f.BoolVar(&o.acceptLoss, "accept-loss", false, "with --latest: also where the last WAL cannot be had: its receiver cannot be asked, or falls short")
 	f.BoolVar(&o.start, "start", false, "start the restored server, and wait until it has reached the target")
@@ -313,6 +315,8 @@ func fill(t *hclspec.RecoveryText, block *hclspec.Recovery) {
 		{&t.Owner, d.Owner},
 		{&t.BinDir, d.BinDir},
 		{&t.WAL, d.WAL},
+		{&t.PrimaryConninfo, d.PrimaryConninfo},
+		{&t.PrimarySlot, d.PrimarySlot},
 		{&t.Action, block.Target.Action},
 		{&t.WALWait, hclspec.FormatDuration(block.WALWait)},
 	} {

@@ -12,6 +12,10 @@ import (
 // afterRestore says how to start what was restored.
 func (a *app) afterRestore(r hclspec.Recovery) {
 	d := r.Destination
+	if d.PrimaryConninfo != "" {
+		fmt.Fprintf(a.out, "\nRestored into %s. Start it%s, and it follows %s:\n→ %s start\n", d.Path, asOwner(d), d.PrimaryConninfo, control(d))
+		return
+	}
 	fmt.Fprintf(a.out, "\nRestored into %s. Start it%s, and it recovers to the target:\n→ %s start\n", d.Path, asOwner(d), control(d))
 }
 

@@ -143,8 +143,8 @@ func (s *server) whole(ctx context.Context, seg wal.Segment, into string) error 
 		if err == nil {
 			err = s.write(ctx, piece{r, seg, seg.End(s.route.SegmentSize), true}, into)
 		}
-		if err == nil {
-			return nil
+		if err == nil || isPermanent(err) {
+			return err
 		}
 		failed = append(failed, err)
 	}

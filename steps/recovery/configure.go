@@ -81,7 +81,15 @@ func (r *restore) configure(ctx context.Context) error {
 	if err := r.write(root, "backup_label", r.label); err != nil {
 		return err
 	}
-	if err := r.write(root, "recovery.signal", nil); err != nil {
+	signal, other := "recovery.signal", "standby.signal"
+	if r.Route.Destination.PrimaryConninfo != "" {
+		signal, other = other, signal
+		r.note("it is a standby of " + r.Route.Destination.PrimaryConninfo + "; archive_mode is off in it, also once it is promoted")
+	}
+	if err := root.Remove(other); err != nil && !errors.Is(err, fs.ErrNotExist) { // of an earlier try
+		return fmt.Errorf("remove %s: %w", other, err)
+	}
+	if err := r.write(root, signal, nil); err != nil {
 		return err
 	}
 	return syncName(root, ".")

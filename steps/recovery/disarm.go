@@ -20,8 +20,6 @@ func disarmed(major int) []setting {
 		{"archive_cleanup_command", ""},
 		{"recovery_end_command", ""},
 		{"recovery_min_apply_delay", "0"},
-		{"primary_conninfo", ""},
-		{"primary_slot_name", ""},
 		{"synchronous_standby_names", ""},
 		{"cluster_name", ""},
 		{"max_logical_replication_workers", "0"},
@@ -41,13 +39,15 @@ func disarmed(major int) []setting {
 }
 
 // targetSettings are the settings that make PostgreSQL stop at the target. All of them are written, so that none of the
-// origin's own survives; the one that is set stands behind those that are cleared, because PostgreSQL 13 to 18 take a
+// origin's own survives, nor whom it followed; the one that is set stands behind those that are cleared, because PostgreSQL 13 to 18 take a
 // cleared one behind a set one as "multiple recovery targets specified".
 func targetSettings(r plan.Route) []setting {
 	t := r.Target
-	inclusive, action := "on", "promote"
+	inclusive, action, timeline := "on", "promote", strconv.FormatUint(uint64(r.TargetTimeline), 10)
 	var stop setting
 	switch {
+	case r.Destination.PrimaryConninfo != "":
+		timeline = "latest"
 	case r.AtEnd || t.Latest: // to the end of the route's WAL, where PostgreSQL knows no action but to promote
 	case t.Immediate:
 		stop = setting{"recovery_target", "immediate"}
@@ -78,7 +78,9 @@ func targetSettings(r plan.Route) []setting {
 	return append(out,
 		setting{"recovery_target_inclusive", inclusive},
 		setting{"recovery_target_action", action},
-		setting{"recovery_target_timeline", strconv.FormatUint(uint64(r.TargetTimeline), 10)},
+		setting{"recovery_target_timeline", timeline},
+		setting{"primary_conninfo", r.Destination.PrimaryConninfo},
+		setting{"primary_slot_name", r.Destination.PrimarySlot},
 	)
 }
 

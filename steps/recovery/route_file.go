@@ -18,12 +18,13 @@ type routeFile struct {
 	Server       string          `json:"server"`
 	SystemID     string          `json:"system_id"`
 	SegmentSize  wal.SegmentSize `json:"segment_size"`
-	Timeline     wal.Timeline    `json:"timeline"`     // that recovery ends on
-	Path         []wal.Range     `json:"path"`         // WAL that must exist, oldest first
-	CutAt        wal.LSN         `json:"cut_at"`       // what is beyond is withheld; zero: PostgreSQL stops by itself
-	WaitSeconds  float64         `json:"wait_seconds"` // how long an absent or failing repository is asked again
-	Repositories []Place         `json:"repositories"` // empty: everything is in Local
-	Local        string          `json:"local"`        // directory of WAL that was copied beforehand
+	Timeline     wal.Timeline    `json:"timeline"`          // that recovery ends on
+	Path         []wal.Range     `json:"path"`              // WAL that must exist, oldest first
+	CutAt        wal.LSN         `json:"cut_at"`            // what is beyond is withheld; zero: PostgreSQL stops by itself
+	WaitSeconds  float64         `json:"wait_seconds"`      // how long an absent or failing repository is asked again
+	Repositories []Place         `json:"repositories"`      // empty: everything is in Local
+	Local        string          `json:"local"`             // directory of WAL that was copied beforehand
+	Standby      bool            `json:"standby,omitempty"` // it goes on behind the route, and asks without end
 }
 
 func (r *restore) writeRoute() error {
@@ -38,7 +39,8 @@ func encodeRoute(route plan.Route, places []Place) []byte {
 		Path: route.Path, WaitSeconds: route.WALWait.Seconds(), Repositories: places,
 		Local: filepath.Join(stateDir(route.Destination.Path), walDir),
 	}
-	if route.AtEnd || route.Target.Latest {
+	f.Standby = route.Destination.PrimaryConninfo != ""
+	if !f.Standby && (route.AtEnd || route.Target.Latest) {
 		f.CutAt = route.End
 	}
 	b, err := json.MarshalIndent(f, "", "  ")
@@ -69,7 +71,17 @@ func readRoute(path string) (*routeFile, error) {
 	return &f, nil
 }
 
-func (f *routeFile) wait() time.Duration { return time.Duration(f.WaitSeconds * float64(time.Second)) }
+// wait is how long what is in the route is asked for again; zero: without end.
+func (f *routeFile) wait() time.Duration {
+	if f.Standby {
+		return 0
+	}
+	return f.patience()
+}
+
+func (f *routeFile) patience() time.Duration {
+	return time.Duration(f.WaitSeconds * float64(time.Second))
+}
 
 // needs tells up to where recovery needs the segment; ok is false when it lies outside the route.
 func (f *routeFile) needs(seg wal.Segment) (upTo wal.LSN, ok bool) {

@@ -72,7 +72,7 @@ func (f *routeFile) replays(on wal.Timeline, t wal.Tablespace) bool {
 			return true
 		}
 	}
-	return false
+	return f.Standby && len(f.Path) > 0 && t.End > f.Path[0].From // it goes on for ever
 }
 
 // lookBefore reads the segment before where its last record ends in this one and may be of a tablespace.

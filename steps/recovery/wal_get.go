@@ -78,7 +78,7 @@ func walGet(ctx context.Context, o WALGetOptions, open func(*routeFile, context.
 		return ExitFailed, err
 	}
 	if _, ok := route.needs(seg); !ok {
-		return ExitAbsent, nil
+		return getLater(ctx, route, seg, o.Into, open)
 	}
 	if a, ok := aheadOf(o.Route); ok && len(route.Repositories) > 0 {
 		served := a.serve(ctx, o.Name, o.Into)
@@ -101,6 +101,30 @@ func walGet(ctx context.Context, o WALGetOptions, open func(*routeFile, context.
 		return ExitFailed, fmt.Errorf("get %s: %w", o.Name, err)
 	}
 	return ExitGot, nil
+}
+
+// getLater gives a standby what was archived behind its route. Where no repository has that it is absent, and PostgreSQL asks its
+// primary; also where a repository has not answered for as long as the route says, because a standby does not end its recovery then.
+func getLater(ctx context.Context, route *routeFile, seg wal.Segment, into string, open func(*routeFile, context.Context) *server) (int, error) {
+	if !route.Standby {
+		return ExitAbsent, nil
+	}
+	err := again(ctx, route.patience(), func() error {
+		err := open(route, ctx).whole(ctx, seg, into)
+		if errors.Is(err, store.ErrNotExist) {
+			return backoff.Permanent(err)
+		}
+		return err
+	})
+	switch {
+	case err == nil:
+		return ExitGot, nil
+	case errors.Is(err, store.ErrNotExist):
+		return ExitAbsent, nil
+	case state.CodeOf(err) == state.CodeDestination: // of the guard
+		return ExitFailed, err
+	}
+	return ExitAbsent, fmt.Errorf("get %s: %w", seg.Name(route.SegmentSize), err)
 }
 
 // getHistory serves any history that a repository has: PostgreSQL asks for the target's own, and probes higher numbers to
