@@ -2,6 +2,7 @@ package plan_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -235,6 +236,34 @@ func TestCalendarsOfPlaces(t *testing.T) {
 				"2026-01-04T01:00:00Z": {"weekly 2 of 3"}, "2026-01-05T01:00:00Z": {"weekly 1 of 3", "monthly 1 of 2", "yearly 1 of 2"},
 			},
 		},
+		"a leap day, and the ends of months": {
+			hclspec.Keep{Daily: 2, Monthly: 3},
+			[]string{"2023-12-31T23:59:59Z", "2024-01-31T23:59:59Z", "2024-02-29T23:59:59Z", "2024-03-01T00:00:00Z"},
+			map[string][]string{
+				"2024-01-31T23:59:59Z": {"monthly 3 of 3"}, "2024-02-29T23:59:59Z": {"daily 2 of 2", "monthly 2 of 3"},
+				"2024-03-01T00:00:00Z": {"daily 1 of 2", "monthly 1 of 3"},
+			},
+		},
+		"the last hour of a year, which is the next one in Auckland": {
+			hclspec.Keep{Monthly: 2, Yearly: 2, Timezone: "Pacific/Auckland"},
+			[]string{"2024-12-31T10:59:59Z", "2024-12-31T11:00:00Z", "2025-01-30T12:00:00Z"},
+			map[string][]string{"2024-12-31T10:59:59Z": {"monthly 2 of 2", "yearly 2 of 2"}, "2025-01-30T12:00:00Z": {"monthly 1 of 2", "yearly 1 of 2"}},
+		},
+		"a year of 53 weeks": {
+			hclspec.Keep{Weekly: 2, Yearly: 2},
+			[]string{"2020-12-27T12:00:00Z", "2020-12-28T12:00:00Z", "2021-01-03T12:00:00Z", "2021-01-04T12:00:00Z"},
+			map[string][]string{"2020-12-28T12:00:00Z": {"yearly 2 of 2"}, "2021-01-03T12:00:00Z": {"weekly 2 of 2"}, "2021-01-04T12:00:00Z": {"weekly 1 of 2", "yearly 1 of 2"}},
+		},
+		"the 366th day of a year and the first of the next": {
+			hclspec.Keep{Daily: 2},
+			[]string{"2024-12-30T12:00:00Z", "2024-12-31T12:00:00Z", "2025-01-01T12:00:00Z"},
+			map[string][]string{"2024-12-31T12:00:00Z": {"daily 2 of 2"}, "2025-01-01T12:00:00Z": {"daily 1 of 2"}},
+		},
+		"clocks that are set back over midnight": {
+			hclspec.Keep{Daily: 2, Timezone: "Asia/Beirut"},
+			[]string{"2024-10-25T12:00:00Z", "2024-10-26T20:59:00Z", "2024-10-26T21:30:00Z", "2024-10-26T22:30:00Z"},
+			map[string][]string{"2024-10-26T21:30:00Z": {"daily 2 of 2"}, "2024-10-26T22:30:00Z": {"daily 1 of 2"}},
+		},
 	} {
 		got := map[string][]string{}
 		for _, f := range plan.Retain(taken(t, c.taken...), plan.Rules{Redundancy: 1, Minimum: 1, Keep: []hclspec.Keep{c.keep}}, time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), 1).Fates {
@@ -244,6 +273,48 @@ func TestCalendarsOfPlaces(t *testing.T) {
 		}
 		if d := cmp.Diff(c.want, got); d != "" {
 			t.Errorf("%s (-want +got):\n%s", name, d)
+		}
+	}
+}
+
+// TestCalendarsOfAnyPlace compares what is counted, at random moments around leap days, ends of years and changes of clocks in many
+// places, with the plain reading: the newest of each day (week, month, year) as the wall there calls it, newest first.
+func TestCalendarsOfAnyPlace(t *testing.T) {
+	zones := []string{"", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Beirut", "America/Havana", "Pacific/Apia", "Asia/Kathmandu", "America/Sao_Paulo"}
+	around := []string{"2024-02-29T00:00:00Z", "2023-02-28T00:00:00Z", "2025-12-31T12:00:00Z", "2026-03-29T01:00:00Z", "2024-10-26T21:00:00Z", "2024-11-03T05:00:00Z", "2011-12-30T10:00:00Z", "2018-11-04T03:00:00Z"}
+	rng := rand.New(rand.NewPCG(8, 4))
+	for range 2000 {
+		keep := hclspec.Keep{Daily: rng.IntN(9), Weekly: rng.IntN(5), Monthly: rng.IntN(14), Yearly: 1 + rng.IntN(4), Timezone: zones[rng.IntN(len(zones))]}
+		middle, err := time.Parse(time.RFC3339, around[rng.IntN(len(around))])
+		if err != nil {
+			t.Fatal(err)
+		}
+		spread := []time.Duration{48 * time.Hour, 30 * 24 * time.Hour, 1000 * 24 * time.Hour}[rng.IntN(3)]
+		moments := make([]string, 2+rng.IntN(50))
+		for i := range moments {
+			moments[i] = middle.Add(time.Duration(rng.Int64N(int64(2*spread))) - spread).Truncate(time.Second).Format(time.RFC3339)
+		}
+		slices.Sort(moments)
+		moments = slices.Compact(moments)
+		c := taken(t, moments...)
+		want := make([]int, len(moments))
+		for _, rule := range countings(keep) {
+			var seen []string
+			for i := len(moments) - 1; i >= 0 && len(seen) <= rule.most; i-- {
+				name := rule.call(c.Backups[i].Ended)
+				if slices.Contains(seen, name) {
+					continue
+				}
+				if seen = append(seen, name); len(seen) <= rule.most {
+					want[i]++
+				}
+			}
+		}
+		r := plan.Retain(c, plan.Rules{Redundancy: 1, Minimum: 1, Keep: []hclspec.Keep{keep}}, c.Backups[len(moments)-1].Ended.Add(time.Hour), 1)
+		for i, f := range r.Fates {
+			if len(f.Counts) != want[i] || f.Goes != (want[i] == 0 && i != len(moments)-1) {
+				t.Fatalf("%+v: %s counts as %v and goes: %t; it should count %d times\n%v", keep, moments[i], f.Counts, f.Goes, want[i], moments)
+			}
 		}
 	}
 }
