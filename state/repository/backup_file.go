@@ -35,6 +35,7 @@ type File struct {
 	Extents []Extent
 
 	frames    []frameAt // those of its shard
+	shard     int       // its number
 	hashShard int       // in which the hashes of its pages begin
 }
 

@@ -236,7 +236,10 @@ func (r *pieceJob) run(ctx context.Context, j readJob) error {
 	err := read(r.b.c)
 	var refused *refusedPiece
 	if err != nil && len(r.b.others) > 0 && !errors.As(err, &refused) {
-		err = r.b.elsewhere(ctx, key, err, read)
+		err = r.b.elsewhere(ctx, r.b.others, key, err, read)
+	}
+	if err != nil && len(r.b.unlike) > 0 && !errors.As(err, &refused) && ctx.Err() == nil {
+		err = r.otherwise(ctx, key, err, left)
 	}
 	if errors.As(err, &refused) {
 		return refused.error
@@ -275,6 +278,10 @@ func (r *pieceJob) frame(f wantedFrame, stored []byte, key string) error {
 	if len(raw) != f.raw || xxh3.Hash(raw) != f.sum {
 		return corrupt(key, f.damaged(errors.New("its content is not what was written")))
 	}
+	return r.handOut(f, raw)
+}
+
+func (r *pieceJob) handOut(f wantedFrame, raw []byte) error {
 	for _, p := range f.parts {
 		x := p.extent
 		if err := r.write(Piece{File: p.file, Offset: x.Offset, Data: raw[x.in : x.in+x.Length]}); err != nil {

@@ -25,6 +25,7 @@ type BackupReader struct {
 	folders []Folder
 	sums    map[string]sumLine // of everything but volumes
 	others  []Alternate        // that hold it byte for byte alike
+	unlike  []*unlike          // that hold it, and otherwise
 	told    func(object string, from string, why error)
 }
 
@@ -34,23 +35,26 @@ type Alternate struct {
 	Backup *BackupReader
 }
 
-// Or has whatever cannot be read here, or is damaged, read from others, object by object and in this order. One that does not
-// hold the backup byte for byte alike is left out; false: none is left. told is told of each object that was read elsewhere, and
-// why, by several goroutines; nil: nobody.
+// Or has whatever cannot be read here, or is damaged, read from others, object by object and in this order. From one that holds
+// the backup otherwise, as a copy that stands alone, come data by file and position, and those other objects that are alike; lists
+// of files are not. One that holds another backup is left out; false: none is left. told is told of each object that was read
+// elsewhere, and why, by several goroutines; nil: nobody.
 func (b *BackupReader) Or(told func(object, from string, why error), others ...Alternate) bool {
 	for _, o := range others {
 		mine, its := b.rec.decided, o.Backup.rec.decided
 		if slices.Equal(mine.Sums, its.Sums) && slices.Equal(mine.Refs, its.Refs) {
 			b.others = append(b.others, o)
+		} else if b.sameBackup(o.Backup) {
+			b.unlike = append(b.unlike, &unlike{Alternate: o})
 		}
 	}
 	b.told = told
-	return len(b.others) > 0
+	return len(b.others)+len(b.unlike) > 0
 }
 
-// elsewhere reads from the others what failed here with why; the error is why where all fail.
-func (b *BackupReader) elsewhere(ctx context.Context, object string, why error, read func(*Cluster) error) error {
-	for _, o := range b.others {
+// elsewhere reads from others what failed here with why; the error is why where all fail.
+func (b *BackupReader) elsewhere(ctx context.Context, others []Alternate, object string, why error, read func(*Cluster) error) error {
+	for _, o := range others {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -148,8 +152,12 @@ func (b *BackupReader) object(ctx context.Context, name string) ([]byte, error) 
 		return nil, fmt.Errorf("%s: %w", b.key(name), store.ErrNotExist)
 	}
 	body, err := b.c.provedObject(ctx, b.key(name), want)
-	if err != nil && len(b.others) > 0 {
-		err = b.elsewhere(ctx, b.key(name), err, func(c *Cluster) (err error) {
+	if err != nil && len(b.others)+len(b.unlike) > 0 {
+		others := slices.Clone(b.others)
+		for _, u := range b.unlike {
+			others = append(others, u.Alternate)
+		}
+		err = b.elsewhere(ctx, others, b.key(name), err, func(c *Cluster) (err error) {
 			body, err = c.provedObject(ctx, b.key(name), want)
 			return err
 		})
@@ -213,6 +221,9 @@ func (b *BackupReader) fileShard(ctx context.Context, n int) ([]File, error) {
 	files, err := decodeFileShard(raw, b.rec.id, n)
 	if err != nil {
 		return nil, corrupt(b.key(name), err)
+	}
+	for i := range files {
+		files[i].shard = n
 	}
 	return files, nil
 }
