@@ -27,7 +27,11 @@ func TestServer(t *testing.T) {
 	t.Cleanup(func() { _ = os.RemoveAll(root) })
 	servers := map[string]*pgtest.Server{} // by story: they leave slots behind, and lose them
 	for _, story := range storiesIn(t, "testdata/server") {
-		servers["script-"+story] = pgtest.Start(t, pgtest.Options{Version: version})
+		o := pgtest.Options{Version: version}
+		if story == "meta_host" && version >= 17 { // there the server tells what changed
+			o.Settings = map[string]string{"summarize_wal": "on"}
+		}
+		servers["script-"+story] = pgtest.Start(t, o)
 	}
 	testscript.Run(t, testscript.Params{
 		Dir:           "testdata/server",
