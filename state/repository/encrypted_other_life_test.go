@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository/seal"
@@ -47,18 +48,17 @@ func TestHostSeesAnotherLife(t *testing.T) {
 func TestRepositoryFileIsBound(t *testing.T) {
 	st := storetest.NewMemory(nil)
 	hostCluster(t, st)
-	was := st.Bytes(repositoryKey)
-	for name, now := range map[string][]byte{
-		"other page size": bytes.Replace(was, []byte(`"page_size": 8192`), []byte(`"page_size": 4096`), 1),
-		"a space more":    append(bytes.Clone(was), ' '),
+	for name, change := range map[string]func(f *repositoryFile){
+		"page size":     func(f *repositoryFile) { f.PageSize = 4096 },
+		"its beginning": func(f *repositoryFile) { f.Created = f.Created.AddDate(0, 0, 1) },
 	} {
-		if bytes.Equal(was, now) {
-			t.Fatalf("%s changes nothing in %s", name, was)
-		}
+		var f repositoryFile
+		check(t, decodeRecord(st.Bytes(repositoryKey), &f))
+		change(&f)
 		hurt := st.Clone()
-		hurt.Set(repositoryKey, now)
-		if _, err := OpenWith(t.Context(), hurt, teamRing()); state.CodeOf(err) != state.CodeCorrupt {
-			t.Errorf("%s: opened: %v", name, err)
+		hurt.Set(repositoryKey, must(encodeRecord(f))(t))
+		if _, err := OpenWith(t.Context(), hurt, teamRing()); state.CodeOf(err) != state.CodeCorrupt || !strings.Contains(err.Error(), "no key") {
+			t.Errorf("another %s: opened: %v", name, err)
 		}
 	}
 }
@@ -142,5 +142,21 @@ func TestRepairLeavesWhatItCannotRead(t *testing.T) {
 	}
 	if !bytes.Equal(a.objects[key], before) {
 		t.Error("it was changed")
+	}
+}
+
+// TestRepairTakesNoOtherStart: START of a copy is its own, so that the original's does not heal it: it is left as it is, and nothing is called healed.
+func TestRepairTakesNoOtherStart(t *testing.T) {
+	a, _, ids := twins(t)
+	from, m := openedAgain(t, a), newMemory()
+	to := newArchive(t, m, mib)
+	in := CopyIntent{ID: ids[0], Host: "elsewhere", Program: "pgkeep test", Now: func() time.Time { return testNow }}
+	must(CopyBackup(t.Context(), from, to, in))(t)
+	key := to.key.startFile(ids[0])
+	m.objects[key] = m.objects[key][:len(m.objects[key])/2]
+	c := openedAgain(t, m)
+	out := must(c.Repair(t.Context(), []state.Damage{{Object: key}}, []RepairSource{{Name: "main", Cluster: from}}))(t)
+	if len(out) != 1 || out[0].Healed || out[0].Sound || !strings.Contains(out[0].Why, "is not the one that COMMIT names") {
+		t.Errorf("repaired %+v", out)
 	}
 }
