@@ -72,7 +72,7 @@ func (l *serverLog) judge(route *plan.Route) (r Reached, why string) {
 	case toTheEnd && l.stop != nil:
 		return r, "it was to go to the end of the WAL, and PostgreSQL says: " + l.stop.text
 	case toTheEnd:
-		return r, ""
+		return r, l.short(route)
 	case l.stop == nil:
 		return r, "the WAL ended before " + targetText(*route)
 	}
@@ -87,6 +87,16 @@ func (l *serverLog) judge(route *plan.Route) (r Reached, why string) {
 		r.Note = "it was to be " + want + ", which PostgreSQL does only where hot standby is active by then"
 	}
 	return r, ""
+}
+
+// short says that the WAL ended before the last transaction that the archived WAL holds; empty: it did not, or the log does not
+// tell. PostgreSQL names the last record that it replayed by its start, and the last transaction by its time.
+func (l *serverLog) short(route *plan.Route) string {
+	b := route.Before
+	if b == nil || l.redo == 0 || len(route.Path) == 0 || b.LSN <= route.Path[0].From || l.redo >= b.LSN || l.last.Equal(b.Time) {
+		return ""
+	}
+	return fmt.Sprintf("the WAL was replayed up to %s, and transaction %d, which is to be in it, ends behind it at %s", l.redo, b.XID, b.LSN)
 }
 
 // action gives the outcome that the route asks for.

@@ -8,6 +8,7 @@ import (
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/wal"
 )
 
 const at = "2026-11-23 01:04:35.123456 UTC [4242] "
@@ -97,5 +98,41 @@ func TestLogTime(t *testing.T) {
 		if got := logTime(text).Format(time.RFC3339Nano); got != want {
 			t.Errorf("%s: %s, not %s", text, got, want)
 		}
+	}
+}
+
+// TestTheEndHoldsTheLastTransaction: a recovery to the end of the WAL that ended early did not reach its target.
+func TestTheEndHoldsTheLastTransaction(t *testing.T) {
+	route := &plan.Route{
+		Target: hclspec.Target{Latest: true}, Path: []wal.Range{{Timeline: 1, From: 0xB00028, To: 0xC02268}}, End: 0xC02268,
+		Before: &state.Commit{XID: 729, LSN: 0xC02268, Time: moment("2026-11-23T14:52:55.561054Z")},
+	}
+	done := func(redo, last string) []string {
+		out := []string{at + "startup: LOG:  redo done at " + redo + " system usage: CPU: user: 0.00 s"}
+		if last != "" {
+			out = append(out, at+"startup: LOG:  last completed transaction was at log time "+last)
+		}
+		return append(out, at+"startup: LOG:  archive recovery complete", at+"postmaster: LOG:  database system is ready to accept connections")
+	}
+	const committed, earlier = "2026-11-23 15:52:55.561054+01", "2026-11-23 15:52:55.5+01"
+	for name, x := range map[string]struct {
+		lines   []string
+		reached bool
+	}{
+		"the commit is the last record":    {done("0/C02240", committed), true},
+		"others follow":                    {done("0/C02268", earlier), true},
+		"no transaction was replayed":      {done("0/BFFFA0", ""), false},
+		"an earlier one is the last":       {done("0/BFFFA0", earlier), false},
+		"the log does not say how far":     {done("x", ""), true},
+		"several commits at the same time": {done("0/C02200", committed), true},
+	} {
+		if _, why := read(x.lines...).judge(route); (why == "") != x.reached {
+			t.Errorf("%s: %q", name, why)
+		}
+	}
+	held := *route
+	held.Before = &state.Commit{XID: 700, LSN: 0xA00000}
+	if _, why := read(done("0/B00060", "")...).judge(&held); why != "" {
+		t.Errorf("the backup holds the last one: %q", why)
 	}
 }
