@@ -63,11 +63,21 @@ func TestRepositoryIsCutOff(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	for n, cut := range cuts() {
+	var total int64 // bytes of a recovery that nobody disturbs
+	for n, cut := range append([]time.Duration{0}, cuts()...) {
 		dir := filepath.Join(s.dir, fmt.Sprintf("copy%d", n))
 		s.run(t, "recover", "--repository", place, "--server", "orders", "--into", dir, "--latest", "--accept-loss",
 			"--owner", owner(), "--bindir", pg.Bin, "--yes")
-		early := p.cutAfter(int64(50_000+random.IntN(1_000_000)), cut, n%2 == 1, func() bool {
+		if n == 0 {
+			p.count()
+			back := pgtest.StartDir(t, 15, dir, pgtest.Options{Version: 15})
+			awaitPromotion(t, back)
+			back.Stop(t, "immediate")
+			total = p.count()
+			t.Logf("%d bytes of a recovery", total)
+			continue
+		}
+		early := p.cutAfter(total/20+random.Int64N(total/2), cut, n%2 == 1, func() bool {
 			_, err := os.Stat(filepath.Join(dir, "recovery.signal"))
 			return err != nil
 		})
@@ -96,6 +106,7 @@ type proxy struct {
 	listener net.Listener
 	to       string
 	mu       sync.Mutex
+	passed   int64 // bytes
 	left     int64 // bytes until the cut; not positive: none is to come
 	cut      func()
 	off      bool // nothing goes through
@@ -176,6 +187,7 @@ func (p *proxy) passes(n int64) bool {
 	if p.off {
 		return false
 	}
+	p.passed += n
 	if p.left > 0 {
 		if p.left -= n; p.left <= 0 {
 			p.off = true
@@ -184,6 +196,15 @@ func (p *proxy) passes(n int64) bool {
 		}
 	}
 	return true
+}
+
+// count gives how many bytes have passed since it was asked last.
+func (p *proxy) count() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := p.passed
+	p.passed = 0
+	return n
 }
 
 // cutAfter cuts everything off once so many bytes have passed, for a while, and then tells what it found just before it ends.
