@@ -123,4 +123,23 @@ func TestWALWindow(t *testing.T) {
 	}
 }
 
+// TestWALWindowLeavesTheNewestItsWAL: the newest backup lies on a branch that the server has left before the window of WAL begins. As long as
+// no newer one is there, the WAL behind it stays.
+func TestWALWindowLeavesTheNewestItsWAL(t *testing.T) {
+	c := taken(t, "2026-02-01T01:00:00Z", "2026-02-02T01:00:00Z", "2026-02-03T01:00:00Z")
+	c.Backups[2].Timeline = 2
+	c.Histories = []state.History{{Timeline: 2, Parents: []state.Parent{{Timeline: 1, Switch: 0x2800000}}}}
+	c.WAL = append(c.WAL, state.WALRange{Range: wal.Range{Timeline: 2, From: 0x2000000, To: 0x9000000}, LastCommit: c.Backups[2].Ended})
+	rules := plan.Rules{Minimum: 1, Window: 10 * 24 * time.Hour, WAL: 24 * time.Hour}
+	r := plan.Retain(c, rules, time.Date(2026, 2, 5, 0, 0, 0, 0, time.UTC), 1)
+	if newest := r.Fates[2]; newest.Goes || newest.Alone {
+		t.Errorf("%+v", newest)
+	}
+	for _, w := range r.NeedlessWAL() {
+		if w.Timeline == 2 && w.To > c.Backups[2].Redo {
+			t.Errorf("WAL behind it goes: %s", w)
+		}
+	}
+}
+
 func rules2(window time.Duration) *hclspec.Retention { return &hclspec.Retention{WALWindow: window} }

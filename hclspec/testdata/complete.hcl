@@ -79,6 +79,7 @@ retention "standard" {
   servers            = [server.orders]
   repositories       = [repository.main]
   recovery_window    = "7d" # any moment of the last 7 days
+  wal_window         = "7d" # or of fewer, while the backups before that stay
   redundancy         = 2    # and the newest N backups
   minimum_redundancy = 2    # never fewer usable backups than this, whatever else says
   max_delete         = 5    # a prune of more waits for a name

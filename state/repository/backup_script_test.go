@@ -109,3 +109,23 @@ func TestAForeignReadmeIsNoEmptyPlace(t *testing.T) {
 		t.Errorf("a Create that was cut short: %v", err)
 	}
 }
+
+// TestTheSecondLookCountsWhatADiskLost: of a chain the oldest is deleted for long. Between the two looks a disk loses START of the
+// second, and its TOMB comes: what it reads of the oldest is needed all the same, by those that were made of it meanwhile.
+func TestTheSecondLookCountsWhatADiskLost(t *testing.T) {
+	c := testCluster(newMemory())
+	full, child := testIntent(1), childIntent(2, testIntent(1).ID)
+	takeBackup(t, full, seal.Codec{}, randomMembers(rand.New(rand.NewPCG(5, 5)), 3, 9000), 1000, c)
+	must(referBackup(t, c, child))(t)
+	check(t, c.Tomb(t.Context(), full.ID, testNow))
+	dead := must(c.deadBackups(t.Context(), muchLater))(t)
+	if !dead[full.ID] || dead[child.ID] {
+		t.Fatalf("dead at first: %v", dead)
+	}
+	check(t, c.Tomb(t.Context(), child.ID, testNow))
+	check(t, c.deleteKeys(t.Context(), c.key.startFile(child.ID)))
+	needs := must(c.lookForNeeds(t.Context(), dead, muchLater))(t)
+	if len(needs.volumes[full.ID]) == 0 && !needs.named[full.ID] {
+		t.Errorf("nothing of %s is needed: %+v", full.ID, needs)
+	}
+}
