@@ -157,7 +157,7 @@ func TestPlaintextRepositoryIsRefused(t *testing.T) {
 	plain, sealed := storetest.NewMemory(nil), storetest.NewMemory(nil)
 	must(Create(t.Context(), plain, CreateOptions{Now: archiveEpoch}))(t)
 	must(Create(t.Context(), sealed, CreateOptions{Now: archiveEpoch, Keys: teamRing()}))(t)
-	if _, err := OpenWith(t.Context(), plain, teamRing()); state.CodeOf(err) != state.CodeCorrupt {
+	if _, err := OpenWith(t.Context(), plain, teamRing()); state.CodeOf(err) != state.CodeCorrupt || !strings.Contains(err.Error(), "the repository is not encrypted") {
 		t.Errorf("a plaintext repository: %v", err)
 	}
 	if _, err := Create(t.Context(), plain, CreateOptions{Now: archiveEpoch, Keys: teamRing()}); state.CodeOf(err) != state.CodeCorrupt {
