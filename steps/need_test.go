@@ -165,8 +165,10 @@ func TestNoConditionIsForgotten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	holds := map[string]bool{plan.NeedUnverified: true, plan.NeedDamage: true}                           // TestVerifyStep, TestRepairStep
-	fails := map[string]bool{plan.NeedUnverified: true, plan.NeedDamage: true, plan.NeedStartable: true} // and TestUnknownSpoolBlocks
+	holds, fails := map[string]bool{}, map[string]bool{plan.NeedStartable: true}                                // TestUnknownSpoolBlocks
+	for _, code := range []string{plan.NeedUnverified, plan.NeedDamage, plan.NeedUndrilled, plan.NeedScratch} { // TestVerifyStep, TestRepairStep, TestDrillLooksAgain
+		holds[code], fails[code] = true, true
+	}
 	for _, c := range answers() {
 		if c.want == OutcomeDone && !strings.Contains(c.note, "spared") {
 			holds[c.code] = true
