@@ -178,7 +178,7 @@ func (b *builder) drillRoute(s *server, d *hclspec.Drill, since time.Time) (*Rou
 	slices.SortStableFunc(homes, func(x, y *home) int { return cmp.Compare(far(x), far(y)) })
 	homes, not := openHomes(s.Name, homes)
 	if not != nil {
-		not.hint = "run pgkeep drill where an identity of one of the data_recipients is"
+		not.hint = "run pgkeep drill where an identity of one of the data_recipients is, and name that machine in the block with host"
 		return nil, nil, not
 	}
 	for _, h := range homes {
