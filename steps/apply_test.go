@@ -298,6 +298,31 @@ func TestJournalAndProgress(t *testing.T) {
 	}
 }
 
+// TestProgressOfAReplay: while a started server replays, rate and time left are the replay's.
+func TestProgressOfAReplay(t *testing.T) {
+	f := newFake(t)
+	action := recoverNew()
+	action.Start = true
+	p := &plan.Plan{Steps: []plan.Step{{ID: "recovery", Action: action, Impact: plan.Safe}}}
+	o := f.options()
+	var progress []Event
+	o.Report = func(e Event) {
+		if e.Kind == Progress {
+			progress = append(progress, e)
+		}
+	}
+	if _, err := Apply(context.Background(), p, f.world(), o); err != nil {
+		t.Fatal(err)
+	}
+	if len(progress) != 1 {
+		t.Fatalf("progress: %+v", progress)
+	}
+	e := progress[0]
+	if e.Done != 40 || e.Rate != 20 || e.ETA != time.Second || e.Replay == nil || e.Replay.LSN != 0x5000028 || e.Replay.Commit.IsZero() {
+		t.Errorf("progress: %+v of %+v", e, e.Replay)
+	}
+}
+
 func TestSlotThatHoldsNoWALIsNotDone(t *testing.T) {
 	for name, slot := range map[string]state.Slot{
 		"lost":         {Physical: true, RestartLSN: 0x3000000, WALStatus: state.SlotLost},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
@@ -74,8 +75,15 @@ func (r realRecoveries) Startable(ctx context.Context, route plan.Route, major i
 }
 
 // Start starts the server, and keeps the evidence of a target that was reached.
-func (r realRecoveries) Start(ctx context.Context, name string, a plan.RecoverTo, report func(done, total int64)) error {
-	_, evidence, err := recovery.Start(ctx, recovery.StartOptions{Route: a.Route, Major: a.Major, Now: r.o.Now, Report: report})
+func (r realRecoveries) Start(ctx context.Context, name string, a plan.RecoverTo, report func(done, total int64, r Replay)) error {
+	roles := r.roles(a.Route.Server)
+	if owner := a.Route.Destination.Owner; owner != "" && !slices.Contains(roles, owner) {
+		roles = append(roles, owner)
+	}
+	_, evidence, err := recovery.Start(ctx, recovery.StartOptions{
+		Route: a.Route, Major: a.Major, Now: r.o.Now, Roles: roles,
+		Report: func(p recovery.Replay) { report(p.Done, p.Total, Replay{p.LSN, p.Commit, p.Rate, p.Left}) },
+	})
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,9 @@ type step interface {
 // noted is a step that has something to say when it is done.
 type noted interface{ Note() string }
 
+// replaying is a step that may wait for a server which replays WAL. Replay is asked while Run reports, and gives nil until then.
+type replaying interface{ Replay() *Replay }
+
 // verdict is what came of re-reading a condition.
 type verdict struct {
 	kind    verdictKind
@@ -79,6 +82,9 @@ func (a *applier) carryOut(ctx context.Context, s *plan.Step) (Outcome, string, 
 		return a.failure(ctx, err)
 	}
 	m := &meter{step: s, now: a.o.Now, began: a.o.Now(), tell: a.tell}
+	if r, ok := bound.(replaying); ok {
+		m.replay = r.Replay
+	}
 	if err := bound.Run(ctx, m.report); err != nil {
 		return a.failure(ctx, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/pgkeep/pgkeep/plan"
+	"github.com/pgkeep/pgkeep/state/wal"
 )
 
 // EventKind says what an Event tells.
@@ -34,8 +35,17 @@ type Event struct {
 	Err     error         // of Failed, and of Skipped when a condition no longer holds
 	// Of Progress; Total and ETA are 0 when they are not known.
 	Done, Total int64   // bytes
-	Rate        float64 // bytes a second since the step started
+	Rate        float64 // bytes a second since the step started; of WAL since its replay began, while that goes on
 	ETA         time.Duration
+	Replay      *Replay // nil: no server is replaying WAL
+}
+
+// Replay is how far a server that a recovery started is with its WAL.
+type Replay struct {
+	LSN    wal.LSN       // WAL is replayed up to here; zero: it is not known yet
+	Commit time.Time     // when the last transaction that was replayed ended; zero: it is not known
+	Rate   float64       // bytes of WAL a second, the mean since replay was first seen; zero: it is not known
+	Left   time.Duration // to the target at that rate; zero: it is not known
 }
 
 // Outcome is how a step ended.
@@ -83,6 +93,8 @@ type meter struct {
 	began time.Time
 	last  time.Time
 	tell  func(Event)
+	// replay gives how far a server is that the step has started; nil: it starts none.
+	replay func() *Replay
 }
 
 func (m *meter) report(done, total int64) {
@@ -97,6 +109,11 @@ func (m *meter) report(done, total int64) {
 	}
 	if e.Rate > 0 && total > done {
 		e.ETA = time.Duration(float64(total-done) / e.Rate * float64(time.Second))
+	}
+	if m.replay != nil {
+		if e.Replay = m.replay(); e.Replay != nil { // what the restore took says nothing of the replay
+			e.Rate, e.ETA = e.Replay.Rate, e.Replay.Left
+		}
 	}
 	m.tell(e)
 }

@@ -440,7 +440,8 @@ func (f fakeRecoveries) Startable(context.Context, plan.Route, int) error {
 	return f.do("startable", func() error { return nil })
 }
 
-func (f fakeRecoveries) Start(context.Context, string, plan.RecoverTo, func(done, total int64)) error {
+func (f fakeRecoveries) Start(_ context.Context, _ string, _ plan.RecoverTo, report func(done, total int64, r Replay)) error {
+	report(40, 40, Replay{LSN: 0x5000028, Commit: f.now, Rate: 20, Left: time.Second})
 	return f.do("start", func() error { f.started = f.restored; return nil })
 }
 

@@ -16,8 +16,9 @@ type recoverTo struct {
 	spools       Spools
 	action       plan.RecoverTo
 	now          func() time.Time
-	note         string // where the started server reached its target
-	detour       string // what was read from another repository than the route's
+	note         string  // where the started server reached its target
+	replay       *Replay // of the started server; nil: none yet
+	detour       string  // what was read from another repository than the route's
 }
 
 func (s *recoverTo) Done(ctx context.Context) (bool, error) {
@@ -38,6 +39,9 @@ func (s *recoverTo) Note() string {
 	}
 	return s.note + s.detour
 }
+
+// Replay tells how far the started server is.
+func (s *recoverTo) Replay() *Replay { return s.replay }
 
 // Holds looks again before the restore begins; the restore itself looks once more at the destination, under its lock.
 func (s *recoverTo) Holds(ctx context.Context, c plan.Condition) (verdict, error) {
@@ -169,7 +173,10 @@ func (s *recoverTo) Run(ctx context.Context, report func(done, total int64)) err
 			return err
 		}
 	}
-	return s.recoveries.Start(ctx, s.action.Recovery, s.action, func(done, total int64) { report(data+done, data+total) })
+	return s.recoveries.Start(ctx, s.action.Recovery, s.action, func(done, total int64, r Replay) {
+		s.replay = &r
+		report(data+done, data+total)
+	})
 }
 
 func (s *recoverTo) restore(ctx context.Context, report func(done, total int64)) error {

@@ -149,8 +149,9 @@ type Recoveries interface {
 	Ours(ctx context.Context, r plan.Route) (bool, error)
 	// Startable refuses what would keep PostgreSQL of this major version from starting in the destination.
 	Startable(ctx context.Context, r plan.Route, major int) error
-	// Start starts the restored server and returns when it has reached its target; report is told bytes of WAL.
-	Start(ctx context.Context, recovery string, a plan.RecoverTo, report func(done, total int64)) error
+	// Start starts the restored server and returns when it has reached its target; report is told bytes of WAL, and
+	// what else is known of the replay.
+	Start(ctx context.Context, recovery string, a plan.RecoverTo, report func(done, total int64, r Replay)) error
 }
 
 // Spools are the WAL that was received on this machine.

@@ -72,6 +72,8 @@ type (
 		Total   int64           `json:"bytes_total,omitempty"`
 		Rate    float64         `json:"bytes_per_second,omitempty"`
 		Left    float64         `json:"seconds_left,omitempty"`
+		LSN     string          `json:"replayed_lsn,omitempty"`
+		Commit  time.Time       `json:"replayed_commit_at,omitzero"`
 	}
 	diagnosticLine struct {
 		Severity string     `json:"severity"` // error | warning
@@ -128,6 +130,9 @@ func (l *lines) tell(e steps.Event) {
 	}
 	if e.Kind == steps.Progress {
 		out.Done, out.Total, out.Rate, out.Left = &e.Done, e.Total, e.Rate, e.ETA.Seconds()
+		if r := e.Replay; r != nil && r.LSN != 0 {
+			out.LSN, out.Commit = r.LSN.String(), r.Commit.UTC()
+		}
 	}
 	l.put("step", out)
 }

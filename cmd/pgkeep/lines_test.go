@@ -113,6 +113,8 @@ func TestLinesAreAsDocumented(t *testing.T) {
 	at := p.Now
 	l.tell(steps.Event{Kind: steps.Started, Step: s, At: at})
 	l.tell(steps.Event{Kind: steps.Progress, Step: s, At: at, Elapsed: time.Second, Done: 0, Total: 10, Rate: 2, ETA: 5 * time.Second})
+	replay := &steps.Replay{LSN: 0x5000028, Commit: at.Add(-time.Hour)}
+	l.tell(steps.Event{Kind: steps.Progress, Step: s, At: at, Elapsed: time.Second, Done: 1, Total: 10, Rate: 2, ETA: 4 * time.Second, Replay: replay})
 	failed := &state.Error{Code: state.CodeDiskFull, Text: "no <space> left", Hint: "make room"}
 	l.tell(steps.Event{Kind: steps.Failed, Step: s, Outcome: steps.OutcomeFailed, At: at, Elapsed: 2 * time.Second, Note: "n", Err: failed})
 	l.say("text")
@@ -130,6 +132,9 @@ func TestLinesAreAsDocumented(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), `"event":"progress","at":"2026-11-22T01:00:00Z","id":"server.orders/backup","action":"take-backup","elapsed_seconds":1,"bytes_done":0,"bytes_total":10,"bytes_per_second":2,"seconds_left":5}`) {
 		t.Errorf("progress cannot be drawn from:\n%s", out.String())
+	}
+	if !strings.Contains(out.String(), `"bytes_per_second":2,"seconds_left":4,"replayed_lsn":"0/5000028","replayed_commit_at":"2026-11-22T00:00:00Z"}`) {
+		t.Errorf("where replay is cannot be read from:\n%s", out.String())
 	}
 }
 

@@ -28,6 +28,7 @@ type progressView struct {
 const (
 	amountWidth = 48
 	barWidth    = 38
+	replayWidth = 72 // of ", replayed up to 1A/5000028, commits up to 2026-11-23 01:04:35 UTC"
 )
 
 // lineEvery is how often a running step is mentioned where there is no terminal.
@@ -50,7 +51,11 @@ func (a *app) newProgress(p *plan.Plan) progressor {
 	}
 	longest := 20
 	for _, s := range p.Steps {
-		longest = max(longest, len(plan.Verb(s.Action))+1+len(s.ID))
+		width := len(plan.Verb(s.Action)) + 1 + len(s.ID)
+		if r, ok := s.Action.(plan.RecoverTo); ok && r.Start {
+			width += replayWidth
+		}
+		longest = max(longest, width)
 	}
 	v.bars = progress.NewWriter()
 	v.bars.SetOutputWriter(a.out)
@@ -107,6 +112,18 @@ func amount(e steps.Event) string {
 	}
 	if e.ETA > 0 {
 		s += ", " + plan.Span(e.ETA) + " left"
+	}
+	return s + replayed(e.Replay)
+}
+
+// replayed writes ", replayed up to 0/5000028, commits up to 2026-11-23 01:04:35 UTC": the last is left out when it is not known.
+func replayed(r *steps.Replay) string {
+	if r == nil || r.LSN == 0 {
+		return ""
+	}
+	s := ", replayed up to " + r.LSN.String()
+	if !r.Commit.IsZero() {
+		s += ", commits up to " + r.Commit.UTC().Format("2006-01-02 15:04:05 MST")
 	}
 	return s
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/steps"
@@ -65,5 +67,39 @@ func TestOneCauseIsSaidOnce(t *testing.T) {
 		if got := explained(c.outcome, c.note, c.err); got != c.want {
 			t.Errorf("%s, %q, %v: %q, want %q", c.outcome, c.note, c.err, got, c.want)
 		}
+	}
+}
+
+// TestReplayIsTold: position and commit of a server that replays, without a terminal as far apart as any progress.
+func TestReplayIsTold(t *testing.T) {
+	var out bytes.Buffer
+	a := &app{out: &out, err: io.Discard}
+	began := time.Date(2026, 11, 23, 1, 0, 0, 0, time.UTC)
+	s := &plan.Step{ID: "recovery.drop", Action: plan.RecoverTo{Start: true}}
+	v := a.newProgress(&plan.Plan{Steps: []plan.Step{*s}})
+	v.tell(steps.Event{Kind: steps.Started, Step: s, At: began})
+	for _, x := range []struct {
+		after  time.Duration
+		replay steps.Replay
+	}{
+		{time.Second, steps.Replay{LSN: 0x4000028}},
+		{30 * time.Second, steps.Replay{LSN: 0x5000028}},
+		{31 * time.Second, steps.Replay{LSN: 0x6000028}},
+		{time.Minute, steps.Replay{LSN: 0x17000028, Commit: began.Add(-time.Hour)}},
+		{2 * time.Minute, steps.Replay{}},
+	} {
+		e := steps.Event{Kind: steps.Progress, Step: s, At: began.Add(x.after), Done: 1 << 20, Total: 4 << 20, Replay: &x.replay}
+		if x.replay.LSN != 0 {
+			e.Rate, e.ETA = 1<<20, 3*time.Second
+		}
+		v.tell(e)
+	}
+	const name = "recover-to recovery.drop: "
+	want := "\n" + name + "begins\n" +
+		name + "1.0 MiB of 4.0 MiB, 1.0 MiB/s, 3 s left, replayed up to 0/5000028\n" +
+		name + "1.0 MiB of 4.0 MiB, 1.0 MiB/s, 3 s left, replayed up to 0/17000028, commits up to 2026-11-23 00:00:00 UTC\n" +
+		name + "1.0 MiB of 4.0 MiB\n"
+	if d := cmp.Diff(want, out.String()); d != "" {
+		t.Error(d)
 	}
 }

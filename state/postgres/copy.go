@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pgkeep/pgkeep/state/wal"
 )
 
 // A restored copy is asked as its superuser, over a socket that only its owner reaches. What is asked here would be too much
@@ -38,6 +40,47 @@ func ConnectCopy(ctx context.Context, socketDir string, port int, user, database
 		}
 	}
 	return c, nil
+}
+
+// Copy says where a restored copy listens, and as whom it is asked.
+type Copy struct {
+	Socket string // directory
+	Port   int
+	Major  int // version of the cluster
+	User   string
+}
+
+// ConnectReplaying opens a session with a copy that replays WAL, for Replayed alone. No event trigger of the copy fires in it: from 17
+// on, which has them for logins, only a role that may turn them off is let in.
+func ConnectReplaying(ctx context.Context, at Copy) (*Conn, error) {
+	text := fmt.Sprintf("host=%s port=%d user=%s sslmode=disable", quoteValue(at.Socket), at.Port, quoteValue(at.User))
+	if at.Major >= 17 {
+		text += " options='-c event_triggers=off'"
+	}
+	info, err := ParseConninfo(text, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return Connect(ctx, info, ConnectOptions{ApplicationName: "pgkeep recover", Timeout: 10 * time.Second})
+}
+
+// Replayed gives up to where a copy in recovery has replayed WAL, and when the last transaction in it ended; zero: it has
+// replayed none.
+func (c *Conn) Replayed(ctx context.Context) (wal.LSN, time.Time, error) {
+	q := question{
+		action: "ask the copy how far it is",
+		sql:    "select pg_catalog.pg_last_wal_replay_lsn(), (extract(epoch from pg_catalog.pg_last_xact_replay_timestamp()) * 1000000)::bigint",
+	}
+	row, err := c.row(ctx, 2, q)
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	s := scan{fields: row}
+	lsn, micros := s.lsn(), s.number()
+	if micros == 0 {
+		return lsn, time.Time{}, s.err
+	}
+	return lsn, time.UnixMicro(micros).UTC(), s.err
 }
 
 func closing(c *Conn, err error) error {

@@ -138,7 +138,11 @@ func (d *DrillRun) Start(ctx context.Context, report func(done, total int64)) er
 	if _, err := Startable(ctx, d.Route.Destination, d.Major); err != nil {
 		return err
 	}
-	reached, e, err := Start(ctx, StartOptions{Route: d.Route, Major: d.Major, Now: d.Now, Report: report})
+	var tell func(Replay)
+	if report != nil {
+		tell = func(r Replay) { report(r.Done, r.Total) }
+	}
+	reached, e, err := Start(ctx, StartOptions{Route: d.Route, Major: d.Major, Now: d.Now, Report: tell})
 	for _, p := range e.Phases {
 		d.result.Phases = append(d.result.Phases, state.DrillPhase(p))
 	}

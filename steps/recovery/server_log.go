@@ -55,6 +55,7 @@ type serverLog struct {
 	timeline     wal.Timeline
 	segments     int    // that were restored from the archive
 	segment      string // the last of them
+	behind       string // the last of them since redo began: what lies before it is replayed
 	paused       bool   // at the target
 	pausedEarly  bool   // because of something else
 	promoted     bool   // archive recovery is complete
@@ -127,6 +128,9 @@ func (l *serverLog) counted(text string) {
 	if m := restoredSegment.FindStringSubmatch(text); m != nil {
 		l.segments++
 		l.segment = m[1]
+		if l.at != 0 { // before, the segment of the checkpoint is read, which is not the first to replay
+			l.behind = m[1]
+		}
 	} else if m := redoStarts.FindStringSubmatch(text); m != nil {
 		l.at = position(m[1])
 	} else if m := redoGoesOn.FindStringSubmatch(text); m != nil {

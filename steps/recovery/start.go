@@ -31,7 +31,9 @@ type StartOptions struct {
 	Route  plan.Route // as it was restored
 	Major  int        // version of the cluster
 	Now    func() time.Time
-	Report func(done, total int64) // bytes of WAL; nil: nobody listens
+	Report func(Replay) // several times a second; nil: nobody listens
+	// Roles are tried, each once, to ask the copy itself how far it is, for Report; none: only its log tells. It may not answer.
+	Roles []string
 }
 
 // started is start.json: the server that was started beside it.
@@ -63,6 +65,7 @@ func Start(ctx context.Context, o StartOptions) (Reached, Evidence, error) {
 		return Reached{}, s.evidence, err
 	}
 	reached, err := s.await(ctx)
+	s.asking.stop()
 	if err != nil {
 		return reached, s.evidence, err
 	}
@@ -168,6 +171,8 @@ type starting struct {
 	record   started
 	log      logFollower
 	evidence Evidence
+	pace     pace
+	asking   *asking   // nil: nobody asks the copy
 	replays  time.Time // when replay was first seen; zero: not yet
 	replayed time.Time // when it was seen to have ended
 }
@@ -240,7 +245,7 @@ func (s *starting) await(ctx context.Context) (Reached, error) {
 			return Reached{}, err
 		}
 		s.watch()
-		s.report()
+		s.report(ctx)
 		l := &s.log.log
 		switch {
 		case l.atRest() && (!l.stoppedThere || ended):
@@ -256,14 +261,6 @@ func (s *starting) await(ctx context.Context) (Reached, error) {
 		case <-tick.C:
 		}
 	}
-}
-
-func (s *starting) report() {
-	if s.Report == nil {
-		return
-	}
-	done := int64(max(s.log.log.segments-1, 0)) * s.Route.SegmentSize.Bytes() // the last one is being replayed
-	s.Report(min(done, s.Route.WALBytes), s.Route.WALBytes)
 }
 
 // verdict compares where recovery ended with where it was to end.
