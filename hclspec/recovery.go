@@ -55,6 +55,7 @@ func destinationOf(d *decoded) Destination {
 		Host: text0(d, "host"), Path: text0(d, "path"), Owner: text0(d, "owner"), BinDir: text0(d, "bindir"),
 		Port: int(get[int64](d, "port")), Tablespaces: get[map[string]string](d, "tablespaces"), WAL: text0(d, "wal"), Overwrite: get[bool](d, "overwrite"),
 		PrimaryConninfo: text0(d, "primary_conninfo"), PrimarySlot: text0(d, "primary_slot_name"),
+		Databases: sortedDatabases(get[[]string](d, "databases")),
 	}
 }
 
@@ -142,6 +143,7 @@ type RecoveryText struct {
 	Port                     int               // 0: the default
 	Tablespaces              map[string]string // tablespace to directory
 	WALWait                  string            // empty: the default
+	Databases                []string          // empty: all
 }
 
 // NewRecovery reads a recovery that stands in no file, by the same rules as the recovery block.
@@ -172,6 +174,9 @@ func NewRecovery(r RecoveryText, zone *time.Location) (Recovery, error) {
 		destination.values["port"] = int64(r.Port)
 	}
 	destination.values["overwrite"] = r.Overwrite
+	if err := setDatabases(destination, r.Databases, zone); err != nil {
+		return Recovery{}, err
+	}
 	target.values["immediate"], target.values["latest"], target.values["inclusive"] = r.Immediate, r.Latest, !r.Exclusive
 	return finishRecovery(r, d, target, destination)
 }

@@ -188,9 +188,10 @@ func recoveryBlock() block {
 		{name: "tablespaces", kind: directories(), otherwise: "below the destination"},
 		{name: "wal", kind: oneOf("fetch", "copy"), standard: `"fetch"`},
 		{name: "overwrite", kind: boolean(), standard: "false"},
+		{name: "databases", kind: databaseNames(), otherwise: "all"},
 		{name: "primary_conninfo", kind: primaryText(), otherwise: "it is no standby"},
 		{name: "primary_slot_name", kind: matching("slot name", checkSlot, refusal{"not the name of a slot", `"a b"`}), otherwise: "no slot"},
-	}, refused: []string{"`primary_slot_name` without `primary_conninfo`", "`primary_conninfo` with another target than `latest` or `immediate`, or with a `timeline`"}}}, refused: []string{"no `target` or no `destination`", "`server.x` of a `for_each` without its key"}}
+	}, refused: []string{"`primary_slot_name` without `primary_conninfo`", "`databases` with `primary_conninfo`", "`primary_conninfo` with another target than `latest` or `immediate`, or with a `timeline`"}}}, refused: []string{"no `target` or no `destination`", "`server.x` of a `for_each` without its key"}}
 }
 
 // ownerAttribute is who runs what is restored.

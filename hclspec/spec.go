@@ -294,6 +294,8 @@ type Destination struct {
 	// PrimaryConninfo makes it a standby that follows that server; it holds no password. Empty: it is no standby.
 	PrimaryConninfo string `json:",omitempty"`
 	PrimarySlot     string `json:",omitempty"` // that it holds on that server; empty: none
+	// Databases are those that are restored beside postgres, template0 and template1, sorted, each once; empty: all.
+	Databases []string `json:",omitempty"`
 }
 
 // Removed is one `removed` block: a server that is no longer in the configuration.

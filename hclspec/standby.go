@@ -29,6 +29,8 @@ func (r Recovery) checkStandby() error {
 	switch {
 	case d.PrimaryConninfo == "" && d.PrimarySlot != "":
 		return mistake{"primary_slot_name is the slot of a standby, and there is no primary_conninfo.", ""}
+	case d.PrimaryConninfo != "" && len(d.Databases) > 0:
+		return mistake{"A standby has all databases of its primary.", "Leave out databases, or primary_conninfo."}
 	case d.PrimaryConninfo != "" && (!t.Latest && !t.Immediate || t.Timeline != 0):
 		return mistake{"A standby follows its primary for ever, and on whichever timeline that is.", "Write target { latest = true } beside primary_conninfo, or leave that out."}
 	}

@@ -55,6 +55,8 @@ type destinationJSON struct {
 
 	PrimaryConninfo string `json:"primary_conninfo,omitempty"`
 	PrimarySlot     string `json:"primary_slot_name,omitempty"`
+
+	Databases []string `json:"databases,omitempty"`
 }
 
 // MarshalJSON writes the route.

@@ -173,7 +173,11 @@ func (b *builder) spaceText(r *Route, d state.Destination) string {
 		if n, ok := d.Free[p]; ok {
 			free = Size(n) + " free"
 		}
-		out = append(out, fmt.Sprintf("%s: %s%s needed, %s", p, names[p], Size(need[p]), free))
+		atMost := ""
+		if len(r.Destination.Databases) > 0 {
+			atMost = "at most "
+		}
+		out = append(out, fmt.Sprintf("%s: %s%s%s needed, %s", p, names[p], atMost, Size(need[p]), free))
 	}
 	return strings.Join(out, "; ")
 }

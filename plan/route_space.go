@@ -76,8 +76,8 @@ func mappedTo(d hclspec.Destination, t state.BackupTablespace) (string, bool) {
 // space compares free bytes with what is restored: each tablespace at its target, the rest and copied WAL in the data
 // directory.
 func (b *builder) space(r *Route, d state.Destination) *refusal {
-	if r.Destination.Overwrite && !d.Empty {
-		return nil // how much of it stays is seen by whoever restores
+	if r.Destination.Overwrite && !d.Empty || len(r.Destination.Databases) > 0 {
+		return nil // how much of it stays, or is left out, is seen by whoever restores
 	}
 	need := b.spaceNeeded(r, d)
 	for _, p := range sortedNames(need) {

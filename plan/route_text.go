@@ -44,7 +44,9 @@ func routeText(r *Route) string {
 // recoverEffect says what the recovered server will hold, and how much is moved for it.
 func recoverEffect(r *Route) string {
 	var out []string
-	if r.DataBytes > 0 {
+	if chosen := r.Destination.Databases; len(chosen) > 0 {
+		out = append(out, databasesText(r))
+	} else if r.DataBytes > 0 {
 		out = append(out, Size(r.DataBytes)+" restored into "+r.Destination.Path)
 	} else {
 		out = append(out, "restored into "+r.Destination.Path)
@@ -144,4 +146,10 @@ func around(before, after *state.Commit) []string {
 		out = append(out, fmt.Sprintf("the first that it does not is %d, of %s", after.XID, Moment(after.Time)))
 	}
 	return out
+}
+
+// databasesText says what is restored of some databases, and what becomes of the others.
+func databasesText(r *Route) string {
+	return fmt.Sprintf("databases %s restored into %s, beside postgres and the templates: of %s what is theirs; the others get empty files, cannot be used, and are to be dropped after recovery",
+		strings.Join(r.Destination.Databases, ", "), r.Destination.Path, Size(r.DataBytes))
 }

@@ -92,6 +92,7 @@ func (o *recoverFlags) flags(c *cobra.Command) {
 	f.StringVar(&o.text.WAL, "wal", "", "fetch WAL when PostgreSQL asks (default), or copy it beforehand")
 	f.StringVar(&o.text.WALWait, "wal-wait", "", "how long a repository that does not answer is retried (10m)")
 	f.BoolVar(&o.text.Overwrite, "overwrite", false, "restore over a stopped data directory of the same cluster, fetching only what differs")
+	f.StringArrayVar(&o.text.Databases, "database", nil, "restore this database and not the others; can be repeated")
 	f.StringVar(&o.text.PrimaryConninfo, "primary-conninfo", "", "make it a standby that follows this server; without a password")
 	f.StringVar(&o.text.PrimarySlot, "primary-slot-name", "", "slot that the standby has on that server")
 	f.StringVar(&o.backup, "backup", "", "id of the backup to start from; chosen without it")
@@ -331,6 +332,9 @@ func fill(t *hclspec.RecoveryText, block *hclspec.Recovery) {
 		t.Port = d.Port
 	}
 	t.Tablespaces = d.Tablespaces
+	if len(t.Databases) == 0 {
+		t.Databases = d.Databases
+	}
 	t.Overwrite = t.Overwrite || d.Overwrite
 }
 

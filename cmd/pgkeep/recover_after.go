@@ -17,6 +17,22 @@ func (a *app) afterRestore(r hclspec.Recovery) {
 		return
 	}
 	fmt.Fprintf(a.out, "\nRestored into %s. Start it%s, and it recovers to the target:\n→ %s start\n", d.Path, asOwner(d), control(d))
+	a.sayLeftOut(d.Path)
+}
+
+// sayLeftOut says which databases cannot be used, and how they go.
+func (a *app) sayLeftOut(path string) {
+	left, err := recovery.LeftOut(path)
+	if err != nil || len(left) == 0 { // the restore itself has read it
+		return
+	}
+	fmt.Fprintln(a.out, "Databases that were left out cannot be used; drop them when recovery has ended:")
+	for _, d := range left {
+		fmt.Fprintln(a.out, "→ "+printable(d.Drop()))
+	}
+	if recovery.IgnoresInvalidPages(path) {
+		fmt.Fprintf(a.out, "Then take ignore_invalid_pages out of %s, and start the server again.\n", filepath.Join(path, "postgresql.auto.conf"))
+	}
 }
 
 func asOwner(d hclspec.Destination) string {
@@ -66,6 +82,7 @@ func (a *app) sayReached(route plan.Route, reached *recovery.Reached) {
 		fmt.Fprintf(a.out, "→ select pg_wal_replay_resume();%s\n", commented("there: end recovery, so that it can be written to"))
 	}
 	fmt.Fprintf(a.out, "→ %s stop%s\n", control(d), commented("stop it"+asOwner(d)))
+	a.sayLeftOut(d.Path)
 }
 
 func commented(text string) string { return "    # " + text }

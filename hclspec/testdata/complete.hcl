@@ -119,6 +119,7 @@ recovery "before_drop" { # inert until asked for: pgkeep recover before_drop, pl
     port        = 5499
     tablespaces = { fast = "/mnt/nvme/fast" }
     wal         = "fetch" # or "copy"
+    databases   = ["shop", "crm"] # the others get empty files, and are dropped after recovery; without it all are restored
   }
 }
 

@@ -274,6 +274,7 @@ func (r *restore) writeAutoConf() error {
 	ours := append(disarmed(major), targetSettings(r.Route)...)
 	ours = append(ours, raised(r.settings, configured)...)
 	ours = append(ours, r.paths(major, configured)...)
+	ours = append(ours, r.invalidPages()...)
 	route := RouteFile(r.places[0])
 	ours = append(ours, setting{"restore_command", restoreCommand(r.Program, route, aheadPath(route, r.routeContent()))})
 	ours = append(ours, r.isolatedSettings(major, configured)...)

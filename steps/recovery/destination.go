@@ -39,6 +39,8 @@ type restore struct {
 	label    []byte          // backup_label as it is written
 	control  []byte          // global/pg_control, written last
 	settings wal.Settings
+	leftOut  []Database       // of which empty files are made
+	hollow   map[uint32]int64 // their bytes, by folder
 	written  atomic.Int64
 	done     atomic.Int64 // bytes of files that are in place
 	total    int64
@@ -91,6 +93,9 @@ func (r *restore) look(ctx context.Context) error {
 		return err
 	}
 	if err := r.readControl(ctx); err != nil {
+		return err
+	}
+	if err := r.selectDatabases(ctx); err != nil {
 		return err
 	}
 	r.chooseCopy(ctx)
@@ -333,7 +338,7 @@ func (r *restore) checkSpace() error {
 		return nil
 	}
 	for _, f := range r.Backup.Folders() {
-		bytes := f.Bytes
+		bytes := max(0, f.Bytes-r.hollow[f.OID])
 		if r.over {
 			used, err := usedBy(r.places[f.OID])
 			if err != nil {

@@ -48,7 +48,7 @@ func ours(f *repository.File) bool {
 
 // files makes directories and empty files, then writes the content in parallel.
 func (r *restore) files(ctx context.Context) error {
-	r.total = r.Backup.Info().DataBytes
+	r.total = r.Backup.Info().DataBytes - r.hollowBytes()
 	if err := r.clear(ctx); err != nil {
 		return err
 	}
@@ -94,8 +94,11 @@ func (r *restore) clear(ctx context.Context) error {
 func (r *restore) pieces(have *kept, there *present) repository.PieceOptions {
 	o := repository.PieceOptions{
 		Workers: r.workers(),
-		Want:    func(f *repository.File) bool { return !ours(f) && !have.has(keyOf(f)) },
+		Want:    func(f *repository.File) bool { return !ours(f) && !r.isHollow(f) && !have.has(keyOf(f)) },
 		Fetched: func(n int64) { r.fetched.Add(n) },
+	}
+	if len(r.leftOut) > 0 {
+		o.Gap = deltaGap
 	}
 	if !r.resuming && !r.over {
 		return o
@@ -212,6 +215,9 @@ func (r *restore) makeFile(root *os.Root, f *repository.File) (was int64, err er
 	info, err := file.Stat()
 	if err == nil {
 		was = info.Size()
+	}
+	if err == nil && was > 0 && r.isHollow(f) { // nothing of what was there stays
+		err, was = file.Truncate(0), 0
 	}
 	if err == nil && was != f.Size {
 		err = file.Truncate(f.Size)

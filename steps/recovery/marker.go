@@ -42,19 +42,21 @@ func RouteFile(dataDir string) string { return filepath.Join(stateDir(dataDir), 
 
 // marker is restore.json: what is being restored beside it.
 type marker struct {
-	Version  int       `json:"version"`
-	Backup   string    `json:"backup"`
-	Files    string    `json:"files"` // digest of what decides every file: backup and directories
-	Route    string    `json:"route"` // digest of the whole route
-	SystemID string    `json:"system_id,omitempty"`
-	Request  string    `json:"request,omitempty"` // digest of what was asked for, by which a plan knows that it is done
-	Began    time.Time `json:"began"`
-	Complete bool      `json:"complete"`
-	Over     bool      `json:"over,omitempty"`    // what was there before is restored over
-	Control  string    `json:"control,omitempty"` // digest of the pg_control that is written at the end
-	Was      string    `json:"was,omitempty"`     // likewise of the one that was there when it was begun, or begun again
-	Inode    uint64    `json:"inode,omitempty"`   // of the data directory; 0: it was not there yet, or an older pgkeep noted none
-	Holder   string    `json:"holder,omitempty"`  // under which name this restore holds the backup, when it is resumed too
+	Version  int        `json:"version"`
+	Backup   string     `json:"backup"`
+	Files    string     `json:"files"` // digest of what decides every file: backup, directories and chosen databases
+	Route    string     `json:"route"` // digest of the whole route
+	SystemID string     `json:"system_id,omitempty"`
+	Request  string     `json:"request,omitempty"` // digest of what was asked for, by which a plan knows that it is done
+	Began    time.Time  `json:"began"`
+	Complete bool       `json:"complete"`
+	Over     bool       `json:"over,omitempty"`                 // what was there before is restored over
+	Control  string     `json:"control,omitempty"`              // digest of the pg_control that is written at the end
+	Was      string     `json:"was,omitempty"`                  // likewise of the one that was there when it was begun, or begun again
+	Inode    uint64     `json:"inode,omitempty"`                // of the data directory; 0: it was not there yet, or an older pgkeep noted none
+	LeftOut  []Database `json:"left_out,omitempty"`             // of which only empty files were made
+	Invalid  bool       `json:"ignore_invalid_pages,omitempty"` // PostgreSQL passes over records for pages without content
+	Holder   string     `json:"holder,omitempty"`               // under which name this restore holds the backup, when it is resumed too
 }
 
 // into tells whether a directory is the one that the marker was written beside, as far as that is known.
@@ -110,7 +112,11 @@ func (r *restore) filesDigest() string {
 	for id, dir := range r.places {
 		places[strconv.FormatUint(uint64(id), 10)] = dir
 	}
-	return digest([]any{r.Route.SystemID, r.Route.Backup, places, r.owner.UID})
+	of := []any{r.Route.SystemID, r.Route.Backup, places, r.owner.UID}
+	if chosen := r.Route.Destination.Databases; len(chosen) > 0 {
+		of = append(of, chosen)
+	}
+	return digest(of)
 }
 
 func digest(v any) string {
@@ -280,7 +286,7 @@ func (r *restore) writeMarker(complete bool) error {
 	b, err := json.MarshalIndent(marker{
 		Version: 1, Backup: r.Route.Backup, Files: r.filesDigest(), Route: routeDigest(r.Route), SystemID: r.Route.SystemID,
 		Request: r.Route.Request(), Began: r.evidence.Began, Complete: complete, Holder: r.holder,
-		Over: r.over, Control: bytesDigest(r.control), Was: was, Inode: inodeOf(r.places[0]),
+		Over: r.over, LeftOut: r.leftOut, Invalid: r.ignoresInvalid(), Control: bytesDigest(r.control), Was: was, Inode: inodeOf(r.places[0]),
 	}, "", "  ")
 	if err != nil {
 		return err

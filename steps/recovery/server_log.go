@@ -63,6 +63,7 @@ type serverLog struct {
 	readOnly     bool   // it answers
 	ready        bool   // it answers, and can be written to
 	trouble      []string
+	invalids     map[uint32]string // of a database: a page without content that WAL refers to
 }
 
 // troubleKept bounds how many lines of trouble are remembered: the newest.
@@ -84,6 +85,7 @@ func (l *serverLog) take(line string) {
 	switch level {
 	case "FATAL", "PANIC", "ERROR", "WARNING", "DETAIL", "HINT":
 		l.keep(level + ":  " + text)
+		l.invalid(text)
 	case "LOG":
 		l.said(text)
 	}

@@ -280,6 +280,13 @@ func (s *starting) verdict(ctx context.Context) (Reached, error) {
 	if why != "" {
 		return r, s.missed("recovery ended elsewhere than the target: "+why, l.reasons())
 	}
+	page, err := s.passedOver()
+	if err == nil && page != "" {
+		err = s.missed("recovery passed over a page of a database that was restored, which is not whole: "+page, "")
+	}
+	if err != nil {
+		return r, err
+	}
 	return r, nil
 }
 

@@ -75,11 +75,18 @@ const name = "orders.eu"
 
 func newWorld(t testing.TB, version int, settings map[string]string) *world {
 	t.Helper()
+	return newWorldOf(t, pgtest.Options{Version: version, Settings: settings})
+}
+
+// newWorldOf makes a server with these options over the usual ones.
+func newWorldOf(t testing.TB, o pgtest.Options) *world {
+	t.Helper()
 	all := map[string]string{"wal_keep_size": "1GB", "max_prepared_transactions": "5", "track_commit_timestamp": "on", "autovacuum": "off"}
-	for k, v := range settings {
+	for k, v := range o.Settings {
 		all[k] = v
 	}
-	w := &world{t: t, Server: pgtest.Start(t, pgtest.Options{Version: version, SegmentMB: 1, Settings: all}), size: 1 << 20}
+	o.SegmentMB, o.Settings = 1, all
+	w := &world{t: t, Server: pgtest.Start(t, o), size: 1 << 20, blind: o.NoChecksums}
 	w.systemID = w.SQL(t, "select system_identifier from pg_control_system()")
 	w.dir = filepath.Join(pgtest.TempDir(t), "repo")
 	st, err := file.Open(w.dir, file.Options{})
@@ -87,7 +94,7 @@ func newWorld(t testing.TB, version int, settings map[string]string) *world {
 	w.repo, err = repository.Create(t.Context(), st, repository.CreateOptions{Now: time.Now(), Compression: seal.Codec{}})
 	check(t, err)
 	w.cluster = w.repo.Cluster(name, w.systemID)
-	check(t, w.cluster.Ensure(t.Context(), repository.ClusterFacts{Major: version, SegmentSize: w.size, PageSize: 8192, PageChecksums: true}))
+	check(t, w.cluster.Ensure(t.Context(), repository.ClusterFacts{Major: o.Version, SegmentSize: w.size, PageSize: 8192, PageChecksums: !o.NoChecksums}))
 	w.program = copyOfThisProgram(t)
 	w.Exec(t, fmt.Sprintf("create tablespace fast location '%s'", w.Dir(t, "fast")))
 	w.Exec(t, "create table ledger (n int primary key, note text) tablespace fast")
