@@ -136,6 +136,9 @@ func (a *app) recover(c *cobra.Command, name string, o recoverFlags) error {
 			return err
 		}
 	}
+	if err := a.chosenDatabases(c.Context(), spec, p); err != nil {
+		return err
+	}
 	work := order{plan: p, consent: o.agree, parallel: 4, byHand: true}
 	if o.preview {
 		if err := a.show(p); err != nil || len(p.Steps) > 0 {

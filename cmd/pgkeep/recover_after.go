@@ -20,21 +20,6 @@ func (a *app) afterRestore(r hclspec.Recovery) {
 	a.sayLeftOut(d.Path)
 }
 
-// sayLeftOut says which databases cannot be used, and how they go.
-func (a *app) sayLeftOut(path string) {
-	left, err := recovery.LeftOut(path)
-	if err != nil || len(left) == 0 { // the restore itself has read it
-		return
-	}
-	fmt.Fprintln(a.out, "Databases that were left out cannot be used; drop them when recovery has ended:")
-	for _, d := range left {
-		fmt.Fprintln(a.out, "→ "+printable(d.Drop()))
-	}
-	if recovery.IgnoresInvalidPages(path) {
-		fmt.Fprintf(a.out, "Then take ignore_invalid_pages out of %s, and start the server again.\n", filepath.Join(path, "postgresql.auto.conf"))
-	}
-}
-
 func asOwner(d hclspec.Destination) string {
 	if d.Owner == "" {
 		return ""

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -159,26 +158,46 @@ func (r *restore) selectDatabases(ctx context.Context) error {
 	if r.Route.Destination.PrimaryConninfo != "" {
 		return refuse("leave out databases, or primary_conninfo", "a standby has all databases of its primary")
 	}
-	all, err := Databases(ctx, r.Backup)
-	if err != nil {
-		return fmt.Errorf("read the databases of backup %s: %w", r.Route.Backup, err)
-	}
-	if r.leftOut, err = chooseDatabases(all, chosen); err != nil {
+	var err error
+	if r.leftOut, r.hollow, err = leaveOut(ctx, r.Backup, chosen); err != nil {
 		return err
-	}
-	r.hollow = map[uint32]int64{}
-	for f, err := range r.Backup.Files(ctx) {
-		if err != nil {
-			return err
-		}
-		if r.isHollow(&f) {
-			r.hollow[f.Folder] += f.Size
-		}
 	}
 	for _, d := range r.leftOut {
 		r.note(fmt.Sprintf("database %q was left out and cannot be used: drop it when recovery has ended: %s", d.Name, d.Drop()))
 	}
 	return nil
+}
+
+// Choose gives the databases of a backup that a restore of the chosen ones leaves out, by name, and how many bytes they have there.
+// state.CodeTarget is the error for a name that the backup does not have, or not surely.
+func Choose(ctx context.Context, b Backup, chosen []string) (left []Database, bytes int64, err error) {
+	left, folders, err := leaveOut(ctx, b, chosen)
+	for _, n := range folders {
+		bytes += n
+	}
+	return left, bytes, err
+}
+
+// leaveOut gives the databases that are left out, and the bytes of their files by folder.
+func leaveOut(ctx context.Context, b Backup, chosen []string) ([]Database, map[uint32]int64, error) {
+	all, err := Databases(ctx, b)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the databases of backup %s: %w", b.Info().ID, err)
+	}
+	left, err := chooseDatabases(all, chosen)
+	if err != nil {
+		return nil, nil, err
+	}
+	bytes := map[uint32]int64{}
+	for f, err := range b.Files(ctx) {
+		if err != nil {
+			return nil, nil, err
+		}
+		if isHollow(left, &f) {
+			bytes[f.Folder] += f.Size
+		}
+	}
+	return left, bytes, nil
 }
 
 // hollowBytes is how much is left out of all folders.
@@ -189,16 +208,18 @@ func (r *restore) hollowBytes() (n int64) {
 	return n
 }
 
+func (r *restore) isHollow(f *repository.File) bool { return isHollow(r.leftOut, f) }
+
 // isHollow tells whether a file is of a database that is left out: it gets its length and no content, so that WAL can be
 // replayed on it. PG_VERSION and pg_filenode.map, which are small, are restored: PostgreSQL looks at them without WAL.
-func (r *restore) isHollow(f *repository.File) bool {
-	if len(r.leftOut) == 0 || f.Type != repository.RegularFile {
+func isHollow(left []Database, f *repository.File) bool {
+	if len(left) == 0 || f.Type != repository.RegularFile {
 		return false
 	}
 	name := path.Base(f.Path)
 	oid := databaseOf(f)
 	return oid != 0 && name != "PG_VERSION" && name != "pg_filenode.map" &&
-		slices.ContainsFunc(r.leftOut, func(d Database) bool { return d.OID == oid })
+		slices.ContainsFunc(left, func(d Database) bool { return d.OID == oid })
 }
 
 // databaseOf gives the database in whose directory a file lies: base/OID, or PG_15_202209061/OID of a tablespace, which may
@@ -213,72 +234,4 @@ func databaseOf(f *repository.File) uint32 {
 		return 0
 	}
 	return uint32(oid)
-}
-
-// Offsets in ControlFileData, from pg_control.h: the same in 13 to 18.
-const (
-	controlFullPages = 56  // checkPointCopy.fullPageWrites
-	controlLogHints  = 176 // wal_log_hints
-	controlChecksums = 252 // data_checksum_version
-)
-
-// ignoresInvalid tells whether WAL may come for pages that have no content and without an image of them: VACUUM writes such
-// records on a server that logs no hints, and one without full_page_writes never writes images. Elsewhere PostgreSQL goes on to
-// end recovery at a page that should be there and is not.
-func (r *restore) ignoresInvalid() bool {
-	c := r.control
-	return len(r.leftOut) > 0 && (c[controlFullPages] == 0 || c[controlLogHints] == 0 && c[controlChecksums] == 0)
-}
-
-// invalidPages lets PostgreSQL pass over such records. Start looks that they are of databases that were left out.
-func (r *restore) invalidPages() []setting {
-	if !r.ignoresInvalid() {
-		return nil
-	}
-	r.note("ignore_invalid_pages is on, for the databases that were left out: look that no WARNING about an uninitialized page names another " +
-		"database, which --start does, and remove it from postgresql.auto.conf when recovery has ended")
-	return []setting{{"ignore_invalid_pages", "on"}}
-}
-
-// IgnoresInvalidPages tells whether what was restored into a directory replays WAL past pages without content.
-func IgnoresInvalidPages(dataDir string) bool {
-	m, err := readMarker(stateDir(dataDir))
-	return err == nil && m != nil && m.Invalid
-}
-
-// invalidPage is PostgreSQL's word, from xlogutils.c, on a page without content that WAL refers to.
-var invalidPage = regexp.MustCompile(`^page \d+ of relation (\S+) (?:is uninitialized|does not exist)`)
-
-// relationDatabase finds the database in the path of a relation: base/16384/2619, or pg_tblspc/16390/PG_15_202209061/16384/2619.
-func relationDatabase(relation string) (uint32, bool) {
-	parts := strings.Split(relation, "/")
-	if len(parts) < 3 {
-		return 0, false
-	}
-	oid, err := strconv.ParseUint(parts[len(parts)-2], 10, 32)
-	return uint32(oid), err == nil
-}
-
-// invalid takes a WARNING of the startup process.
-func (l *serverLog) invalid(text string) {
-	m := invalidPage.FindStringSubmatch(text)
-	if m == nil {
-		return
-	}
-	oid, _ := relationDatabase(m[1]) // 0: of no database, which is none that was left out
-	if l.invalids == nil {
-		l.invalids = map[uint32]string{}
-	}
-	l.invalids[oid] = text
-}
-
-// passedOver says which page of a database that was restored has no content although WAL refers to it; empty: none.
-func (s *starting) passedOver() (string, error) {
-	left, err := LeftOut(s.dir)
-	for oid, text := range s.log.log.invalids {
-		if !slices.ContainsFunc(left, func(d Database) bool { return d.OID == oid }) {
-			return text, err
-		}
-	}
-	return "", err
 }

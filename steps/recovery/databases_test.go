@@ -109,12 +109,14 @@ func TestChosenDatabases(t *testing.T) {
 			what    string
 			options pgtest.Options
 			ignored bool // ignore_invalid_pages
+			seldom  bool // when it is asked for
 		}{
-			{"checksums", pgtest.Options{}, false},
-			{"no checksums", pgtest.Options{NoChecksums: true, Settings: map[string]string{"wal_log_hints": "off"}}, true},
-			{"no full pages", pgtest.Options{Settings: map[string]string{"full_page_writes": "off"}}, true},
+			{"checksums", pgtest.Options{}, false, false},
+			{"no checksums", pgtest.Options{NoChecksums: true, Settings: map[string]string{"wal_log_hints": "off"}}, true, false},
+			{"hints", pgtest.Options{NoChecksums: true, Settings: map[string]string{"wal_log_hints": "on"}}, false, true},
+			{"no full pages", pgtest.Options{Settings: map[string]string{"full_page_writes": "off"}}, true, false},
 		} {
-			if version != 15 && os.Getenv("PGKEEP_PG") == "" && !c.options.NoChecksums {
+			if os.Getenv("PGKEEP_PG") == "" && (c.seldom || version != 15 && !c.options.NoChecksums) {
 				continue // all of all versions when they are asked for
 			}
 			t.Run(fmt.Sprintf("%d, %s", version, c.what), func(t *testing.T) {
@@ -207,9 +209,16 @@ func TestChosenDatabasesAgain(t *testing.T) {
 // TestDatabasesThatAreNotChosen: names that the backup does not have, or not surely, and a standby.
 func TestDatabasesThatAreNotChosen(t *testing.T) {
 	all := []Database{
-		{OID: 1, Name: "template1"}, {OID: 4, Name: "template0"}, {OID: 5, Name: "postgres"}, {OID: 16400, Name: "shop"},
-		{OID: 16401, Name: "renamed", unsure: true}, {OID: 16401, Name: "new name"}, {OID: 16402, Name: "twice"}, {OID: 16403, Name: "twice"},
-		{OID: 16404, Name: "moved", unsure: true}, {OID: 16404, Name: "moved"},
+		{OID: 1, Name: "template1"},
+		{OID: 4, Name: "template0"},
+		{OID: 5, Name: "postgres"},
+		{OID: 16400, Name: "shop"},
+		{OID: 16401, Name: "renamed", unsure: true},
+		{OID: 16401, Name: "new name"},
+		{OID: 16402, Name: "twice"},
+		{OID: 16403, Name: "twice"},
+		{OID: 16404, Name: "moved", unsure: true},
+		{OID: 16404, Name: "moved"},
 	}
 	for name, want := range map[string]string{
 		"shpo": `Did you mean "shop"? it has`, "renamed": "is not sure", "twice": "is not sure", "": `no database ""`,

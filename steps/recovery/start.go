@@ -43,6 +43,8 @@ type started struct {
 	PID     int       `json:"pid"`
 	Began   time.Time `json:"began"`
 	Reached *Reached  `json:"reached,omitempty"` // nil: not yet, as far as anybody looked
+	// Passed are pages without content that earlier starts replayed WAL past, one of each database.
+	Passed map[uint32]string `json:"passed_over,omitempty"`
 	// Plan is the route itself: a recovery to the latest moment that is planned again ends at a later one.
 	Plan plan.Route `json:"plan"`
 }
@@ -189,6 +191,7 @@ func (s *starting) begin(ctx context.Context) error {
 			return err
 		}
 		s.record, s.server = *r, &postmaster{pid: r.PID, dir: s.dir}
+		s.log.log.invalids = r.Passed
 		return nil
 	}
 	pid, err := host.Postmaster(s.dir)
@@ -208,10 +211,13 @@ func (s *starting) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.passedBefore(); err != nil {
+		return err
+	}
 	if s.server, err = launch(ctx, s.dir, binDir, s.owner, s.Major); err != nil {
 		return err
 	}
-	s.record = started{Version: 1, Route: routeDigest(s.Route), PID: s.server.pid, Began: s.Now().UTC(), Plan: s.Route}
+	s.record = started{Version: 1, Route: routeDigest(s.Route), PID: s.server.pid, Began: s.Now().UTC(), Plan: s.Route, Passed: s.log.log.invalids}
 	return s.write()
 }
 
