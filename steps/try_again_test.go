@@ -139,7 +139,7 @@ func TestOneApplyWins(t *testing.T) {
 	for seed := range uint64(rounds(300)) {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 7))
-			w := &slowWorld{t: t, random: random, there: map[string]bool{}, locked: map[string]bool{}}
+			w := &slowWorld{t: t, random: rand.New(rand.NewPCG(seed, 8)), there: map[string]bool{}, locked: map[string]bool{}}
 			p := twoOfAll()
 			exits := make([]int, 2+random.IntN(2))
 			var all sync.WaitGroup

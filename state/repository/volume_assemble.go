@@ -64,7 +64,7 @@ func (s *BackupStream) place(f *frame) error {
 	if err := s.endVolume(w); err != nil {
 		return err
 	}
-	s.folders = append(s.folders, Folder{OID: w.oid, Location: s.locations[w.oid], Volumes: w.number, Bytes: w.bytes})
+	s.folders = append(s.folders, Folder{OID: w.oid, Location: w.location, Volumes: w.number, Bytes: w.bytes})
 	return nil
 }
 

@@ -108,13 +108,14 @@ func inspectPages(inspect func(*File, uint32, []byte), p framePart, data []byte)
 
 // FolderWriter takes one folder's tar stream, member by member, and cuts it into frames. It is for one goroutine.
 type FolderWriter struct {
-	s       *BackupStream
-	oid     uint32
-	current *frame
-	file    *openFile // being written; nil between members
-	written int64     // bytes of file so far; of a file that is rebuilt, where the next byte goes
-	rebuilt *rebuilding
-	sent    int64 // raw bytes of earlier frames
+	s        *BackupStream
+	oid      uint32
+	location string // of a tablespace on the server
+	current  *frame
+	file     *openFile // being written; nil between members
+	written  int64     // bytes of file so far; of a file that is rebuilt, where the next byte goes
+	rebuilt  *rebuilding
+	sent     int64 // raw bytes of earlier frames
 
 	// of the assembler
 	volume  []byte

@@ -49,7 +49,6 @@ type BackupStream struct {
 	fileShards fileShardWriter
 	hashShards hashShardWriter
 	sums       sumWriter
-	locations  map[uint32]string
 	folders    []Folder
 	manifest   []byte // of PostgreSQL's manifest, not yet stored
 	pieces     int    // of it, stored
@@ -75,7 +74,7 @@ func NewBackupStream(ctx context.Context, writers []*BackupWriter, o StreamOptio
 	}
 	id := writers[0].ID()
 	s := &BackupStream{
-		o: o, seed: writers[0].c.repo.HashSeed(), locations: map[uint32]string{},
+		o: o, seed: writers[0].c.repo.HashSeed(),
 		fileShards: fileShardWriter{backup: id}, sums: sumWriter{dir: sumsDir},
 	}
 	if o.Parent != nil {
@@ -170,8 +169,7 @@ func (s *BackupStream) start(ctx context.Context) error {
 
 // Folder begins the next folder: the data directory (oid 0) or a tablespace. Folders come one after another.
 func (s *BackupStream) Folder(oid uint32, location string) *FolderWriter {
-	s.locations[oid] = location
-	return &FolderWriter{s: s, oid: oid}
+	return &FolderWriter{s: s, oid: oid, location: location}
 }
 
 // Files gives how many members were laid down so far.
