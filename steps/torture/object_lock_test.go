@@ -61,16 +61,20 @@ func withoutDelete(t *testing.T, bucket, lock string) {
 	l.upTo(t, pg, 40)
 	site.run(t, "wal", "switch", "orders")
 	eventually(t, "the last commit in the bucket", func() bool { return receiverOf(t, site).Archived >= lsnOf(t, &l, 40) })
+	wanted := "prune (" + first + " is locked until then"
 	if lock == "" {
-		eventually(t, "the first backup goes", func() bool { // by the clock of the service, once that is past the newest one's end
-			out, _ := site.try("plan")
-			return strings.Contains(out, "prune server.orders/prune/main") && strings.Contains(out, first)
-		})
+		wanted = "prune server.orders/prune/main"
+	}
+	eventually(t, "the first backup is to go", func() bool { // by the clock of the service, once that is past the newest one's end
+		out, _ := site.try("plan")
+		return strings.Contains(out, wanted) && strings.Contains(out, first)
+	})
+	if lock == "" {
 		says(t, site.run(t, "apply", "--auto-approve"), "0 failed")
 	} else {
-		says(t, site.run(t, "plan"), "extend-lock", "prune ("+first+" is locked until then")
+		says(t, site.run(t, "plan"), "extend-lock", wanted)
 		says(t, site.run(t, "apply", "--auto-approve"), "Apply: 1 done, 0 already so, 0 failed, 0 not done.")
-		says(t, site.run(t, "plan"), "prune ("+first+" is locked until then", "No changes.")
+		says(t, site.run(t, "plan"), wanted, "No changes.")
 		second := regexp.MustCompile(`\d{8}T\d{6}Z-I-[0-9a-f]+`).FindString(site.run(t, "backups", "list"))
 		says(t, site.run(t, "backups", "delete", second, "--yes"), "what is locked stays, until")
 		says(t, site.run(t, "backups", "list"), second+" usable")
