@@ -3,11 +3,7 @@ package hclspec
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
-
-	"github.com/hashicorp/hcl/v2"
-	"github.com/zclconf/go-cty/cty"
 )
 
 // Drill is one `drill` block: how often a server is recovered for real, and what is asked of the copy.
@@ -29,7 +25,7 @@ type Drill struct {
 	MaxShrink  int    // percent of its rows that a table may have lost since the last drill
 	Timeout    time.Duration
 	WALWait    time.Duration // as Recovery.WALWait
-	Checks     []DrillCheck  // sorted by name
+	Checks     []Check       // sorted by name
 	Where      Where
 }
 
@@ -38,14 +34,6 @@ type DrillTarget struct {
 	Latest    bool // the end of what the repository holds
 	Random    bool // any moment that the repository says it can recover
 	Immediate bool // the end of the newest backup
-}
-
-// DrillCheck is one question to the copy, and the answer that it must give.
-type DrillCheck struct {
-	Name     string `json:"name"`
-	Database string `json:"database"`
-	SQL      string `json:"sql"`
-	Expect   string `json:"expect"`
 }
 
 // longestScratch leaves room for what a socket's path needs below it: the kernel takes 107 bytes.
@@ -72,7 +60,7 @@ func drillBlock() block {
 		{name: "max_shrink", kind: share(), standard: `"50%"`},
 		{name: "timeout", kind: duration(time.Minute, 7*24*time.Hour), standard: `"12h"`},
 		{name: "wal_wait", kind: duration(time.Second, 7*24*time.Hour), standard: `"10m"`},
-	}, blocks: []block{drillTargetBlock(), drillCheckBlock()}, refused: []string{
+	}, blocks: []block{drillTargetBlock(), checkBlock()}, refused: []string{
 		"`server.x` of a `for_each` without its key", "a repository that its server does not write to", "two checks of one name",
 		fmt.Sprintf("`scratch` longer than %d bytes", longestScratch), "`scratch` in a repository or spool of the machine",
 	}}
@@ -86,30 +74,6 @@ func drillTargetBlock() block {
 	}, refused: []string{"not exactly one of `latest`, `random` and `immediate`; without the block: `latest`"}}
 }
 
-func drillCheckBlock() block {
-	return block{name: "check", label: "name", attributes: []attribute{
-		{name: "database", kind: text(63), required: true},
-		{name: "sql", kind: query(), required: true},
-		{name: "expect", kind: text(1000), standard: `"t"`},
-	}}
-}
-
-// query is SQL of one statement, which may stand on several lines.
-func query() kind {
-	read := func(v cty.Value, _ *time.Location) (any, error) {
-		s, err := asText(v)
-		if err != nil {
-			return nil, err
-		}
-		s = strings.TrimSpace(s)
-		if s == "" || len(s) > 10000 {
-			return nil, mistake{"SQL of one statement is wanted, of at most 10,000 bytes.", ""}
-		}
-		return s, checkPlain(strings.NewReplacer("\n", " ", "\t", " ").Replace(s))
-	}
-	return kind{name: "SQL", read: read, refused: []refusal{{"empty", `""`}, {"longer than 10,000 bytes", `"` + long(10001) + `"`}, {"control characters but line breaks and tabs", `"select\r1"`}}}
-}
-
 func (l *loader) buildDrills(servers []Server) []Drill {
 	var out []Drill
 	schema := drillBlock()
@@ -121,7 +85,7 @@ func (l *loader) buildDrills(servers []Server) []Drill {
 			Canaries: int(get[int64](d, "canaries")), MaxShrink: int(get[int64](d, "max_shrink")), Timeout: get[time.Duration](d, "timeout"),
 			WALWait: get[time.Duration](d, "wal_wait"), Target: drillTargetOf(d.blocks["target"]), Where: d.where(),
 		}
-		one.Checks = l.drillChecks(&schema, b.Labels[0], d, l.content(&schema, b.Body).Blocks)
+		one.Checks = l.checks(&schema, b.Labels[0], d, l.content(&schema, b.Body).Blocks)
 		if d.broken || !l.drillNames(&one, d) {
 			continue
 		}
@@ -163,30 +127,6 @@ func (l *loader) drillNames(one *Drill, d *decoded) bool {
 	}
 	one.Repository = places[0]
 	return true
-}
-
-// drillChecks decodes the check blocks, of which there may be several.
-func (l *loader) drillChecks(schema *block, name string, d *decoded, blocks hcl.Blocks) []DrillCheck {
-	i := slices.IndexFunc(schema.blocks, func(b block) bool { return b.name == "check" })
-	inner := schema.blocks[i]
-	var out []DrillCheck
-	for _, b := range blocks {
-		if b.Type != "check" {
-			continue
-		}
-		c := l.decodeAt("check.", &inner, b, nil)
-		d.broken = d.broken || c.broken
-		if slices.ContainsFunc(out, func(o DrillCheck) bool { return o.Name == b.Labels[0] }) {
-			l.refuse("Two checks of one name", mistake{fmt.Sprintf("drill %q has two checks %q.", name, b.Labels[0]), "Give each a name of its own."}, b.DefRange)
-			continue
-		}
-		if err := CheckName(b.Labels[0]); err != nil {
-			l.refuse("Invalid name", err, b.LabelRanges[0])
-		}
-		out = append(out, DrillCheck{Name: b.Labels[0], Database: text0(c, "database"), SQL: text0(c, "sql"), Expect: text0(c, "expect")})
-	}
-	slices.SortFunc(out, func(a, b DrillCheck) int { return strings.Compare(a.Name, b.Name) })
-	return out
 }
 
 // checkDrill refuses what contradicts itself or other blocks.

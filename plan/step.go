@@ -245,7 +245,7 @@ type (
 		Canaries     int                  `json:"canaries,omitempty"`      // tables of each database whose rows are counted
 		MaxShrink    int                  `json:"max_shrink,omitempty"`    // percent
 		Timeout      string               `json:"timeout"`                 // a duration, as "12h0m0s"
-		Checks       []hclspec.DrillCheck `json:"checks,omitempty"`
+		Checks       []hclspec.Check `json:"checks,omitempty"`
 		// Since is when it became due: a drill that began then or later is the one.
 		Since time.Time `json:"since,omitzero"`
 	}

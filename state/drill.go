@@ -37,9 +37,9 @@ type Drill struct {
 	// RTO is how long the recovery took, in seconds: all of Phases but "checks" and "remove". 0: it did not come so far.
 	RTO float64 `json:"rto,omitempty"`
 
-	Amcheck DrillAmcheck  `json:"amcheck"`
-	Checks  []DrillAnswer `json:"checks,omitempty"`
-	Rows    []DrillRows   `json:"rows,omitempty"` // by database and table
+	Amcheck DrillAmcheck `json:"amcheck"`
+	Checks  []Answer     `json:"checks,omitempty"`
+	Rows    []DrillRows  `json:"rows,omitempty"` // by database and table
 }
 
 // DrillPhase is one part of a drill and how long it took.
@@ -57,16 +57,6 @@ type DrillAmcheck struct {
 	Tables    int    `json:"tables"`            // heaps that were checked; PostgreSQL 13 cannot
 	Skipped   string `json:"skipped,omitempty"` // why not all of it was done
 	Findings  int    `json:"findings"`          // how many relations are damaged; Drill.Failures names them
-}
-
-// DrillAnswer is one declared check.
-type DrillAnswer struct {
-	Name     string `json:"name"`
-	Database string `json:"database"`
-	Expect   string `json:"expect"`
-	Got      string `json:"got"` // cut at a thousand bytes
-	Error    string `json:"error,omitempty"`
-	Passed   bool   `json:"passed"`
 }
 
 // DrillRows is how many rows a table of the copy has.

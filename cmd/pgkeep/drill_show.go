@@ -166,7 +166,7 @@ func drillAmcheck(c state.DrillAmcheck) string {
 	return text
 }
 
-func drillAnswer(c state.DrillAnswer) string {
+func drillAnswer(c state.Answer) string {
 	switch {
 	case c.Error != "":
 		return "failed: " + oneLine(c.Error)

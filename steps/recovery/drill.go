@@ -28,7 +28,7 @@ type DrillOptions struct {
 	Amcheck   string // full | index | off
 	Canaries  int    // of the largest tables of each database, how many are counted
 	MaxShrink int    // percent of its rows that a table may have lost since the drill before
-	Checks    []hclspec.DrillCheck
+	Checks    []hclspec.Check
 	Roles     []string     // by which a first session with the copy is tried
 	Before    *state.Drill // the drill before, of no moment by chance, for its rows; nil: there was none
 	// Names tells what relations of the backup are called; nil: their files are told.

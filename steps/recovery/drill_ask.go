@@ -186,8 +186,8 @@ func (d *DrillRun) count(ctx context.Context, c *postgres.Conn, database string)
 }
 
 // answer asks one declared check.
-func (d *DrillRun) answer(ctx context.Context, user string, q hclspec.DrillCheck) error {
-	out := state.DrillAnswer{Name: q.Name, Database: q.Database, Expect: q.Expect}
+func (d *DrillRun) answer(ctx context.Context, user string, q hclspec.Check) error {
+	out := state.Answer{Name: q.Name, Database: q.Database, Expect: q.Expect}
 	c, err := postgres.ConnectCopy(ctx, d.socket(), isolatedPort, user, q.Database)
 	if err == nil {
 		out.Got, err = c.Answer(ctx, q.SQL)

@@ -18,7 +18,7 @@ import (
 func TestDrillOfUnreadPages(t *testing.T) {
 	for _, version := range pgtest.SomeVersions(t, 15) {
 		w := newDrilled(t, version)
-		w.checks = []hclspec.DrillCheck{{Name: "rows", Database: "postgres", SQL: "select count(*) from hurt where n > 0", Expect: "300"}}
+		w.checks = []hclspec.Check{{Name: "rows", Database: "postgres", SQL: "select count(*) from hurt where n > 0", Expect: "300"}}
 		hurt, key := w.SQL(t, "select pg_relation_filepath('hurt')"), w.SQL(t, "select pg_relation_filepath('harm_pkey')")
 		w.Stop(t, "fast")
 		flip(t, filepath.Join(w.DataDir, hurt), 8100)

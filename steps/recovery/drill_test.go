@@ -26,7 +26,7 @@ type drilled struct {
 	scratch string
 	backup  string
 	before  *state.Drill
-	checks  []hclspec.DrillCheck
+	checks  []hclspec.Check
 	begun   func() // nil: nothing happens
 	copies  bool   // WAL is copied beside the data directory
 }
@@ -120,7 +120,7 @@ func TestDrill(t *testing.T) {
 }
 
 func (w *drilled) good(t *testing.T) {
-	w.checks = []hclspec.DrillCheck{{Name: "one", Database: "postgres", SQL: "select count(*) from harm where n + 0 <= 7", Expect: "7"}}
+	w.checks = []hclspec.Check{{Name: "one", Database: "postgres", SQL: "select count(*) from harm where n + 0 <= 7", Expect: "7"}}
 	d := w.run(t, hclspec.Target{Latest: true}, w.isolated(t))
 	if !d.Passed || len(d.Failures) > 0 || d.RTO <= 0 || d.Version/10000 != w.Version || d.LastTime.IsZero() {
 		t.Errorf("%+v", d)
@@ -182,7 +182,7 @@ func (w *drilled) bad(t *testing.T) {
 	w.change(t, hurt, func(page []byte, tuple int) { page[tuple+22] = 200 })                     // t_hoff
 	w.StartAgain(t)
 	w.backup = w.take()
-	w.checks = append(w.checks, hclspec.DrillCheck{Name: "broken", Database: "postgres", SQL: "select 1 / 0", Expect: "1"})
+	w.checks = append(w.checks, hclspec.Check{Name: "broken", Database: "postgres", SQL: "select 1 / 0", Expect: "1"})
 	w.before.Rows = append(w.before.Rows, state.DrillRows{Database: "postgres", Table: "public.gone", Rows: 5}, state.DrillRows{Database: "postgres", Table: "public.other", Rows: 3000})
 	d := w.run(t, hclspec.Target{Latest: true}, nil)
 	if d.Passed || d.RTO <= 0 {

@@ -1,0 +1,67 @@
+package hclspec
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+	"github.com/zclconf/go-cty/cty"
+)
+
+// Check is one question to the copy, and the answer that it must give.
+type Check struct {
+	Name     string `json:"name"`
+	Database string `json:"database"`
+	SQL      string `json:"sql"`
+	Expect   string `json:"expect"`
+}
+
+func checkBlock() block {
+	return block{name: "check", label: "name", attributes: []attribute{
+		{name: "database", kind: text(63), required: true},
+		{name: "sql", kind: query(), required: true},
+		{name: "expect", kind: text(1000), standard: `"t"`},
+	}}
+}
+
+// query is SQL of one statement, which may stand on several lines.
+func query() kind {
+	read := func(v cty.Value, _ *time.Location) (any, error) {
+		s, err := asText(v)
+		if err != nil {
+			return nil, err
+		}
+		s = strings.TrimSpace(s)
+		if s == "" || len(s) > 10000 {
+			return nil, mistake{"SQL of one statement is wanted, of at most 10,000 bytes.", ""}
+		}
+		return s, checkPlain(strings.NewReplacer("\n", " ", "\t", " ").Replace(s))
+	}
+	return kind{name: "SQL", read: read, refused: []refusal{{"empty", `""`}, {"longer than 10,000 bytes", `"` + long(10001) + `"`}, {"control characters but line breaks and tabs", `"select\r1"`}}}
+}
+
+// checks decodes the check blocks, of which there may be several.
+func (l *loader) checks(schema *block, label string, d *decoded, blocks hcl.Blocks) []Check {
+	i := slices.IndexFunc(schema.blocks, func(b block) bool { return b.name == "check" })
+	inner := schema.blocks[i]
+	var out []Check
+	for _, b := range blocks {
+		if b.Type != "check" {
+			continue
+		}
+		c := l.decodeAt("check.", &inner, b, nil)
+		d.broken = d.broken || c.broken
+		if slices.ContainsFunc(out, func(o Check) bool { return o.Name == b.Labels[0] }) {
+			l.refuse("Two checks of one name", mistake{fmt.Sprintf("%s %q has two checks %q.", schema.name, label, b.Labels[0]), "Give each a name of its own."}, b.DefRange)
+			continue
+		}
+		if err := CheckName(b.Labels[0]); err != nil {
+			l.refuse("Invalid name", err, b.LabelRanges[0])
+		}
+		out = append(out, Check{Name: b.Labels[0], Database: text0(c, "database"), SQL: text0(c, "sql"), Expect: text0(c, "expect")})
+	}
+	slices.SortFunc(out, func(a, b Check) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
