@@ -13,7 +13,11 @@ import (
 func randomHCL(t *rapid.T, benign bool) string {
 	g := generator{T: t, benign: benign}
 	var b strings.Builder
-	b.WriteString("variable \"v\" {\n  default = " + rapid.SampledFrom([]string{`"x"`, "7", "null", `["a", "b"]`, `{ a = 1 }`}).Draw(t, "v") + "\n}\n")
+	variables := []string{`"x"`, "7", "null", `["a", "b"]`, `{ a = 1 }`}
+	if benign { // it is put into a text
+		variables = variables[:2]
+	}
+	b.WriteString("variable \"v\" {\n  default = " + rapid.SampledFrom(variables).Draw(t, "v") + "\n}\n")
 	b.WriteString("locals {\n  eu = \"eu\"\n  text = \"a $${b} \\\" %%{c} \\n é ${var.v}\"\n}\n")
 	for _, s := range language() {
 		if s.name == "variable" || s.name == "locals" || s.later || benign && (s.name == "removed" || s.name == "moved") {
@@ -49,7 +53,7 @@ type generator struct {
 
 // alone are the attributes that contradict others.
 func alone() []string {
-	return []string{"for_each", "stored_as", "quorum", "inclusive", "time", "lsn", "xid", "immediate", "name", "on_spool_full", "algorithm", "required_version", "passphrase_file", "passphrase_command", "random"}
+	return []string{"for_each", "stored_as", "quorum", "inclusive", "time", "lsn", "xid", "immediate", "name", "on_spool_full", "algorithm", "required_version", "passphrase_file", "passphrase_command", "random", "primary_slot_name"}
 }
 
 func (g generator) body(b *strings.Builder, s block, n int) {
@@ -58,11 +62,15 @@ func (g generator) body(b *strings.Builder, s block, n int) {
 	if s.name == "repository" && rapid.Bool().Draw(t, "path") {
 		elsewhere = []string{"url", "object_lock"}
 	}
+	primary := rapid.Bool().Draw(t, "a standby") // which has all databases, and no other target than the latest
 	for _, a := range s.attributes {
+		if g.benign && a.name == "primary_conninfo" && !primary {
+			continue
+		}
 		if g.benign && slices.Contains(alone(), a.name) {
 			continue
 		}
-		if g.benign && s.name == "repository" && slices.Contains(elsewhere, a.name) {
+		if g.benign && (s.name == "repository" && slices.Contains(elsewhere, a.name) || s.name == "backup" && a.name == "conninfo" || a.name == "databases" && primary) {
 			continue
 		}
 		if a.required || g.benign && a.name == "url" || s.name == "repository" && a.name == "path" || g.benign && (a.name == "latest" || a.name == "identity_files" || a.name == "recovery_window" || a.name == "weekly" || a.name == "rpo") || rapid.IntRange(0, 3).Draw(t, a.name) == 0 {
@@ -94,6 +102,7 @@ func right(a attribute, n int) string {
 		"identity_files": `["/etc/host.key"]`, "identity_command": `["/usr/bin/vault", "kv"]`,
 		"servers": "[for s in [server.main] : s]", "server": "server.main", "cron": `"0 1 * * *"`, "system_identifiers": `["7335180256203400928"]`,
 		"from": "server.legacy", "to": `server.main["eu"]`, "value": "local.text", "recovery_window": `"7d"`, "redundancy": "2", "latest": "true", "rpo": `"10s"`, "rto": `"30m"`, "max_age": `"8d"`, "scratch": `"/srv/scratch"`, "repository": "repository.main", "database": `"shop"`, "sql": `"select 1"`, "mode": `"governance"`,
+		"primary_conninfo": `"host=a user=b"`, "databases": `["shop"]`, "wal_window": `"2d"`, "sample": `"10%"`,
 		"for_each": `{ eu = "a", us = "b" }`, "condition": "var.v != null", "error_message": `"no: ${var.v}"`, "tablespaces": `{ fast = "/mnt/fast" }`,
 	}
 	if v, ok := known[a.name]; ok {
