@@ -191,6 +191,7 @@ func (s *drill) recoverAndAsk(ctx context.Context, run Drilling, report func(don
 	}
 	for _, part := range parts {
 		if err := part(); err != nil {
+			err = errors.Join(err, end(ctx, run))
 			if ctx.Err() != nil { // the copy goes: what the error says of going on there is not so
 				return errors.Join(ctx.Err(), context.Cause(ctx))
 			}
@@ -200,7 +201,14 @@ func (s *drill) recoverAndAsk(ctx context.Context, run Drilling, report func(don
 			break
 		}
 	}
-	return run.Stop(context.WithoutCancel(ctx))
+	return end(ctx, run)
+}
+
+// end ends the copy, and the hold of its backup: also of a drill that comes to nothing.
+func end(ctx context.Context, run Drilling) error {
+	ctx, stop := lingering(ctx)
+	defer stop()
+	return run.Stop(ctx)
 }
 
 // verdict is what who applies is told.

@@ -22,6 +22,7 @@ type fakeScratch struct {
 	begun   int
 	foreign bool // somebody else's directory is still there
 	bad     bool // what is recovered is damaged
+	held    bool // the backup is, for the drill
 	// interrupt is the part that ends with an error which says nothing of the backup.
 	interrupt string
 }
@@ -123,7 +124,7 @@ func (d *fakeDrilling) interrupted(at string) error {
 }
 
 func (d *fakeDrilling) Restore(context.Context, func(done, total int64)) error {
-	return d.do("restore", func() error { return d.interrupted("restore") })
+	return d.do("restore", func() error { d.scratch.held = true; return d.interrupted("restore") })
 }
 
 func (d *fakeDrilling) Start(context.Context, func(done, total int64)) error {
@@ -135,7 +136,7 @@ func (d *fakeDrilling) Ask(context.Context, func(done, total int64)) error {
 }
 
 func (d *fakeDrilling) Stop(context.Context) error {
-	return d.do("stop server", func() error { delete(d.scratch.servers, d.id); return nil })
+	return d.do("stop server", func() error { delete(d.scratch.servers, d.id); d.scratch.held = false; return nil })
 }
 
 func (d *fakeDrilling) Finish(context.Context) (state.Drill, error) {
@@ -203,14 +204,14 @@ func TestDrillThatFails(t *testing.T) {
 	}
 }
 
-// TestDrillThatIsInterrupted leaves neither a copy nor evidence, wherever it is interrupted.
+// TestDrillThatIsInterrupted leaves neither a copy nor evidence, nor a hold that keeps WAL for hours, wherever it is interrupted.
 func TestDrillThatIsInterrupted(t *testing.T) {
 	for _, at := range []string{"restore", "start server", "ask"} {
 		s := drillStory("drill", false)
 		f := s.start(t)
 		f.scratch.interrupt = at
 		_, err := Apply(t.Context(), &plan.Plan{Steps: s.steps(f)}, f.world(), f.options())
-		if err == nil || len(f.drilled)+len(f.scratch.dirs)+len(f.scratch.marks)+len(f.scratch.servers) > 0 || f.broken != nil {
+		if err == nil || len(f.drilled)+len(f.scratch.dirs)+len(f.scratch.marks)+len(f.scratch.servers) > 0 || f.broken != nil || f.scratch.held {
 			t.Errorf("at %s: %v, invariant %v, %+v", at, err, f.broken, f.scratch)
 		}
 	}

@@ -148,8 +148,8 @@ func (d *DrillRun) Start(ctx context.Context, report func(done, total int64)) er
 	}
 	d.result.LastTime = reached.LastTime
 	if err != nil && ctx.Err() == nil {
-		if full := d.full(); full != nil {
-			return full
+		if not := d.noVerdict(ctx, err); not != nil {
+			return not
 		}
 		d.fail("the recovery did not reach its target: %s", err)
 		return nil

@@ -18,8 +18,8 @@ func (d *DrillRun) Ask(ctx context.Context, report func(done, total int64)) erro
 	err := d.ask(ctx, report)
 	d.result.Phases = append(d.result.Phases, state.DrillPhase{Name: "checks", Seconds: d.Now().Sub(began).Seconds()})
 	if err != nil && ctx.Err() == nil {
-		if full := d.full(); full != nil {
-			return full
+		if not := d.noVerdict(ctx, err); not != nil {
+			return not
 		}
 		d.fail("the copy could not be asked: %s", err) // a server that ends or does not answer is no good copy
 		return nil

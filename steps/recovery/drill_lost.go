@@ -9,9 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
-	"github.com/pgkeep/pgkeep/state/host"
 	"github.com/pgkeep/pgkeep/state/repository"
 	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/wal"
@@ -85,19 +83,4 @@ func relationOf(file string) (r wal.Relation, ok bool) {
 	name, _, _ = strings.Cut(name, "_")
 	number, err := strconv.ParseUint(name, 10, 32)
 	return wal.Relation{Database: uint32(database), Number: uint32(number)}, err == nil
-}
-
-// leastFree is how much must be free in the scratch directory for what PostgreSQL said of the copy to be believed.
-const leastFree = 64 << 20
-
-// full refuses to judge a copy that had no space to be written in; nil: it had.
-func (d *DrillRun) full() error {
-	space, err := host.SpaceAt(d.scratch.dir)
-	if err != nil || space.Free >= leastFree {
-		return nil //nolint:nilerr // what is not known keeps nothing from being told
-	}
-	return &state.Error{
-		Code: state.CodeDiskFull, Text: fmt.Sprintf("%s has only %s free, so that what the copy does says nothing of the backup", d.scratch.dir, plan.Size(space.Free)),
-		Hint: "name a larger scratch directory, or make room there",
-	}
 }
