@@ -37,6 +37,7 @@ type CatalogRow struct {
 	OID       uint32
 	Name      string
 	Namespace uint32 // pg_class alone
+	Method    uint32 // pg_class alone: relam
 	Filenode  uint32 // pg_class alone; 0: it has no file, or a mapped one
 	Kind      byte   // pg_class alone: relkind
 	Old       bool   // a newer version of it may stand elsewhere, or it was deleted
@@ -53,6 +54,7 @@ const (
 	nameAt      = 4 // NameData, 64 bytes
 	nameLength  = 64
 	namespaceAt = 68
+	methodAt    = 84
 	filenodeAt  = 88
 	kindAt      = 115
 	kindAt18    = 119
@@ -103,6 +105,7 @@ func (k Catalog) row(tuple []byte) (CatalogRow, bool) {
 	}
 	if k.OID == ClassOID {
 		row.Namespace = binary.LittleEndian.Uint32(data[namespaceAt:])
+		row.Method = binary.LittleEndian.Uint32(data[methodAt:])
 		row.Filenode = binary.LittleEndian.Uint32(data[filenodeAt:])
 		row.Kind = data[kind]
 	}

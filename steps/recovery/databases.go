@@ -18,6 +18,9 @@ import (
 // firstNormalOID is FirstNormalObjectId: below it lie the databases that initdb made.
 const firstNormalOID = 16384
 
+// filenodeMap tells the files of the catalogs that pg_class cannot tell, in global and in the directory of each database.
+const filenodeMap = "pg_filenode.map"
+
 // mostDatabases bounds what is read of pg_database.
 const mostDatabases = 256 << 20
 
@@ -46,11 +49,11 @@ func LeftOut(dataDir string) ([]Database, error) {
 
 // Databases reads a backup's pg_database, in the order of its pages. A row that was changed stands there twice.
 func Databases(ctx context.Context, b Backup) ([]Database, error) {
-	content, err := filesOf(ctx, b, func(name string) bool { return name == "global/pg_filenode.map" })
+	content, err := filesOf(ctx, b, func(name string) bool { return name == "global/"+filenodeMap })
 	if err != nil {
 		return nil, err
 	}
-	nodes, err := postgres.FilenodeMap(content["global/pg_filenode.map"])
+	nodes, err := postgres.FilenodeMap(content["global/"+filenodeMap])
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +168,7 @@ func (r *restore) selectDatabases(ctx context.Context) error {
 	for _, d := range r.leftOut {
 		r.note(fmt.Sprintf("database %q was left out and cannot be used: drop it when recovery has ended: %s", d.Name, d.Drop()))
 	}
-	return nil
+	return r.looksForHashes(ctx)
 }
 
 // Choose gives the databases of a backup that a restore of the chosen ones leaves out, by name, and how many bytes they have there.
@@ -211,14 +214,14 @@ func (r *restore) hollowBytes() (n int64) {
 func (r *restore) isHollow(f *repository.File) bool { return isHollow(r.leftOut, f) }
 
 // isHollow tells whether a file is of a database that is left out: it gets its length and no content, so that WAL can be
-// replayed on it. PG_VERSION and pg_filenode.map, which are small, are restored: PostgreSQL looks at them without WAL.
+// replayed on it. pg_filenode.map, which is small, is restored: PostgreSQL looks at it without WAL. PG_VERSION is not: whoever
+// connects is turned away by it, and would else find no catalogs, at which PostgreSQL panics and ends all sessions of the cluster.
 func isHollow(left []Database, f *repository.File) bool {
 	if len(left) == 0 || f.Type != repository.RegularFile {
 		return false
 	}
-	name := path.Base(f.Path)
 	oid := databaseOf(f)
-	return oid != 0 && name != "PG_VERSION" && name != "pg_filenode.map" &&
+	return oid != 0 && path.Base(f.Path) != filenodeMap &&
 		slices.ContainsFunc(left, func(d Database) bool { return d.OID == oid })
 }
 

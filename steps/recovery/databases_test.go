@@ -92,8 +92,14 @@ func (w *world) hasChosen(route plan.Route) {
 	if len(left) != 2 {
 		t.Fatalf("left out were %+v", left)
 	}
-	for _, d := range left {
+	for _, d := range left { // turned away, and nobody else with it
+		if _, err := s.TryAs("postgres", d.Name, "select 1"); err == nil || !strings.Contains(err.Error(), "is not a valid data directory") {
+			t.Errorf("whoever connects to %s: %v", d.Name, err)
+		}
 		s.Exec(t, d.Drop())
+	}
+	if strings.Contains(s.Log(), "PANIC") {
+		t.Error(s.Log())
 	}
 	if got := s.SQL(t, "select string_agg(datname, ' ' order by datname) from pg_database"); got != "postgres shop template0 template1 young" {
 		t.Errorf("there are %q", got)

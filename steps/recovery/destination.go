@@ -41,6 +41,7 @@ type restore struct {
 	settings wal.Settings
 	leftOut  []Database       // of which empty files are made
 	hollow   map[uint32]int64 // their bytes, by folder
+	hashes   bool             // one of them has a hash index
 	written  atomic.Int64
 	done     atomic.Int64 // bytes of files that are in place
 	total    int64

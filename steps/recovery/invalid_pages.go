@@ -18,11 +18,11 @@ const (
 )
 
 // ignoresInvalid tells whether WAL may come for pages that have no content and without an image of them: VACUUM writes such
-// records on a server that logs no hints, and one without full_page_writes never writes images. Elsewhere PostgreSQL goes on to
-// end recovery at a page that should be there and is not.
+// records on a server that logs no hints, and of hash indexes everywhere, and one without full_page_writes never writes images.
+// Elsewhere PostgreSQL goes on to end recovery at a page that should be there and is not.
 func (r *restore) ignoresInvalid() bool {
 	c := r.control
-	return len(r.leftOut) > 0 && (c[controlFullPages] == 0 || c[controlLogHints] == 0 && c[controlChecksums] == 0)
+	return len(r.leftOut) > 0 && (r.hashes || c[controlFullPages] == 0 || c[controlLogHints] == 0 && c[controlChecksums] == 0)
 }
 
 // invalidPages lets PostgreSQL pass over such records. Start looks that they are of databases that were left out.
