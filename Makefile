@@ -33,7 +33,7 @@ lint: ## golangci-lint with the settings and reasons of .ci/golangci.yml
 	@test -x $(LINT) || GOBIN=$(CURDIR)/.cache/bin go install $(LINT_MODULE)
 	$(LINT) run --config .ci/golangci.yml ./...
 
-bench: build servers ## against pg_basebackup, pg_receivewal, pgBackRest and Barman on this machine; prints ratios
+bench: build ## against pg_basebackup, pg_receivewal, pgBackRest and Barman on this machine; prints ratios
 	bench/run.sh
 
 torture: servers ## the long rounds: kills, torn files, full disks, retention histories

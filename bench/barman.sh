@@ -22,6 +22,7 @@ slot_name = $1
 path_prefix = $client
 immediate_checkpoint = true
 compression = gzip
+check_timeout = 120
 CONF
 }
 
@@ -33,27 +34,32 @@ begin_barman() {
   quietly barman_of switch-wal --force --archive orders
 }
 
+barman_streams() { [ "$(sql "select count(*) from pg_stat_replication where application_name = 'barman_receive_wal'")" = 1 ]; }
+
 # receive_with_barman starts it, and is back when it streams.
 receive_with_barman() {
-  "${as[@]}" barman -q -c "$work/barman.conf" receive-wal orders >"$work/barman.out" 2>&1 &
-  until [ "$(sql "select count(*) from pg_stat_replication where application_name = 'barman_receive_wal'")" = 1 ]; do
-    kill -0 $! 2>/dev/null || { cat "$work/barman.out" "$work/barman.log" >&2; return 1; }
-    sleep 0.1
-  done
+  "${as[@]}" barman -q -c "$work/barman.conf" receive-wal orders >>"$work/barman.log" 2>&1 &
+  await 60 barman_streams || { tail -5 "$work/barman.log" | tee -a "$work/out" >&2; return 1; }
 }
 
 # end_barman SLOT
 end_barman() {
   barman_of receive-wal --stop orders >/dev/null 2>&1 || true
-  await_unused "$1"
-  sql "select pg_drop_replication_slot('$1')" >/dev/null
+  drop_slot "$1"
 }
 
+# backup_with_barman keeps the backup before it: to a Barman without a backup each is the first, for which it throws all older WAL
+# away, and without archived WAL it refuses the next.
 backup_with_barman() {
-  timed barman barman -q -c "$work/barman.conf" backup orders
-  barman_mb=$(du -sm "$work/barman/orders/base" | cut -f1)
-  rm -rf "$work/barman/orders/base"
+  local newest
+  timed barman barman -q -c "$work/barman.conf" backup orders || { barman_says; return 1; }
+  newest=$(find "$work/barman/orders/base" -mindepth 1 -maxdepth 1 | sort | tail -1)
+  note_mb barman_stored "$newest"
+  find "$work/barman/orders/base" -mindepth 1 -maxdepth 1 ! -path "$newest" -exec rm -rf {} +
 }
+
+# barman_says tells what its check finds wrong.
+barman_says() { as_postgres barman -c "$work/barman.conf" check orders 2>&1 | grep -E 'FAILED|ERROR' | tee -a "$work/out" >&2 || true; }
 
 # archive_with_barman measures until the last segment is archived and compressed.
 archive_with_barman() {
@@ -64,10 +70,15 @@ archive_with_barman() {
   sync
   began=$EPOCHREALTIME
   receive_with_barman
-  until compgen -G "$work/barman/orders/wals/*/$last" >/dev/null; do
-    quietly barman_of archive-wal orders
-  done
+  await 1800 archived_by_barman
   note barman_wal "$(since "$began")"
   say "  barman_wal: $(last barman_wal) s"
   end_barman "barman_$round"
+  rm -rf "$work/barman"
+}
+
+archived_by_barman() {
+  compgen -G "$work/barman/orders/wals/*/$last" >/dev/null && return
+  barman_of archive-wal orders >"$work/out" 2>&1 || true
+  compgen -G "$work/barman/orders/wals/*/$last" >/dev/null
 }

@@ -14,27 +14,48 @@ change_pages() {
   sql checkpoint
 }
 
-# compare_incremental takes an incremental backup on the full one that was taken just before.
+# compare_incremental [SUFFIX] takes an incremental backup on the full one that was taken just before.
 compare_incremental() {
   change_pages "$round"
-  timed incremental "$program" --dir "$work/site" backup orders --incremental
-  note incremental_stored "$(du -sk "$(newest_backup)" | awk '{ print $1 / 1024 }')"
+  timed "incremental${1:-}" "$program" --dir "$work/site" backup orders --incremental
+  note_mb "incremental${1:-}_stored" "$(newest_backup I)"
 }
 
 # compare_chain restores a full backup and the last of six incremental ones on it.
 compare_chain() {
-  local first tip
   say "a chain of seven"
+  round=
+  attempt "chain" make_chain
+  for ((round = 1; round <= rounds; round++)); do
+    attempt "restore of a chain's full" restore_backup restore_full "$(cat "$work/first")"
+    attempt "restore of a chain's tip" restore_backup restore_tip "$(cat "$work/tip")"
+  done
+}
+
+make_chain() {
+  local offset
   quietly pgkeep backup orders
-  first=$(basename "$(newest_backup)")
-  for ((round = 20; round < 26; round++)); do
-    change_pages "$round"
+  basename "$(newest_backup F)" >"$work/first"
+  for ((offset = 20; offset < 26; offset++)); do
+    change_pages "$offset"
     quietly pgkeep backup orders --incremental
   done
-  tip=$(basename "$(newest_backup)")
+  basename "$(newest_backup I)" >"$work/tip"
   await_archived
+}
+
+# compare_newer has the backups on a server that tells what changed; the one that was measured until now makes room for it.
+compare_newer() {
+  stop_server
+  rm -rf "$work/server" "$work/pgbackrest"
+  version=$newer pgbin=$newer_bin round=
+  start_server
+  load_rows
+  begin_backups
   for ((round = 1; round <= rounds; round++)); do
-    restore_backup restore_full "$first"
-    restore_backup restore_tip "$tip"
+    say "round $round of $rounds: backups of PostgreSQL $newer"
+    attempt "full backup of $newer" full_backup backup_newer
+    attempt "incremental backup of $newer" compare_incremental _newer
   done
+  attempt "ending the backups" end_backups
 }

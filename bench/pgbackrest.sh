@@ -34,13 +34,13 @@ backup_with_pgbackrest() {
   # shellcheck disable=SC2046
   on_server pgbackrest $(pgbackrest_of) backup --type=full --repo1-retention-full=1
   note pgbackrest_side "$(awk -v a="$(last pgbackrest_cpu)" -v b="$(last pgbackrest_server)" 'BEGIN { print a + b }')"
-  pgbackrest_mb=$(du -sm "$work/pgbackrest/repo/backup/orders"/*F | tail -1 | cut -f1)
+  note_mb pgbackrest_stored "$(find "$work/pgbackrest/repo/backup/orders" -maxdepth 1 -name '*F' | sort | tail -1)"
 }
 
 restore_with_pgbackrest() {
   as_postgres mkdir -m 700 "$work/restored"
   # shellcheck disable=SC2046
   timed pgbackrest_restore $(pgbackrest_of) restore --pg1-path="$work/restored" --type=immediate
-  [ -e "$work/restored/global/pg_control" ] || { echo "bench: pgBackRest restored nothing" >&2; return 1; }
+  [ -e "$work/restored/global/pg_control" ] || { echo "pgBackRest restored nothing" | tee -a "$work/out" >&2; return 1; }
   rm -rf "$work/restored"
 }

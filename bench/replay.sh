@@ -19,7 +19,6 @@ archive_for_replay() {
     # shellcheck disable=SC2046
     quietly as_postgres $(pgbackrest_of) archive-push "$segment"
   done
-  sql "select pg_drop_replication_slot('replay')" >/dev/null
   await_archived
   quietly pgkeep recover --server orders --into "$work/replay" --to-name replayed --action shutdown --owner "$server_user" --bindir "$pgbin" --port $((port + 1)) --yes
   mv "$work/replay" "$work/begin"
@@ -27,9 +26,9 @@ archive_for_replay() {
 }
 
 compare_replay() {
-  replay replay
+  attempt "replay" replay replay
   # shellcheck disable=SC2046
-  replay pgbackrest_replay -c "restore_command=$(pgbackrest_of) --pg1-path=$work/replay --archive-async archive-get %f \"%p\""
+  attempt "replay by pgBackRest" replay pgbackrest_replay -c "restore_command=$(pgbackrest_of) --pg1-path=$work/replay --archive-async archive-get %f \"%p\""
 }
 
 # replay WHAT OPTION...: PostgreSQL itself is timed; it ends at the target.
@@ -39,8 +38,13 @@ replay() {
   cp -a "$work/begin" "$work/replay"
   cp -a "$work/begin.pgkeep" "$work/replay.pgkeep"
   rm -rf "$work/pgbackrest/spool"/*
-  sync
   timed "$what" "$pgbin/postgres" -D "$work/replay" "$@"
   grep -q 'recovery stopping at restore point "replayed"' "$work/out" || { tail -20 "$work/out" >&2; return 1; }
   rm -rf "$work/replay" "$work/replay.pgkeep"
+}
+
+end_replay() {
+  drop_slot replay
+  end_backups
+  rm -rf "$work/begin" "$work/begin.pgkeep" "$work/pgbackrest/repo/archive"
 }

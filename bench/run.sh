@@ -1,27 +1,29 @@
 #!/usr/bin/env bash
 # pgkeep beside its peers on this machine, with a server of its own: pg_basebackup and pg_receivewal of PostgreSQL 15, pgBackRest
-# and Barman of Debian.
+# and Barman of Debian. The table is printed at the end; what fails costs its own row only, is told under the table, and the
+# exit code is 1.
 #
-#   bench/run.sh                 5 million rows and pgbench -s 80, five rounds: half an hour, 25 gigabytes for the time
+#   bench/run.sh                 5 million rows and pgbench -s 80, five rounds: 45 minutes, 25 gigabytes for the time
 #
 #   MILLIONS=5                   rows of realistic data; a million is 300 MB with its indexes
 #   SCALE=80                     of pgbench's tables beside it
 #   WAL_MB=3200                  how far the WAL catch-up and the replay reach
 #   ROUNDS=5                     the table shows medians
-#   PAIRS=11                     runs of pgbench with either as the synchronous standby
-#   ONLY="backup restore incremental chain wal replay commits"    leave the rest out
-#   PG=15                        of the server; pg_basebackup, pgBackRest and Barman are compared on 15 only
+#   PAIRS=11                     runs of pgbench with either as the synchronous standby, ten seconds each (SECONDS_OF_COMMITS)
+#   ONLY="backup restore incremental chain replay wal commits newer"    leave the rest out
+#   NEWER=17                     or 18: the server whose second backup is of what it tells that changed; all else is on 15
 #   BENCH_DIR=/srv               where the files go (default: the directory for temporary files)
 #   BIN=bin/pgkeep               the program to measure
-#   THAN=/tmp/pgkeep             an older build, whose WAL catch-up takes its turn too
+#   THAN=/tmp/pgkeep             an older build, whose restores and WAL catch-up take their turn too
+#   KEEP=1                       leave the files; otherwise nothing is left behind
 #
 # The programs take turns in every round, so that what else the machine does hits all alike; the ratios are worth more
-# than the seconds. Nothing is left behind (KEEP=1 leaves it).
+# than the seconds.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/.." && pwd)
-millions=${MILLIONS:-5} scale=${SCALE:-80} wal_mb=${WAL_MB:-3200} rounds=${ROUNDS:-5} pairs=${PAIRS:-11} version=${PG:-15}
-only=${ONLY:-backup restore incremental chain wal replay commits}
+millions=${MILLIONS:-5} scale=${SCALE:-80} wal_mb=${WAL_MB:-3200} rounds=${ROUNDS:-5} pairs=${PAIRS:-11} version=15 newer=${NEWER:-17}
+only=${ONLY:-backup restore incremental chain replay wal commits newer}
 older=${THAN:-}
 wanted() { [[ " $only " == *" $1 "* ]]; }
 
@@ -54,27 +56,29 @@ start_server
 load_rows
 if wanted backup || wanted restore || wanted incremental || wanted chain; then
   begin_backups
-  begin_peers
+  attempt "preparing pgBackRest" begin_pgbackrest
+  ! wanted backup || attempt "preparing Barman" begin_barman
   for ((round = 1; round <= rounds; round++)); do
+    wanted backup || wanted restore || wanted incremental || break
     say "round $round of $rounds: backups"
     compare_backups
-    ! wanted incremental || compare_incremental
     ! wanted restore || compare_restores
+    ! wanted incremental || attempt "incremental backup" compare_incremental
   done
-  end_peers
+  attempt "ending Barman" end_peers
   ! wanted chain || compare_chain
-  end_backups
+  attempt "ending the backups" end_backups
 fi
 if wanted wal || wanted replay; then
-  ! wanted replay || begin_replay
+  ! wanted replay || attempt "preparing the replay" begin_replay
   write_wal
   if wanted replay; then
-    archive_for_replay
-    for ((round = 1; round <= rounds && round <= 3; round++)); do
-      say "round $round: replay"
+    attempt "archiving for the replay" archive_for_replay
+    for ((round = 1; round <= rounds; round++)); do
+      say "round $round of $rounds: replay"
       compare_replay
     done
-    end_backups
+    attempt "ending the replay" end_replay
   fi
 fi
 if wanted wal; then
@@ -83,5 +87,10 @@ if wanted wal; then
     compare_wal
   done
 fi
-! wanted commits || compare_commits
-print_table
+if wanted commits; then
+  attempt "preparing the commits" begin_commits
+  for ((round = 1; round <= pairs; round++)); do
+    attempt "commits" compare_commits
+  done
+fi
+! wanted newer || compare_newer

@@ -16,16 +16,21 @@ as_postgres() { "${as[@]}" "$@"; }
 
 sql() { "$client/psql" -XqAt -v ON_ERROR_STOP=1 -h 127.0.0.1 -p "$port" -U postgres -d postgres -c "$1"; }
 
-# await_unused SLOT: returns when no walsender holds it.
-await_unused() {
-  until [ "$(sql "select not active from pg_replication_slots where slot_name = '$1'")" = t ]; do sleep 0.1; done
+# unused SLOT: no walsender holds it.
+unused() { [ "$(sql "select not active from pg_replication_slots where slot_name = '$1'")" = t ]; }
+
+# drop_slot SLOT, as soon as no walsender holds it.
+drop_slot() {
+  await 60 unused "$1"
+  sql "select pg_drop_replication_slot('$1')" >/dev/null
 }
 
 # install_peers finds PostgreSQL and the peers, and installs those that are missing when it may.
 install_peers() {
   local need missing=()
   pgbin=$("$root/state/postgres/pgtest/install.sh" "$version" | cut -d' ' -f2)
-  client=$("$root/state/postgres/pgtest/install.sh" 15 | cut -d' ' -f2) # psql and pgbench; newer servers come without
+  client=$pgbin # psql and pgbench; newer servers come without
+  ! wanted newer || newer_bin=$("$root/state/postgres/pgtest/install.sh" "$newer" | cut -d' ' -f2)
   for need in time zstd tar pgbackrest barman; do
     command -v "$need" >/dev/null || missing+=("$need")
   done
@@ -43,8 +48,9 @@ make_room() {
   chmod 755 "$work"
   install -m 755 "$1" "$work/pgkeep"
   [ -z "$older" ] || install -m 755 "$older" "$work/older"
-  program=$work/pgkeep older=${older:+$work/older} results=$work/results
-  touch "$results"
+  program=$work/pgkeep older=${older:+$work/older} results=$work/results failures=$work/failures
+  load_before=$(cut -d' ' -f1-3 /proc/loadavg)
+  touch "$results" "$failures" "$work/out"
   chown -R "$server_user" "$work"
   cd "$work"
 }
@@ -70,6 +76,8 @@ SETTINGS
   as_postgres "$pgbin/pg_ctl" -D "$work/server" -l "$work/server.log" -w start >/dev/null
 }
 
+stop_server() { as_postgres "$pgbin/pg_ctl" -D "$work/server" -m "${1:-fast}" -t 300 -w stop >/dev/null 2>&1; }
+
 # load_rows freezes what it loads, so that no later look at a row changes its page.
 load_rows() {
   PGOPTIONS='-c client_min_messages=warning' "$client/psql" -Xq -v ON_ERROR_STOP=1 -v millions="$millions" -h 127.0.0.1 -p "$port" -U postgres -d postgres -f "$here/realistic_rows.sql"
@@ -77,6 +85,7 @@ load_rows() {
   sql "vacuum freeze"
   sql checkpoint
   cluster_mb=$(du -sm --exclude=pg_wal "$work/server" | cut -f1)
+  note "cluster_$version" "$cluster_mb"
 }
 
 # write_configuration DIR SLOT: what pgkeep is told; only the slot, the places and whether commits wait differ.
@@ -119,14 +128,22 @@ pgkeep() { as_postgres "$program" --dir "$work/site" "$@"; }
 # quietly COMMAND...: shows what it printed only when it fails.
 quietly() { "$@" >"$work/out" 2>&1 || { cat "$work/out" >&2; return 1; }; }
 
+# finish CODE prints what was measured, also when it could not go on.
 finish() {
   local code=$1
   trap - EXIT
-  [ "$code" = 0 ] || { echo "bench: it failed; the server's last words:"; tail -5 "$work/server.log"; } >&2
-  [ -z "${receiver:-}" ] || kill "$receiver" 2>/dev/null || true
-  [ ! -d "$work/site" ] || pgkeep receiver stop orders >/dev/null 2>&1 || true
-  as_postgres "$pgbin/pg_ctl" -D "$work/server" -m immediate -w stop >/dev/null 2>&1 || true
-  cd /
+  set +e
+  if [ "$code" != 0 ]; then
+    echo "bench: it ended early; the server's last words:"
+    tail -5 "$work/server.log"
+  fi >&2
+  end_background
+  [ ! -d "$work/site" ] || pgkeep receiver stop orders >/dev/null 2>&1
+  [ ! -s "$results" ] || print_table
+  [ ! -s "$failures" ] || code=1
+  [ ! -e "$work/barman.conf" ] || barman_of receive-wal --stop orders >/dev/null 2>&1
+  stop_server immediate
+  cd / || true
   if [ -n "${KEEP:-}" ]; then echo "left in $work" >&2; else rm -rf "$work"; fi
   exit "$code"
 }

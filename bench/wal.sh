@@ -30,19 +30,23 @@ copy_slot() { sql "select pg_copy_physical_replication_slot('origin', '$1')" >/d
 
 # await_flushed SLOT: returns when the client has said that everything up to $end is durable; after ten minutes it is an error.
 await_flushed() {
-  sql "set statement_timeout = '10min'; do \$\$ begin while (select restart_lsn from pg_replication_slots where slot_name = '$1') < '$end' loop perform pg_sleep(0.01); end loop; end \$\$"
+  quietly sql "set statement_timeout = '10min'; do \$\$ begin while (select restart_lsn from pg_replication_slots where slot_name = '$1') < '$end' loop perform pg_sleep(0.01); end loop; end \$\$"
 }
 
 compare_wal() {
-  archive_with_barman
-  receive_with_pgkeep "pgkeep_$round" "$program" wal
-  [ -z "$older" ] || receive_with_pgkeep "older_$round" "$older" older
+  attempt "WAL catch-up by Barman" archive_with_barman
+  attempt "WAL catch-up" receive_with_pgkeep "pgkeep_$round" "$program" wal
+  [ -z "$older" ] || attempt "WAL catch-up by THAN" receive_with_pgkeep "older_$round" "$older" older
+  attempt "WAL catch-up by pg_receivewal" receive_with_pg_receivewal
+}
+
+receive_with_pg_receivewal() {
   copy_slot "peer_$round"
   as_postgres mkdir "$work/received"
   timed pg_receivewal "$pgbin/pg_receivewal" -h 127.0.0.1 -p "$port" -U postgres -D "$work/received" -S "peer_$round" --endpos="$end" --no-loop --no-password
-  [ -e "$work/received/$last" ] || { echo "bench: pg_receivewal did not bring $last" >&2; return 1; }
+  [ -e "$work/received/$last" ] || { echo "pg_receivewal did not bring $last" | tee -a "$work/out" >&2; return 1; }
   rm -rf "$work/received"
-  sql "select pg_drop_replication_slot('peer_$round')" >/dev/null
+  drop_slot "peer_$round"
 }
 
 # receive_with_pgkeep SLOT PROGRAM WHAT runs one receiver, which streams and archives at once, and notes when the last segment is durable in the
@@ -55,26 +59,24 @@ receive_with_pgkeep() {
   copy_slot "$slot"
   sync
   began=$EPOCHREALTIME
-  "${as[@]}" "$program" --dir "$site" receiver run orders >"$work/receiver.log" 2>&1 &
-  receiver=$!
+  in_background "$program" --dir "$site" receiver run orders
   await_flushed "$slot"
   spooled=$EPOCHREALTIME
-  until compgen -G "$site/repository/c/orders/*/w/*/*/$last" >/dev/null; do
-    kill -0 "$receiver" 2>/dev/null || { cat "$work/receiver.log" >&2; return 1; }
-    sleep 0.02
-  done
+  await 600 compgen -G "$site/repository/c/orders/*/w/*/*/$last" >/dev/null
   archived=$EPOCHREALTIME
-  peak=$(awk '/VmHWM/ { print $2 }' "/proc/$receiver/status")
-  kill "$receiver"
-  wait "$receiver" || true
-  receiver=
+  note "${what}_wal_cpu" "$(cpu_of "$(cat "$work/background")")"
+  peak=$(peak_of "$(cat "$work/background")")
+  end_background
   note "${what}_spool" "$(awk -v a="$began" -v b="$spooled" 'BEGIN { print b - a }')" "$peak"
   note "${what}_archived" "$(awk -v a="$began" -v b="$archived" 'BEGIN { print b - a }')" "$peak"
   say "  $what: spooled and archived: $(tail -2 "$results" | cut -f2 | paste -sd' ') s"
-  wal_stored_mb=$(du -sm "$site/repository/c" | cut -f1)
-  sql "select pg_drop_replication_slot('$slot')" >/dev/null
+  note_mb "${what}_stored" "$site/repository/c"
+  drop_slot "$slot"
   rm -rf "$site"
 }
+
+# peak_of PROCESS: of its resident memory, in KiB.
+peak_of() { awk '/VmHWM/ { print $2 }' "/proc/$1/status"; }
 
 # write_repository_only: so that apply makes the repository and no more.
 write_repository_only() {
