@@ -61,17 +61,11 @@ func (l *loader) checkLockable(r *Repository, d, lock *decoded) {
 	case err != nil: // said already
 	case at.Scheme == location.SFTP:
 		why = "A directory that is reached by SSH belongs to who logs in there, and whoever may write to it may delete from it."
-	case at.Scheme == location.Azure:
-		why = "pgkeep does not set Azure's immutability policies: a blob that one keeps can be hidden all the same."
 	}
 	if why == "" {
 		return
 	}
-	hint := "Lock a repository in S3 or Google Cloud Storage; take object_lock out here."
-	if at.Scheme == location.Azure {
-		hint = "Give the container a time-based retention policy: pgkeep deletes nothing that it keeps. Take object_lock out here."
-	}
-	l.refuse("Nothing to lock with", mistake{why, hint}, lock.at)
+	l.refuse("Nothing to lock with", mistake{why, "Lock a repository in S3, Google Cloud Storage or Azure; take object_lock out here."}, lock.at)
 	d.broken = true
 }
 

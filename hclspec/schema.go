@@ -63,7 +63,7 @@ func repositoryBlock() block {
 		{name: "object_lock", single: true, attributes: []attribute{
 			{name: "mode", kind: oneOf("governance", "compliance"), required: true},
 			{name: "margin", kind: duration(time.Hour, 365*24*time.Hour), standard: `"2d"`},
-		}, refused: []string{"beside `path`, or a `url` of azblob or sftp"}},
+		}, refused: []string{"beside `path`, or a `url` of sftp"}},
 	}, either: []string{"path", "url"}, refused: []string{
 		"not exactly one of `path` and `url`", "`host` beside `url`",
 		"two repositories in one path, or one inside the other, on one machine, or in one place of a store", "a key of `for_each` that cannot be a name",

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -33,10 +34,11 @@ type backend struct {
 	client *container.Client
 	wire   *http.Transport
 	*remote.Clock
-	prefix string // before every key; empty or with a slash at its end
+	prefix string   // before every key; empty or with a slash at its end
+	hidden sync.Map // by key: the version of a blob that was deleted by name, which is still to be deleted for good
 }
 
-var _ remote.Backend = (*backend)(nil)
+var _ remote.Retainer = (*backend)(nil)
 
 // Open gives the store at a location of scheme Azure. Nothing is asked of the service yet.
 func Open(at location.Location, p remote.Patience) (*remote.Store, error) {
@@ -119,11 +121,18 @@ func (b *backend) Put(ctx context.Context, up remote.Upload) error {
 	if _, err := up.Body.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	_, err := b.blob(up.Key).Upload(ctx, streaming.NopCloser(up.Body), &blockblob.UploadOptions{
+	o := &blockblob.UploadOptions{
 		Metadata:                map[string]*string{tokenName: &up.Token},
 		TransactionalValidation: blob.TransferValidationTypeMD5(sum.Sum(nil)),
 		AccessConditions:        &blob.AccessConditions{ModifiedAccessConditions: &blob.ModifiedAccessConditions{IfNoneMatch: to.Ptr(azcore.ETagAny)}},
-	})
+	}
+	if !up.Retain.IsZero() {
+		o.ImmutabilityPolicyMode, o.ImmutabilityPolicyExpiryTime = mode(up.Retain), to.Ptr(up.Retain.Until)
+	}
+	_, err := b.blob(up.Key).Upload(ctx, streaming.NopCloser(up.Body), o)
+	if !up.Retain.IsZero() {
+		return b.judgeLocking(ctx, err, putting)
+	}
 	return b.judge(err, putting)
 }
 
@@ -227,15 +236,4 @@ func (b *backend) listFolded(ctx context.Context, prefix string) iter.Seq2[store
 			}
 		}
 	}
-}
-
-// Delete is remote.Backend's.
-func (b *backend) Delete(ctx context.Context, keys []string) error {
-	for _, key := range keys {
-		_, err := b.blob(key).Delete(ctx, nil)
-		if err = b.judge(err, deleting); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -18,6 +18,7 @@ const (
 	reading doing = iota
 	putting
 	deleting
+	retaining
 )
 
 // answer is what the service said; the client's own error repeats the whole request.
@@ -38,6 +39,20 @@ func isBehindEnd(err error) bool {
 	var r *azcore.ResponseError
 	return errors.As(err, &r) && r.StatusCode == http.StatusRequestedRangeNotSatisfiable
 }
+
+// isKept tells the answers that a policy or a legal hold keeps the blob as it is.
+func isKept(a *answer) bool {
+	return a.code == "BlobImmutableDueToPolicy" || a.code == "BlobImmutableDueToLegalHold"
+}
+
+// isForbidden tells whether the credentials lack a right; judge may have said so already.
+func isForbidden(err error) bool {
+	var a *answer
+	return errors.As(err, &a) && a.status == http.StatusForbidden
+}
+
+// lockAction is the right to set immutability policies, which the role of a contributor does not have.
+const lockAction = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs/immutableStorage/runAsSuperUser/action"
 
 const noCredentials = "set AZURE_STORAGE_KEY, or give this machine a managed identity, or log in: az login"
 
@@ -61,12 +76,14 @@ func (b *backend) judge(err error, what doing) error {
 		return b.trouble(store.Missing, "there is no such container", "create it, or look at its name and the account in the URL", nil)
 	case what == deleting && a.status == http.StatusNotFound:
 		return nil
-	case what == putting && (a.code == "BlobAlreadyExists" || a.status == http.StatusPreconditionFailed):
+	case what == putting && (a.code == "BlobAlreadyExists" || isKept(a) || a.status == http.StatusPreconditionFailed):
 		return store.ErrExists
 	case a.status == http.StatusNotFound:
 		return store.ErrNotExist
-	case a.code == "BlobImmutableDueToPolicy", what == deleting && a.status == http.StatusForbidden:
+	case isKept(a) && what == deleting, what == deleting && a.status == http.StatusForbidden:
 		return fmt.Errorf("%w: %w", store.ErrRetained, a)
+	case what == retaining && a.status == http.StatusForbidden:
+		return b.trouble(store.Denied, "the credentials may not lock objects", "give the identity the role Storage Blob Data Owner, or one of your own with the data action "+lockAction, a)
 	case a.status == http.StatusForbidden, a.status == http.StatusUnauthorized:
 		return b.trouble(store.Denied, "the credentials are refused", "look at AZURE_STORAGE_KEY and the clock, or give the identity the role Storage Blob Data Contributor", a)
 	}

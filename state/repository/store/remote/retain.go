@@ -102,8 +102,9 @@ const (
 	maxLockProbes = 100
 )
 
-// CheckLock tries whether the provider keeps an object that is to be retained: it puts one for three minutes from now, and tries
-// to delete it. Trouble of kind Unlocked where the bucket does not lock, or deleted it; ErrUnsupported where the driver cannot.
+// CheckLock tries whether the provider keeps an object that is to be retained: it puts one for three minutes from now, tries
+// to delete it, and asks how it is locked. Trouble of kind Unlocked where the bucket does not lock, or deleted it, or locked it for less than
+// it was asked for; ErrUnsupported where the driver cannot.
 func (s *Store) CheckLock(ctx context.Context, compliance bool, now time.Time) error {
 	r := store.Retention{Until: now.Add(lockProbeTime), Compliance: compliance}
 	if err := s.mayRetain(r); err != nil {
@@ -120,7 +121,7 @@ func (s *Store) CheckLock(ctx context.Context, compliance bool, now time.Time) e
 	err := s.retry(ctx, func(ctx context.Context) error { return s.b.Delete(ctx, []string{key}) })
 	switch {
 	case errors.Is(err, store.ErrRetained):
-		return nil
+		return s.checkRetained(ctx, key, r)
 	case isMissing(err):
 		return &store.Trouble{
 			Kind: store.Unlocked, Text: s.b.Place() + " took an object, and says that there is none when it is to be deleted, so whether it locks cannot be tried", Err: err,
@@ -133,6 +134,37 @@ func (s *Store) CheckLock(ctx context.Context, compliance bool, now time.Time) e
 		Kind: store.Unlocked, Text: s.b.Place() + " deleted an object that it was to keep locked",
 		Hint: "make a bucket with object lock, and take the right to override locks from these credentials",
 	}
+}
+
+// checkRetained compares a lock with what was asked for. Whoever may not know it is told nothing.
+func (s *Store) checkRetained(ctx context.Context, key string, want store.Retention) error {
+	b, ok := s.b.(Retainer)
+	if !ok {
+		return store.ErrUnsupported
+	}
+	var has store.Retention
+	err := s.retry(ctx, func(ctx context.Context) (err error) {
+		has, err = b.Retained(ctx, key)
+		return err
+	})
+	if err != nil || !has.Until.Before(want.Until.Truncate(time.Second)) && (has.Compliance || !want.Compliance) {
+		return nil
+	}
+	return &store.Trouble{
+		Kind: store.Unlocked, Text: s.b.Place() + " locked an object for less than it was asked for: " + told(has) + " instead of " + told(want),
+		Hint: "look whether a proxy or gateway before the service leaves out headers, and whether the bucket allows locks of that mode",
+	}
+}
+
+// told says how long and how an object is locked.
+func told(r store.Retention) string {
+	switch {
+	case r.IsZero():
+		return "not at all"
+	case r.Compliance:
+		return "in compliance mode until " + r.Until.UTC().Format(time.RFC3339)
+	}
+	return "in governance mode until " + r.Until.UTC().Format(time.RFC3339)
 }
 
 // isMissing tells whether an object or its bucket is said not to exist.

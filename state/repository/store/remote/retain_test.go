@@ -18,6 +18,7 @@ type locker struct {
 	*storetest.Provider
 	has      store.Retention // of every object
 	refuses  error           // what it says to a Retain
+	mute     error           // what it says to a Retained
 	retained int             // objects that were put locked, or whose locks were moved
 	skew     time.Duration
 	answered bool
@@ -41,7 +42,7 @@ func (l *locker) Retain(context.Context, string, store.Retention) error {
 	return l.refuses
 }
 
-func (l *locker) Retained(context.Context, string) (store.Retention, error) { return l.has, nil }
+func (l *locker) Retained(context.Context, string) (store.Retention, error) { return l.has, l.mute }
 
 func (l *locker) Skew() (time.Duration, bool) { return l.skew, l.answered }
 
@@ -96,6 +97,41 @@ func TestEndedLock(t *testing.T) {
 	l.has = store.Retention{Until: time.Now().Add(-time.Minute), Compliance: true}
 	if r, err := remote.New(l, hasty()).Retained(t.Context(), "a"); err != nil || !r.IsZero() {
 		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// keeper is a locker that deletes nothing.
+type keeper struct{ *locker }
+
+func (keeper) Delete(context.Context, []string) error { return store.ErrRetained }
+
+// TestLockIsAsAsked: a service, or a proxy before it, that keeps an object for less than it was asked for is told apart from one that does
+// as it is told; one that does not say is taken to.
+func TestLockIsAsAsked(t *testing.T) {
+	now := time.Now()
+	for name, x := range map[string]struct {
+		has  store.Retention
+		want string // in the error; empty: none
+	}{
+		"as asked":  {store.Retention{Until: now.Add(3 * time.Minute), Compliance: true}, ""},
+		"longer":    {store.Retention{Until: now.Add(time.Hour), Compliance: true}, ""},
+		"weaker":    {store.Retention{Until: now.Add(time.Hour)}, "in governance mode until"},
+		"shorter":   {store.Retention{Until: now.Add(time.Minute), Compliance: true}, "in compliance mode until"},
+		"no lock":   {store.Retention{}, "not at all instead of in compliance mode"},
+		"who knows": {store.Retention{}, ""},
+	} {
+		l := newLocker()
+		if l.has = x.has; name == "who knows" {
+			l.mute = &store.Trouble{Kind: store.Denied, Text: "may not know"}
+		}
+		err := remote.New(keeper{l}, hasty()).CheckLock(t.Context(), true, now)
+		var trouble *store.Trouble
+		switch {
+		case x.want == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case x.want != "" && (!errors.As(err, &trouble) || trouble.Kind != store.Unlocked || !strings.Contains(trouble.Text, x.want)):
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -15,111 +15,21 @@ import (
 	"github.com/pgkeep/pgkeep/state/repository/store/storetest/servers"
 )
 
-// TestLocks retains objects in a bucket that keeps versions: they can neither be deleted nor hidden, and locks only grow.
+// TestLocks keeps the contract about locks in a bucket that keeps versions: what is locked can neither be deleted nor hidden, and what was
+// deleted is gone with its versions.
 func TestLocks(t *testing.T) {
 	server := servers.S3Locking(t)
-	where := server.LockBucket(t, "locks")
-	for _, compliance := range []bool{false, true} {
-		t.Run(fmt.Sprint("compliance ", compliance), func(t *testing.T) {
-			st := open(t, strings.Replace(where, "?", fmt.Sprintf("/%t?", compliance), 1), remote.Patience{})
-			until := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
-			put := func(key string, r store.Retention) {
-				t.Helper()
-				if err := st.PutIfAbsent(t.Context(), key, strings.NewReader("x"), 1, store.PutOptions{Retain: r}); err != nil {
-					t.Fatal(err)
-				}
-			}
-			lockedUntil := func(key string, want time.Time) {
-				t.Helper()
-				if r, err := st.Retained(t.Context(), key); err != nil || !r.Until.Equal(want) || r.Compliance != (compliance && !want.IsZero()) {
-					t.Errorf("%s has %+v, want until %s: %v", key, r, want, err)
-				}
-			}
-			put("a/locked", store.Retention{Until: until, Compliance: compliance})
-			put("a/free", store.Retention{})
-			put("a/later", store.Retention{})
-			lockedUntil("a/locked", until)
-			lockedUntil("a/free", time.Time{})
-
-			if err := st.Extend(t.Context(), "a/locked", store.Retention{Until: until.Add(-time.Minute), Compliance: compliance}); err != nil {
-				t.Errorf("a shorter lock: %v", err)
-			}
-			lockedUntil("a/locked", until)
-			until = until.Add(time.Hour)
-			for _, key := range []string{"a/locked", "a/later"} {
-				if err := st.Extend(t.Context(), key, store.Retention{Until: until, Compliance: compliance}); err != nil {
-					t.Errorf("extend %s: %v", key, err)
-				}
-				lockedUntil(key, until)
-			}
-			if err := st.Extend(t.Context(), "a/none", store.Retention{Until: until}); !errors.Is(err, store.ErrNotExist) {
-				t.Errorf("extend what is not there: %v", err)
-			}
-
-			for _, keys := range [][]string{{"a/locked"}, {"a/none", "a/free", "a/locked", "a/later"}} {
-				if err := st.Delete(t.Context(), keys...); !errors.Is(err, store.ErrRetained) {
-					t.Errorf("delete %v: %v", keys, err)
-				}
-			}
-			lockedUntil("a/locked", until)
-			lockedUntil("a/later", until)
-			if _, err := st.Stat(t.Context(), "a/free"); !errors.Is(err, store.ErrNotExist) {
-				t.Errorf("what is free beside what is locked stays: %v", err)
-			}
-			if err := st.CheckLock(t.Context(), compliance, time.Now()); err != nil {
-				t.Errorf("check: %v", err)
-			}
-		})
-	}
-	// what was deleted is gone with its versions, and nothing is hidden
+	where, n := server.LockBucket(t, "locks"), 0
+	storetest.RunLocks(t, storetest.LockPlaces{
+		Locking: func(t *testing.T) storetest.Locker {
+			n++
+			return open(t, strings.Replace(where, "?", fmt.Sprintf("/%d?", n), 1), remote.Patience{})
+		},
+		Lockless: func(t *testing.T) storetest.Locker { return open(t, server.Bucket(t, "lockless"), remote.Patience{}) },
+	})
 	for o := range server.Client(t).ListObjectsIter(t.Context(), "locks", minio.ListObjectsOptions{WithVersions: true, Recursive: true}) {
 		if o.Err != nil || o.IsDeleteMarker || strings.HasSuffix(o.Key, "free") {
 			t.Errorf("there is %s, a marker %t: %v", o.Key, o.IsDeleteMarker, o.Err)
-		}
-	}
-}
-
-// TestLockEnds deletes an object once its lock has ended.
-func TestLockEnds(t *testing.T) {
-	server := servers.S3Locking(t)
-	st := open(t, server.LockBucket(t, "ends"), remote.Patience{})
-	if err := st.PutIfAbsent(t.Context(), "first", strings.NewReader("x"), 1, store.PutOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	var until time.Time
-	for d := 2 * time.Second; ; d *= 2 { // a slow machine asks for a lock that has ended already
-		until = time.Now().Add(d)
-		err := st.PutIfAbsent(t.Context(), "a", strings.NewReader("x"), 1, store.PutOptions{Retain: store.Retention{Until: until, Compliance: true}})
-		if err == nil {
-			break
-		}
-		if d > time.Minute {
-			t.Fatal(err)
-		}
-	}
-	servers.Waited(until.Add(time.Second))
-	if err := st.Delete(t.Context(), "a"); err != nil {
-		t.Errorf("delete after the lock's end: %v", err)
-	}
-}
-
-// TestLocklessBucket is told by the first object that is to be retained, and by the check.
-func TestLocklessBucket(t *testing.T) {
-	server := servers.S3Locking(t)
-	where := server.Bucket(t, "lockless")
-	st := open(t, where, remote.Patience{})
-	r := store.Retention{Until: time.Now().Add(time.Hour)}
-	if err := st.PutIfAbsent(t.Context(), "b", strings.NewReader("x"), 1, store.PutOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	for what, err := range map[string]error{
-		"put":    st.PutIfAbsent(t.Context(), "a", strings.NewReader("x"), 1, store.PutOptions{Retain: r}),
-		"extend": st.Extend(t.Context(), "b", r),
-		"check":  st.CheckLock(t.Context(), false, time.Now()),
-	} {
-		var trouble *store.Trouble
-		if !errors.As(err, &trouble) || trouble.Kind != store.Unlocked || trouble.Hint == "" {
-			t.Errorf("%s: %v", what, err)
 		}
 	}
 }

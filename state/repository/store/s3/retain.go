@@ -31,7 +31,10 @@ func (b *backend) Retain(ctx context.Context, key string, r store.Retention) err
 		r.Until = has.Until
 	}
 	m, until := mode(r), r.Until.UTC()
-	err = b.client.PutObjectRetention(ctx, b.at.Bucket, b.prefix+key, minio.PutObjectRetentionOptions{Mode: &m, RetainUntilDate: &until})
+	err = b.client.PutObjectRetention(ctx, b.at.Bucket, b.prefix+key, minio.PutObjectRetentionOptions{
+		Mode: &m, RetainUntilDate: &until,
+		GovernanceBypass: !has.IsZero() && r.Compliance && !has.Compliance, // services take the stronger mode for a change that needs the right
+	})
 	if isLockless(err) {
 		return b.lockless(err)
 	}

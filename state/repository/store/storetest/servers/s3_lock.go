@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -75,9 +74,4 @@ func (s *S3Server) User(tb testing.TB, bucket, name, secret string, actions ...s
 	if err := s.Client(tb).SetBucketPolicy(tb.Context(), bucket, policy); err != nil {
 		tb.Fatalf("give user %s its rights: %v", name, err)
 	}
-}
-
-// Waited waits until a moment has passed, for locks that end.
-func Waited(until time.Time) {
-	time.Sleep(time.Until(until))
 }
