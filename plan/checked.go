@@ -97,6 +97,7 @@ func (c *checker) server(spec *hclspec.Server) {
 	}
 	c.received(s)
 	c.promised(s)
+	c.drilled(s)
 	for _, h := range s.homes {
 		c.archived(s, h)
 	}
@@ -252,6 +253,7 @@ func (c *checker) archived(s *server, h *home) {
 			names = append(names, r.Name)
 		}
 	}
+	c.verified(s, h)
 	if len(names) > 0 {
 		c.say(s.Address, fmt.Sprintf("retention: %s in %s", strings.Join(names, " and "), h.spec.Address))
 	}
@@ -281,12 +283,6 @@ func (c *checker) promised(s *server) {
 					c.bad(Error, f.Code, s.Address, f.Text, f.Hint)
 				}
 			}
-		}
-	}
-	for _, h := range s.homes {
-		if h.archive != nil && len(h.archive.Drills) > 0 && h.archive.Drills[0].Passed {
-			d := h.archive.Drills[0]
-			c.say(s.Address, fmt.Sprintf("drill %s: %s passed in %s", d.Drill, Moment(d.Ended), h.spec.Address), state.CodeDrill)
 		}
 	}
 }

@@ -101,8 +101,8 @@ func TestChecked(t *testing.T) {
 		}
 	}
 	bare := string(hcl)[:strings.Index(string(hcl), "schedule ")]
-	if got := verdicts(bare, backups(one("20260120T000000Z-F-0001", "2026-01-20T00:10:00Z", good))); got != onServer+" backups warning=E-OVERDUE size room WAL" {
-		t.Errorf("an old backup and no schedule: %s", got)
+	if got := verdicts(bare, backups(one("20260120T000000Z-F-0001", "2026-01-20T00:10:00Z", good))); got != onServer+" backups warning=E-OVERDUE size room WAL warning=E-OVERDUE" {
+		t.Errorf("an old backup, no schedule, and no look at it for three weeks: %s", got)
 	}
 }
 

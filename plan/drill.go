@@ -22,9 +22,12 @@ func (b *builder) drills(s *server) {
 		}
 		known := newestDrill(s, d.Name)
 		if known != nil && !known.Passed {
-			b.drillFailed(s, known, d.Where.Block)
+			b.drillFailed(s, known, d.Where.Block, "pgkeep drill "+d.Name)
 		}
-		since, why := b.drillDue(s, d, known)
+		since, why, next := b.drillDue(s, d, known)
+		if !next.IsZero() {
+			b.plan.NextDue = append(b.plan.NextDue, Due{At: next, What: "drill", Subject: s.Name})
+		}
 		if why != "" && !b.opt.IgnoreDue {
 			b.drill(s, d, since, because("drill-due", why, d.Where.Block))
 		}
@@ -50,13 +53,14 @@ func (b *builder) failedByHand(s *server) {
 	if newest == nil || newest.Passed || !there || slices.ContainsFunc(b.spec.Drills, func(d hclspec.Drill) bool { return d.Name == newest.Drill && d.Server == s.Name }) {
 		return
 	}
-	b.drillFailed(s, newest, s.Where.Block)
+	b.drillFailed(s, newest, s.Where.Block, "pgkeep drill --server "+s.Name)
 }
 
-func (b *builder) drillFailed(s *server, d *state.Drill, where hcl.Range) {
+// drillFailed tells what a drill has shown, and what drills again, after which it is told no more.
+func (b *builder) drillFailed(s *server, d *state.Drill, where hcl.Range, again string) {
 	b.finding(Finding{
 		Severity: Error, Code: state.CodeDrill, Subject: s.Address, Text: failedDrill(d), Range: rangeOf(where),
-		Hint: "pgkeep drill show " + d.Drill + "; then restore from another backup, or take a new one of a mended server: pgkeep backup " + s.Name,
+		Hint: "pgkeep drill show " + d.Drill + "; then restore from another backup, or take a new one of a mended server: pgkeep backup " + s.Name + "; and drill again: " + again,
 	})
 }
 
@@ -89,8 +93,9 @@ func failedDrill(d *state.Drill) string {
 	return text
 }
 
-// drillDue tells since when a drill is due; why is empty when it is not. What was never drilled is as old as its oldest backup.
-func (b *builder) drillDue(s *server, d *hclspec.Drill, known *state.Drill) (since time.Time, why string) {
+// drillDue tells since when a drill is due, and when it will be next; why is empty when it is not. What was never drilled is as old as
+// its oldest backup.
+func (b *builder) drillDue(s *server, d *hclspec.Drill, known *state.Drill) (since time.Time, why string, next time.Time) {
 	var last time.Time
 	was := ""
 	if known != nil {
@@ -106,13 +111,9 @@ func (b *builder) drillDue(s *server, d *hclspec.Drill, known *state.Drill) (sin
 		was = "no drill was ever made; the oldest backup is of " + Moment(last)
 	}
 	if last.IsZero() {
-		return since, ""
+		return since, "", next
 	}
-	since, why, next := b.dueAgain(periodic{d.Address, d.Cron, d.Timezone, d.MaxAge}, last, was)
-	if !next.IsZero() {
-		b.plan.NextDue = append(b.plan.NextDue, Due{At: next, What: "drill", Subject: s.Name})
-	}
-	return since, why
+	return b.dueAgain(periodic{d.Address, d.Cron, d.Timezone, d.MaxAge}, last, was)
 }
 
 // drillNow plans a drill that was asked for by hand.

@@ -55,7 +55,7 @@ const (
 	CodeSettings           Code = "E-SETTINGS"             // a setting of the server stands in the way
 	CodeNoRetention        Code = "E-NO-RETENTION"         // no rule says when backups may go: nothing is ever deleted
 	CodeReceiver           Code = "E-RECEIVER"             // no receiver runs, or it does not stream
-	CodeOverdue            Code = "E-OVERDUE"              // the newest backup is older than it should be, or its try failed
+	CodeOverdue            Code = "E-OVERDUE"              // the newest backup, drill or verification is older than it should be, or its try failed
 	CodeSize               Code = "E-SIZE"                 // a backup is much smaller than the one before
 	CodeSchedule           Code = "E-SCHEDULE"             // a cron expression or time zone that cannot be read
 	CodePrivilege          Code = "E-PRIVILEGE"            // 42501

@@ -177,7 +177,7 @@ func drillAnswer(c state.Answer) string {
 }
 
 // showStatusDrills says when each server was last drilled, and what came of it.
-func (a *app) showStatusDrills(seen state.Observation, names []string) {
+func (a *app) showStatusDrills(p *plan.Plan, seen state.Observation, names []string) {
 	first := true
 	for _, label := range sorted(seen.Repositories) {
 		clusters := seen.Repositories[label].Clusters
@@ -196,11 +196,21 @@ func (a *app) showStatusDrills(seen state.Observation, names []string) {
 						fmt.Fprintln(a.out)
 					}
 					first = false
-					fmt.Fprintf(a.out, "%s in %s was drilled (%s) %s: %s\n", name, label, d.Drill, plan.Moment(d.Ended), drillVerdict(d))
+					fmt.Fprintf(a.out, "%s in %s was drilled (%s) %s: %s\n", name, label, d.Drill, plan.Moment(d.Ended), drillVerdict(d)+dueAgain(p, name, d.Drill))
 				}
 			}
 		}
 	}
+}
+
+// dueAgain says that a drill that was made is due again; empty: it is not.
+func dueAgain(p *plan.Plan, server, name string) string {
+	for _, s := range p.Steps {
+		if act, ok := s.Action.(plan.Drill); ok && act.Drill == name && act.Route.Server == server {
+			return "; due again since " + plan.Moment(act.Since)
+		}
+	}
+	return ""
 }
 
 func drillVerdict(d state.Drill) string {

@@ -42,7 +42,7 @@ its receiver, its slot and its repositories. What could not be seen is "unknown"
 				a.showReceivers(seen, names)
 				a.showRepositories(seen)
 				a.showVerifications(seen, names)
-				a.showStatusDrills(seen, names)
+				a.showStatusDrills(p, seen, names)
 				a.showFindings(p.Findings, names)
 				if len(p.Steps) > 0 {
 					fmt.Fprintf(a.out, "\n%s\n→ pgkeep plan\n", p.Summary())
