@@ -65,3 +65,21 @@ func (l *loader) checks(schema *block, label string, d *decoded, blocks hcl.Bloc
 	slices.SortFunc(out, func(a, b Check) int { return strings.Compare(a.Name, b.Name) })
 	return out
 }
+
+// Askable refuses checks that nobody could answer when the recovery is at its target.
+func (r Recovery) Askable() error {
+	d := r.Destination
+	switch {
+	case len(r.Checks) == 0:
+	case r.Target.Action == "shutdown":
+		return mistake{"The server shuts down at the target, and then nobody answers a check.", `Write action = "pause" or "promote", or leave out the checks.`}
+	case d.PrimaryConninfo != "":
+		return mistake{"A standby has no target at which it could be asked.", "Leave out the checks, or primary_conninfo."}
+	}
+	for _, c := range r.Checks {
+		if len(d.Databases) > 0 && !slices.Contains(d.Databases, c.Database) {
+			return mistake{fmt.Sprintf("Check %q asks database %s, which is not restored.", c.Name, c.Database), "Add it to databases, or leave out the check."}
+		}
+	}
+	return nil
+}

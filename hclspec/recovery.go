@@ -39,11 +39,18 @@ func (l *loader) buildRecoveries() []Recovery {
 			Address: "recovery." + b.Labels[0], Name: b.Labels[0], Server: names[0], Target: target,
 			Destination: destinationOf(d.blocks["destination"]), WALWait: get[time.Duration](d, "wal_wait"), Where: d.where(),
 		}
+		r.Checks = l.checks(&schema, b.Labels[0], d, l.content(&schema, b.Body).Blocks)
+		if d.broken {
+			continue
+		}
 		if err := r.Destination.check(); err != nil {
 			l.refuse("Invalid destination.tablespaces", err, r.Where.Of("destination.tablespaces"))
 		}
 		if err := r.checkStandby(); err != nil {
 			l.refuse("Invalid standby", err, r.Where.Of("destination.primary_conninfo"))
+		}
+		if err := r.Askable(); err != nil {
+			l.refuse("Invalid check", err, r.Where.Block)
 		}
 		out = append(out, r)
 	}

@@ -191,7 +191,10 @@ func recoveryBlock() block {
 		{name: "databases", kind: databaseNames(), otherwise: "all"},
 		{name: "primary_conninfo", kind: primaryText(), otherwise: "it is no standby"},
 		{name: "primary_slot_name", kind: matching("slot name", checkSlot, refusal{"not the name of a slot", `"a b"`}), otherwise: "no slot"},
-	}, refused: []string{"`primary_slot_name` without `primary_conninfo`", "`databases` with `primary_conninfo`", "`primary_conninfo` with another target than `latest` or `immediate`, or with a `timeline`"}}}, refused: []string{"no `target` or no `destination`", "`server.x` of a `for_each` without its key"}}
+	}, refused: []string{"`primary_slot_name` without `primary_conninfo`", "`databases` with `primary_conninfo`", "`primary_conninfo` with another target than `latest` or `immediate`, or with a `timeline`"}}, checkBlock()}, refused: []string{
+		"no `target` or no `destination`", "`server.x` of a `for_each` without its key", "two checks of one name",
+		"a `check` with `action = \"shutdown\"`, with `primary_conninfo`, or in a database that `databases` leaves out",
+	}}
 }
 
 // ownerAttribute is who runs what is restored.

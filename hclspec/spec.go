@@ -264,6 +264,7 @@ type Recovery struct {
 	Target      Target
 	Destination Destination
 	WALWait     time.Duration // default 10m
+	Checks      []Check       // of the copy when it is started; sorted by name
 	Where       Where
 }
 

@@ -89,11 +89,26 @@ func (b *builder) recover(rec hclspec.Recovery) {
 		s.Effect += "; what is in " + rec.Destination.Path + " is restored over: pages that differ are fetched, and what the backup does not have is removed"
 	}
 	if b.opt.Start {
-		s.Action = RecoverTo{Recovery: rec.Name, Route: *route, Start: true, Major: b.majorOf(route), RepositoryIDs: b.repositoryIDs(b.readBy(route))}
-		s.Effect += "; the server is started there, and waited for until it has reached the target"
+		s.Action = RecoverTo{Recovery: rec.Name, Route: *route, Start: true, Major: b.majorOf(route), Checks: rec.Checks, RepositoryIDs: b.repositoryIDs(b.readBy(route))}
+		s.Effect += "; the server is started there, and waited for until it has reached the target" + askedThere(rec.Checks)
 		s.Requires = append(s.Requires, Condition{Code: NeedStartable, Text: "PostgreSQL can be started there: its owner, its programs, its port"})
 	}
+	if n := len(rec.Checks); n > 0 && !b.opt.Start {
+		s.Effect += "; its checks are asked only with --start"
+	}
 	b.step(s)
+}
+
+// askedThere names the checks that follow; empty: there are none.
+func askedThere(checks []hclspec.Check) string {
+	var names []string
+	for _, c := range checks {
+		names = append(names, c.Name)
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return "; there it is asked: " + strings.Join(names, ", ")
 }
 
 // unpushed says that a server's spool holds WAL which no repository has yet; empty: it holds none.

@@ -219,6 +219,8 @@ type (
 		Start bool `json:"start,omitempty"`
 		// Major is the version of the cluster, and so of the programs that start it; 0: not known.
 		Major int `json:"major,omitempty"`
+		// Checks are asked of the started server when it is at the target.
+		Checks []hclspec.Check `json:"checks,omitempty"`
 		// RepositoryIDs is as RecordGap's, of the route's repository and of the server's others, which are read when it fails.
 		RepositoryIDs map[string]string `json:"repository_ids,omitempty"`
 	}
@@ -237,14 +239,14 @@ type (
 	// Drill recovers a server for real into a scratch directory, the path of the route's destination, starts PostgreSQL there,
 	// asks it, removes it all, and keeps what it has shown as evidence.
 	Drill struct {
-		Drill        string               `json:"drill"` // name of the block
-		Route        Route                `json:"route"`
-		Major        int                  `json:"major"`
-		RepositoryID string               `json:"repository_id,omitempty"` // as RemoveIncomplete's
-		Amcheck      string               `json:"amcheck"`                 // full | index | off
-		Canaries     int                  `json:"canaries,omitempty"`      // tables of each database whose rows are counted
-		MaxShrink    int                  `json:"max_shrink,omitempty"`    // percent
-		Timeout      string               `json:"timeout"`                 // a duration, as "12h0m0s"
+		Drill        string          `json:"drill"` // name of the block
+		Route        Route           `json:"route"`
+		Major        int             `json:"major"`
+		RepositoryID string          `json:"repository_id,omitempty"` // as RemoveIncomplete's
+		Amcheck      string          `json:"amcheck"`                 // full | index | off
+		Canaries     int             `json:"canaries,omitempty"`      // tables of each database whose rows are counted
+		MaxShrink    int             `json:"max_shrink,omitempty"`    // percent
+		Timeout      string          `json:"timeout"`                 // a duration, as "12h0m0s"
 		Checks       []hclspec.Check `json:"checks,omitempty"`
 		// Since is when it became due: a drill that began then or later is the one.
 		Since time.Time `json:"since,omitzero"`

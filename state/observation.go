@@ -72,6 +72,7 @@ const (
 	CodeLocked             Code = "E-LOCKED"               // another pgkeep is doing this
 	CodeTarget             Code = "E-TARGET"               // a recovery target that cannot be reached
 	CodeMissed             Code = "E-MISSED"               // a recovery that was started ended elsewhere than its target
+	CodeCheck              Code = "E-CHECK"                // a recovered server answers a declared check otherwise than it must
 	CodeDrill              Code = "E-DRILL"                // a drill has shown that a recovery does not bring back what it should
 	CodeObjective          Code = "E-OBJECTIVE"            // more would be lost, or recovery takes longer, than is promised
 	CodeDestination        Code = "E-DESTINATION"          // the directory to restore into cannot be used

@@ -59,7 +59,7 @@ func (r realRecoveries) Destination(ctx context.Context, route plan.Route) (stat
 // Started reads what the last start left beside the data directory.
 func (r realRecoveries) Started(_ context.Context, route plan.Route) (bool, string, error) {
 	reached, err := recovery.Started(route)
-	if err != nil || reached == nil {
+	if err != nil || reached == nil || reached.Unmet() != "" {
 		return false, "", err
 	}
 	return true, reached.Text(), nil
@@ -80,8 +80,8 @@ func (r realRecoveries) Start(ctx context.Context, name string, a plan.RecoverTo
 	if owner := a.Route.Destination.Owner; owner != "" && !slices.Contains(roles, owner) {
 		roles = append(roles, owner)
 	}
-	_, evidence, err := recovery.Start(ctx, recovery.StartOptions{
-		Route: a.Route, Major: a.Major, Now: r.o.Now, Roles: roles,
+	reached, evidence, err := recovery.Start(ctx, recovery.StartOptions{
+		Route: a.Route, Major: a.Major, Now: r.o.Now, Roles: roles, Checks: a.Checks,
 		Report: func(p recovery.Replay) { report(p.Done, p.Total, Replay{p.LSN, p.Commit, p.Rate, p.Left}) },
 	})
 	if err != nil {
@@ -95,7 +95,21 @@ func (r realRecoveries) Start(ctx context.Context, name string, a plan.RecoverTo
 	if err := repo.Cluster(a.Route.Server, a.Route.SystemID).PutEvidence(ctx, evidence.Ended, evidence); err != nil && !onlyReads(err) {
 		return fmt.Errorf("keep the evidence of the recovery: %w", err)
 	}
-	return nil
+	return wrongAnswers(a.Route, reached)
+}
+
+// wrongAnswers is the error of a recovery that reached its target, and did not bring back what it should.
+func wrongAnswers(route plan.Route, reached recovery.Reached) error {
+	why := reached.Unmet()
+	if why == "" {
+		return nil
+	}
+	socket, port := recovery.Address(route.Destination.Path)
+	return &state.Error{
+		Code: state.CodeCheck,
+		Text: fmt.Sprintf("the server in %s is at its target, and does not answer as it must: %s", route.Destination.Path, why),
+		Hint: fmt.Sprintf("it runs; look at it: psql -h %s -p %d; the same command asks again", socket, port),
+	}
 }
 
 // onlyReads tells whether nothing was written because this machine has no signing key: who may only read an encrypted repository restores from it

@@ -74,7 +74,7 @@ func (r Result) damagedBackups() int {
 func (r Result) missedTargets() int {
 	n := 0
 	for _, s := range r.Steps {
-		if code := state.CodeOf(s.Err); s.Outcome == OutcomeFailed && (code == state.CodeMissed || code == state.CodeDrill) {
+		if code := state.CodeOf(s.Err); s.Outcome == OutcomeFailed && (code == state.CodeMissed || code == state.CodeDrill || code == state.CodeCheck) {
 			n++
 		}
 	}

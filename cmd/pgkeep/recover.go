@@ -292,7 +292,7 @@ func (o *recoverFlags) recovery(spec *hclspec.Spec, name string, c *cobra.Comman
 	}
 	r.Name, r.Address = "by-hand", "recover"
 	if block != nil {
-		r.Name, r.Address, r.Where, r.Destination.Host = block.Name, block.Address, block.Where, block.Destination.Host
+		r.Name, r.Address, r.Where, r.Destination.Host, r.Checks = block.Name, block.Address, block.Where, block.Destination.Host, block.Checks
 		if !o.targeted() {
 			action, timeline := r.Target.Action, r.Target.Timeline
 			r.Target = block.Target
@@ -303,6 +303,9 @@ func (o *recoverFlags) recovery(spec *hclspec.Spec, name string, c *cobra.Comman
 				r.Target.Timeline = timeline
 			}
 		}
+	}
+	if err := r.Askable(); err != nil && o.start {
+		return r, usage("%s", err)
 	}
 	return r, nil
 }

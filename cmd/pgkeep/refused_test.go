@@ -102,6 +102,7 @@ func TestRefused(t *testing.T) {
 			e.Setenv("CLOSED", fmt.Sprint(closed.Port))
 			e.Setenv("PLAIN", fmt.Sprint(plain.Port))
 			e.Setenv("FREE", fmt.Sprint(closed.Port+1))
+			e.Setenv("FREE_TOO", fmt.Sprint(closed.Port+2))
 			e.Setenv("BINDIR", s.Bin)
 			e.Setenv("OWNER", ordinaryUser())
 			e.Setenv("HOME", e.WorkDir)

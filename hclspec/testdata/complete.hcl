@@ -121,6 +121,12 @@ recovery "before_drop" { # inert until asked for: pgkeep recover before_drop, pl
     wal         = "fetch" # or "copy"
     databases   = ["shop", "crm"] # the others get empty files, and are dropped after recovery; without it all are restored
   }
+
+  check "orders" { # asked of the copy at its target: pgkeep recover before_drop --start
+    database = "shop"
+    sql      = "select count(*) > 0 from orders"
+    expect   = "t"
+  }
 }
 
 drill "weekly" { # restore for real, start PostgreSQL, ask it, throw it away, keep the evidence

@@ -22,6 +22,9 @@ import (
 type ConnectOptions struct {
 	ApplicationName string        // wins over the conninfo's; empty: the conninfo's, else "pgkeep"
 	Timeout         time.Duration // for each host, when the conninfo has no connect_timeout; zero: 10 s
+	// As calls what opens the socket, and may be another user of the machine meanwhile, whom the server's peer authentication then
+	// sees; nil: it is this process's.
+	As func(open func() error) error
 }
 
 const usualConnectTimeout = 10 * time.Second
@@ -192,7 +195,16 @@ func (o opener) dial(ctx context.Context, h host, config *tls.Config) (*session,
 	c.MaxProtocolMessageBodyLen = maxSQLMessage
 	c.RuntimeParams = o.parameters()
 	c.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"as.written"}, nil }
-	c.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return o.info.dial.open(ctx, h) }
+	c.DialFunc = func(ctx context.Context, _, _ string) (conn net.Conn, err error) {
+		if o.options.As == nil {
+			return o.info.dial.open(ctx, h)
+		}
+		err = o.options.As(func() (failed error) {
+			conn, failed = o.info.dial.open(ctx, h)
+			return failed
+		})
+		return conn, err
+	}
 	c.AfterNetConnect = func(ctx context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
 		gate.Conn = conn
 		return startTLS(ctx, gate, config, o.info.tls.direct)

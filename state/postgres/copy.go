@@ -48,12 +48,18 @@ type Copy struct {
 	Port   int
 	Major  int // version of the cluster
 	User   string
+	// Database is empty where any will do: then it is the user's.
+	Database string
+	As       func(open func() error) error // as ConnectOptions.As
 }
 
-// ConnectReplaying opens a session with a copy that replays WAL, for Replayed alone. No event trigger of the copy fires in it: from 17
-// on, which has them for logins, only a role that may turn them off is let in.
-func ConnectReplaying(ctx context.Context, at Copy) (*Conn, error) {
+// ConnectRecovered opens a session with a copy that replays WAL or is at its target, for Replayed and Answer alone. No event
+// trigger of the copy fires in it: from 17 on, which has them for logins, only a role that may turn them off is let in.
+func ConnectRecovered(ctx context.Context, at Copy) (*Conn, error) {
 	text := fmt.Sprintf("host=%s port=%d user=%s sslmode=disable", quoteValue(at.Socket), at.Port, quoteValue(at.User))
+	if at.Database != "" {
+		text += " dbname=" + quoteValue(at.Database)
+	}
 	if at.Major >= 17 {
 		text += " options='-c event_triggers=off'"
 	}
@@ -61,7 +67,7 @@ func ConnectReplaying(ctx context.Context, at Copy) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Connect(ctx, info, ConnectOptions{ApplicationName: "pgkeep recover", Timeout: 10 * time.Second})
+	return Connect(ctx, info, ConnectOptions{ApplicationName: "pgkeep recover", Timeout: 10 * time.Second, As: at.As})
 }
 
 // Replayed gives up to where a copy in recovery has replayed WAL, and when the last transaction in it ended; zero: it has
@@ -133,8 +139,10 @@ func (c *Conn) Answer(ctx context.Context, sql string) (string, error) {
 	if _, err := c.rows(ctx, question{action: "begin to read", sql: "begin read only"}); err != nil {
 		return "", err
 	}
-	if _, err := c.rows(ctx, question{action: "begin to read", sql: `set local search_path = "$user", public`}); err != nil {
-		return "", err
+	for _, s := range []string{`set local search_path = "$user", public`, "set local statement_timeout = 0"} {
+		if _, err := c.rows(ctx, question{action: "begin to read", sql: s}); err != nil {
+			return "", err
+		}
 	}
 	row, err := c.row(ctx, 1, question{action: "ask the copy", sql: sql})
 	_, _ = c.rows(ctx, question{action: "end reading", sql: "rollback"}) // a session that is gone says so next time

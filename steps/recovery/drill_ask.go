@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
@@ -187,25 +186,14 @@ func (d *DrillRun) count(ctx context.Context, c *postgres.Conn, database string)
 
 // answer asks one declared check.
 func (d *DrillRun) answer(ctx context.Context, user string, q hclspec.Check) error {
-	out := state.Answer{Name: q.Name, Database: q.Database, Expect: q.Expect}
-	c, err := postgres.ConnectCopy(ctx, d.socket(), isolatedPort, user, q.Database)
-	if err == nil {
-		out.Got, err = c.Answer(ctx, q.SQL)
-		_ = c.Close()
-	}
-	if ctx.Err() != nil {
+	out, err := answerOf(ctx, q, func() (*postgres.Conn, error) {
+		return postgres.ConnectCopy(ctx, d.socket(), isolatedPort, user, q.Database)
+	})
+	if err != nil {
 		return err
 	}
-	if len(out.Got) > 1000 {
-		out.Got = strings.ToValidUTF8(out.Got[:1000], "") + "…"
-	}
-	out.Passed = err == nil && out.Got == q.Expect
-	switch {
-	case err != nil:
-		out.Error = postgres.Said(err)
-		d.fail("check %q in database %s: %s", q.Name, q.Database, out.Error)
-	case !out.Passed:
-		d.fail("check %q in database %s gave %q and not %q", q.Name, q.Database, out.Got, q.Expect)
+	if why := unmet(out); why != "" {
+		d.fail("%s", why)
 	}
 	d.result.Checks = append(d.result.Checks, out)
 	return nil

@@ -19,12 +19,13 @@ const (
 
 // Reached is where a recovery ended, as PostgreSQL's own log and the archived WAL tell it.
 type Reached struct {
-	Outcome  string        `json:"outcome"`            // paused | promoted | shut down
-	Stopped  string        `json:"stopped,omitempty"`  // PostgreSQL's own sentence; empty: it went to the end of the WAL
-	Last     *state.Commit `json:"last,omitempty"`     // the last transaction it holds; nil: not known which
-	LastTime time.Time     `json:"last_time,omitzero"` // when the last transaction ended, by the log; zero: it did not say
-	Timeline wal.Timeline  `json:"timeline,omitempty"` // that it writes on; zero: it was not promoted
-	Note     string        `json:"note,omitempty"`     // what is not as it was asked for, with the target reached all the same
+	Outcome  string         `json:"outcome"`            // paused | promoted | shut down
+	Stopped  string         `json:"stopped,omitempty"`  // PostgreSQL's own sentence; empty: it went to the end of the WAL
+	Last     *state.Commit  `json:"last,omitempty"`     // the last transaction it holds; nil: not known which
+	LastTime time.Time      `json:"last_time,omitzero"` // when the last transaction ended, by the log; zero: it did not say
+	Timeline wal.Timeline   `json:"timeline,omitempty"` // that it writes on; zero: it was not promoted
+	Note     string         `json:"note,omitempty"`     // what is not as it was asked for, with the target reached all the same
+	Checks   []state.Answer `json:"checks,omitempty"`   // what it answered to the declared checks
 }
 
 // Text says in one sentence what the recovered server holds.
@@ -42,8 +43,10 @@ func (r Reached) Text() string {
 	if r.Timeline != 0 {
 		out += fmt.Sprintf(" and writes on timeline %d", r.Timeline)
 	}
-	if r.Note != "" {
-		out += "; " + r.Note
+	for _, also := range []string{r.Note, r.held()} {
+		if also != "" {
+			out += "; " + also
+		}
 	}
 	return out
 }

@@ -23,7 +23,7 @@ func (s *starting) report(ctx context.Context) {
 		return
 	}
 	if s.asking == nil && s.log.log.readOnly && len(s.Roles) > 0 {
-		s.asking = ask(ctx, s.dir, s.Major, s.Roles)
+		s.asking = ask(ctx, s.copyAt(), s.Roles)
 	}
 	said := s.asking.last()
 	if lsn := s.log.log.replayedTo(s.Route.SegmentSize); said.lsn == 0 || s.log.log.redo > said.lsn {

@@ -2,6 +2,7 @@ package recovery
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -25,12 +26,12 @@ type asking struct {
 
 // ask begins to ask. The copy must have said that it takes connections: one that is turned away earlier would find its way into
 // the reasons in its log.
-func ask(ctx context.Context, dir string, major int, roles []string) *asking {
+func ask(ctx context.Context, at postgres.Copy, roles []string) *asking {
 	ctx, end := context.WithCancel(ctx)
 	a := &asking{end: end, ended: make(chan struct{})}
 	go func() {
 		defer close(a.ended)
-		if c := letIn(ctx, dir, major, roles); c != nil {
+		if c, err := letIn(ctx, at, roles); err == nil {
 			a.follow(ctx, c)
 			_ = c.Close() // the server ends it otherwise
 		}
@@ -38,20 +39,22 @@ func ask(ctx context.Context, dir string, major int, roles []string) *asking {
 	return a
 }
 
-// letIn opens a session with the copy by its socket; nil: it lets nobody in.
-func letIn(ctx context.Context, dir string, major int, roles []string) *postgres.Conn {
-	socket, port := Address(dir)
-	if !strings.HasPrefix(socket, "/") {
-		return nil
+// letIn opens a session with the copy by its socket, as the first role that it lets in.
+func letIn(ctx context.Context, at postgres.Copy, roles []string) (*postgres.Conn, error) {
+	if !strings.HasPrefix(at.Socket, "/") {
+		return nil, errors.New("it has no local socket")
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	for _, role := range roles {
-		if c, err := postgres.ConnectReplaying(ctx, postgres.Copy{Socket: socket, Port: port, Major: major, User: role}); err == nil {
-			return c
+	var refused []string
+	for _, at.User = range roles {
+		c, err := postgres.ConnectRecovered(ctx, at)
+		if err == nil {
+			return c, nil
 		}
+		refused = append(refused, err.Error())
 	}
-	return nil
+	return nil, errors.New(strings.Join(refused, "; "))
 }
 
 // follow asks until the session or ctx ends.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/host"
@@ -34,6 +35,9 @@ type StartOptions struct {
 	Report func(Replay) // several times a second; nil: nobody listens
 	// Roles are tried, each once, to ask the copy itself how far it is, for Report; none: only its log tells. It may not answer.
 	Roles []string
+	// Checks are asked of the server when it has reached the target, in a transaction that only reads, as the first of Roles that
+	// it lets in.
+	Checks []hclspec.Check
 }
 
 // started is start.json: the server that was started beside it.
@@ -57,6 +61,8 @@ type started struct {
 // record that was replayed must be the last that there is. state.CodeMissed is the error when recovery ended elsewhere
 // than the target, or broke off; the text holds what the log says of it. When ctx ends the server is shut down, and the
 // error says how far it had come: the next Start goes on from there.
+//
+// That a check is answered otherwise than it must be is no error: Reached.Unmet says so.
 func Start(ctx context.Context, o StartOptions) (Reached, Evidence, error) {
 	s := &starting{StartOptions: o, dir: o.Route.Destination.Path, evidence: Evidence{
 		Server: o.Route.Server, SystemID: o.Route.SystemID, Backup: o.Route.Backup, Path: o.Route.Destination.Path,
@@ -71,12 +77,15 @@ func Start(ctx context.Context, o StartOptions) (Reached, Evidence, error) {
 	if err != nil {
 		return reached, s.evidence, err
 	}
+	s.evidence.Ended = o.Now().UTC() // what is asked then is no part of the recovery
+	if reached.Checks, err = s.answers(ctx); err != nil {
+		return reached, s.evidence, err
+	}
 	s.record.Reached = &reached
 	if err := s.write(); err != nil {
 		return reached, s.evidence, err
 	}
-	s.evidence.Reached, s.evidence.Ended = &reached, o.Now().UTC()
-	s.evidence.Phases = s.phases()
+	s.evidence.Reached, s.evidence.Phases = &reached, s.phases()
 	return reached, s.evidence, nil
 }
 
@@ -112,11 +121,11 @@ func Started(route plan.Route) (*Reached, error) {
 }
 
 // Unfinished gives the route of a start on its way in the route's directory, when it is of the same recovery (server,
-// target, destination) and has not reached its target: Start goes on with that one, whatever later end of the WAL, or
+// target, destination) and has not reached its target, or gave a wrong answer there: Start goes on with that one, whatever later end of the WAL, or
 // newer backup, a plan finds by now. nil: there is none.
 func Unfinished(route plan.Route) (*plan.Route, error) {
 	r, err := readStarted(route.Destination.Path)
-	if err != nil || r == nil || r.Reached != nil || r.Route != routeDigest(r.Plan) || r.Plan.SystemID != route.SystemID || r.Plan.Request() != route.Request() {
+	if err != nil || r == nil || r.Reached != nil && r.Reached.Unmet() == "" || r.Route != routeDigest(r.Plan) || r.Plan.SystemID != route.SystemID || r.Plan.Request() != route.Request() {
 		return nil, err
 	}
 	if there, err := Restored(r.Plan); err != nil || !there {

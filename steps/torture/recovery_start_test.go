@@ -28,6 +28,7 @@ func TestJourneyStart(t *testing.T) {
 					t.Run(x.name+"_"+action, func(t *testing.T) { j.recoverStarted(t, x, action) })
 				}
 			}
+			t.Run("wrong answer", func(t *testing.T) { j.answersWrong(t, j.targets()[0]) })
 		})
 	}
 }
@@ -45,7 +46,11 @@ func (j *journey) recoverStarted(t *testing.T, x target, action string) {
 	t.Helper()
 	name := x.name + "_" + action
 	port := freePort(t)
-	j.site.configure(t, j.hcl+strings.Replace(fmt.Sprintf(recoveryHCL, name, x.hcl, owner(), j.pg.Bin), `action = "promote"`, fmt.Sprintf("action = %q", action), 1))
+	hcl := strings.Replace(fmt.Sprintf(recoveryHCL, name, x.hcl, owner(), j.pg.Bin), `action = "promote"`, fmt.Sprintf("action = %q", action), 1)
+	if action != "shutdown" { // nobody answers then
+		hcl = asks(hcl, "count(*) from ledger", strconv.Itoa(x.want))
+	}
+	j.site.configure(t, j.hcl+hcl)
 	dir := filepath.Join(j.site.dir, name)
 	defer stopServer(t, dir)
 	out := j.site.run(t, "recover", name, "--yes", "--start", "--port", strconv.Itoa(port))
@@ -57,7 +62,7 @@ func (j *journey) recoverStarted(t *testing.T, x target, action string) {
 		}
 		return
 	}
-	says(t, out, map[string]string{"pause": "is paused there and can be read", "promote": "was promoted"}[action], "psql -h ")
+	says(t, out, map[string]string{"pause": "is paused there and can be read", "promote": "was promoted"}[action], "; 1 check holds", "psql -h ")
 	socket, _ := recovery.Address(dir)
 	back := &pgtest.Server{Version: j.version, SocketDir: socket, Port: port}
 	if got := back.SQL(t, "select pg_is_in_recovery()"); got != map[string]string{"pause": "t", "promote": "f"}[action] {
@@ -73,6 +78,27 @@ func (j *journey) recoverStarted(t *testing.T, x target, action string) {
 		return
 	}
 	says(t, again, "target reached", "0 done, 1 already so")
+}
+
+// asks adds a check to the last recovery block.
+func asks(hcl, what, expect string) string {
+	end := strings.LastIndex(hcl, "}")
+	return fmt.Sprintf("%s  check \"rows\" {\n    database = \"postgres\"\n    sql      = \"select %s\"\n    expect   = %q\n  }\n}\n", hcl[:end], what, expect)
+}
+
+// answersWrong: a copy that is at its target, and has not what it should, is exit code 8; the same command asks again.
+func (j *journey) answersWrong(t *testing.T, x target) {
+	hcl := fmt.Sprintf(recoveryHCL, "wrong", x.hcl, owner(), j.pg.Bin)
+	args := []string{"recover", "wrong", "--yes", "--start", "--port", strconv.Itoa(freePort(t))}
+	j.site.configure(t, j.hcl+asks(hcl, "count(*) from ledger", "7777"))
+	defer stopServer(t, filepath.Join(j.site.dir, "wrong"))
+	out, code := j.site.try(args...)
+	says(t, out, "E-CHECK", fmt.Sprintf(`check "rows" in database postgres gave "%d" and not "7777"`, x.want), "psql -h ")
+	if code != 8 {
+		t.Errorf("exit code %d", code)
+	}
+	j.site.configure(t, j.hcl+asks(hcl, "count(*) from ledger", strconv.Itoa(x.want)))
+	says(t, j.site.run(t, args...), "; 1 check holds")
 }
 
 func ledgerHolds(t *testing.T, pg *pgtest.Server, dir string, want int) {
