@@ -72,6 +72,9 @@ func walGet(ctx context.Context, args []string, errs io.Writer) (code int) {
 	}
 	o.Name, o.Into = f.Arg(0), f.Arg(1)
 	o.Program, _ = os.Executable() // without it nothing is fetched ahead
+	o.Waiting = func(err error) {
+		fmt.Fprintf(errs, "pgkeep wal-get: %s: it is asked for again: %s\n", o.Name, err)
+	}
 	code, err := recovery.WALGet(ctx, o)
 	if err != nil {
 		fmt.Fprintf(errs, "pgkeep wal-get: %s: %s\n", o.Name, err)

@@ -34,6 +34,21 @@
 // makes that safe: only segments that the route needs to their ends lie there, below the digest of the route file, compared with
 // their SHA-256 and fsynced before they get their name, and moved by rename. Everything else goes to wal-get as before.
 //
+// # A standby
+//
+// PostgreSQL asks a standby's restore_command for everything in turn with its primary: the archive, then the stream, then the archive
+// (WaitForWALToBecomeAvailable), and waits for each answer. So a wal-get that waits keeps the standby from streaming. In the
+// route it waits all the same, without end: a promotion there would leave out WAL that must exist. Two things it does not wait for:
+//
+//   - What the standby has itself, to where the route needs it. After a restart PostgreSQL asks again for what it had long replayed.
+//   - What lies behind the route, histories included (PostgreSQL looks for a higher one each time that streaming fails): after wal_wait it is
+//     absent. DESIGN has a history absent only when every repository answered. With that a repository that is down stops
+//     replication for as long, and fills the primary's disk where there is a slot; without, a standby that is promoted while every repository is
+//     silent may take the number of a timeline that they hold: such WAL is refused by them, as another's.
+//
+// What PostgreSQL is given it puts in the place of the segment in pg_wal. So a segment of which a part is archived is not handed out where
+// the standby has streamed as much: a promotion would end with a PANIC, and a restart without the primary would have lost the rest.
+//
 // # The exit codes of wal-get
 //
 // 0: the file is there. 10: it is outside the route, PostgreSQL may go on without it. 255: everything else. The shell line

@@ -71,9 +71,10 @@ func readRoute(path string) (*routeFile, error) {
 	return &f, nil
 }
 
-// wait is how long what is in the route is asked for again; zero: without end.
-func (f *routeFile) wait() time.Duration {
-	if f.Standby {
+// wait is how long a history is asked for again; zero: without end. A standby cannot do without those up to its route's end. Behind
+// that its primary tells it of them.
+func (f *routeFile) wait(t wal.Timeline) time.Duration {
+	if f.Standby && t <= f.Timeline {
 		return 0
 	}
 	return f.patience()

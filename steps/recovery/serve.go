@@ -46,6 +46,11 @@ func (f *routeFile) open(ctx context.Context) *server {
 // answered that it has none.
 func (s *server) segment(ctx context.Context, seg wal.Segment, into string) error {
 	upTo, _ := s.route.needs(seg)
+	if s.route.Standby && upTo < seg.End(s.route.SegmentSize) { // it goes on behind its route: a part is the second best
+		if err := s.archives().whole(ctx, seg, into); err == nil || isPermanent(err) {
+			return err
+		}
+	}
 	var failed []error
 	for _, src := range s.sources {
 		err := s.from(ctx, src, seg, upTo, into)
@@ -55,6 +60,16 @@ func (s *server) segment(ctx context.Context, seg wal.Segment, into string) erro
 		failed = append(failed, err)
 	}
 	return s.verdict(failed)
+}
+
+// archives leaves out what was copied beside the data directory, where a segment that was archived in part then is padded.
+func (s *server) archives() *server {
+	only := *s
+	only.sources = slices.DeleteFunc(slices.Clone(s.sources), func(src source) bool {
+		_, copied := src.(local)
+		return copied
+	})
+	return &only
 }
 
 // isPermanent tells whether asking again, or elsewhere, gives the same.

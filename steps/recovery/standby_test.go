@@ -46,8 +46,60 @@ func TestAStandbyFollows(t *testing.T) {
 	s.Stop(t, "fast")
 }
 
+// standby gives a standby of the world that has streamed rows behind its route, of which the last segment is archived in part.
+func (w *world) standby(wait time.Duration) *pgtest.Server {
+	w.t.Helper()
+	w.commit(1)
+	backup := w.take()
+	w.commit(2)
+	w.archive(1)
+	target := hclspec.Target{Latest: true}
+	o := w.options(w.route(target, w.target(target), backup))
+	o.Route.Destination.PrimaryConninfo = fmt.Sprintf("host=127.0.0.1 port=%d user=postgres", w.Port)
+	o.Route.WALWait = wait
+	_, err := Restore(w.t.Context(), o)
+	check(w.t, err)
+	s := pgtest.StartDir(w.t, w.Version, o.Route.Destination.Path, pgtest.Options{Version: w.Version, Settings: map[string]string{"wal_retrieve_retry_interval": "100ms"}})
+	w.commit(3)
+	w.commit(4)
+	holdsLater(w.t, s, "1 2 3 4")
+	return s
+}
+
+// TestAStandbyKeepsWhatItStreamed: the part of a segment that was archived does not take the place of what was streamed, neither when
+// the standby is started again without its primary nor when it is promoted.
+func TestAStandbyKeepsWhatItStreamed(t *testing.T) {
+	for _, version := range pgtest.SomeVersions(t, 15) {
+		t.Run(fmt.Sprint(version), func(t *testing.T) {
+			w := newWorld(t, version, nil)
+			s := w.standby(time.Hour)
+			w.Stop(t, "immediate")
+			s.Kill9(t)
+			s.StartAgain(t)
+			holdsLater(t, s, "1 2 3 4")
+			s.Exec(t, "select pg_promote(false)")
+			awaitPromotion(t, s)
+			if got := rows(t, s); got != "1 2 3 4" {
+				t.Errorf("promoted, it has %q", got)
+			}
+		})
+	}
+}
+
+// TestAStandbyStreamsWithoutItsRepository: where that does not answer, a standby that is started again does with what it has, and streams.
+func TestAStandbyStreamsWithoutItsRepository(t *testing.T) {
+	w := newWorld(t, 15, nil)
+	s := w.standby(time.Second)
+	s.Stop(t, "fast")
+	check(t, os.Rename(w.dir, w.dir+" is away"))
+	s.StartAgain(t)
+	w.commit(5)
+	holdsLater(t, s, "1 2 3 4 5")
+	check(t, os.Rename(w.dir+" is away", w.dir))
+}
+
 // holdsLater waits for rows.
-func holdsLater(t *testing.T, s *pgtest.Server, want string) {
+func holdsLater(t testing.TB, s *pgtest.Server, want string) {
 	t.Helper()
 	got := ""
 	for limit := time.Now().Add(5 * time.Minute); time.Now().Before(limit); time.Sleep(20 * time.Millisecond) {

@@ -31,10 +31,18 @@ type WALGetOptions struct {
 	Into  string // %p, from PostgreSQL's working directory
 	// Program is the pgkeep that fetches what PostgreSQL will ask for next, see FetchAhead; empty: nothing is fetched ahead.
 	Program string
+	// Waiting is told why a file cannot be had yet while it is asked for again: after some seconds, then each minute; nil: nobody is.
+	Waiting func(error)
 }
 
 // retryAtMost bounds the pause between two tries of repositories that do not answer.
 const retryAtMost = 5 * time.Second
+
+// When it is told that a file is waited for.
+const (
+	tellAfter = 10 * time.Second
+	tellEvery = time.Minute
+)
 
 // otherNames are files that PostgreSQL may have in an archive and that a route never needs.
 var otherNames = regexp.MustCompile(`^[0-9A-F]{24}(\.[0-9A-F]{8}\.backup|\.partial)$`)
@@ -62,13 +70,14 @@ func walGet(ctx context.Context, o WALGetOptions, open func(*routeFile, context.
 	if err != nil {
 		return ExitFailed, err
 	}
+	g := &getting{WALGetOptions: o, route: route, open: open}
 	if digits, ok := strings.CutSuffix(o.Name, ".history"); ok {
 		n, err := strconv.ParseUint(digits, 16, 32)
 		t := wal.Timeline(n)
 		if err != nil || t.HistoryName() != o.Name {
 			return ExitFailed, fmt.Errorf("get %q: it is not the name of a history file", o.Name)
 		}
-		return getHistory(ctx, route, t, o.Into, open)
+		return g.history(ctx, t)
 	}
 	seg, err := wal.ParseSegmentName(o.Name, route.SegmentSize)
 	switch {
@@ -78,7 +87,7 @@ func walGet(ctx context.Context, o WALGetOptions, open func(*routeFile, context.
 		return ExitFailed, err
 	}
 	if _, ok := route.needs(seg); !ok {
-		return getLater(ctx, route, seg, o.Into, open)
+		return g.later(ctx, seg)
 	}
 	if a, ok := aheadOf(o.Route); ok && len(route.Repositories) > 0 {
 		served := a.serve(ctx, o.Name, o.Into)
@@ -87,52 +96,45 @@ func walGet(ctx context.Context, o WALGetOptions, open func(*routeFile, context.
 			return ExitGot, nil
 		}
 	}
-	err = again(ctx, route.wait(), func() error {
-		err := open(route, ctx).segment(ctx, seg, o.Into)
+	return g.needed(ctx, seg)
+}
+
+// getting is one file that is wanted.
+type getting struct {
+	WALGetOptions
+	route *routeFile
+	open  func(*routeFile, context.Context) *server
+	tell  time.Time // when Waiting is told next; zero: nothing was asked for yet
+}
+
+// needed gives a segment of the route.
+func (g *getting) needed(ctx context.Context, seg wal.Segment) (int, error) {
+	get := func() error {
+		err := g.open(g.route, ctx).segment(ctx, seg, g.Into)
 		if errors.Is(err, store.ErrNotExist) {
 			return &state.Error{
-				Code: state.CodeGap, Text: fmt.Sprintf("segment %s of %s is needed by the recovery, and no repository has it", o.Name, route.Server),
-				Hint: "pgkeep wal gaps " + route.Server,
+				Code: state.CodeGap, Text: fmt.Sprintf("segment %s of %s is needed by the recovery, and no repository has it", g.Name, g.route.Server),
+				Hint: "pgkeep wal gaps " + g.route.Server,
 			}
 		}
 		return err
-	})
-	if err != nil {
-		return ExitFailed, fmt.Errorf("get %s: %w", o.Name, err)
+	}
+	if g.route.Standby {
+		return g.forStandby(ctx, seg, get)
+	}
+	if err := g.again(ctx, g.route.patience(), get); err != nil {
+		return ExitFailed, fmt.Errorf("get %s: %w", g.Name, err)
 	}
 	return ExitGot, nil
 }
 
-// getLater gives a standby what was archived behind its route. Where no repository has that it is absent, and PostgreSQL asks its
-// primary; also where a repository has not answered for as long as the route says, because a standby does not end its recovery then.
-func getLater(ctx context.Context, route *routeFile, seg wal.Segment, into string, open func(*routeFile, context.Context) *server) (int, error) {
-	if !route.Standby {
-		return ExitAbsent, nil
-	}
-	err := again(ctx, route.patience(), func() error {
-		err := open(route, ctx).whole(ctx, seg, into)
-		if errors.Is(err, store.ErrNotExist) {
-			return backoff.Permanent(err)
-		}
-		return err
-	})
-	switch {
-	case err == nil:
-		return ExitGot, nil
-	case errors.Is(err, store.ErrNotExist):
-		return ExitAbsent, nil
-	case state.CodeOf(err) == state.CodeDestination: // of the guard
-		return ExitFailed, err
-	}
-	return ExitAbsent, fmt.Errorf("get %s: %w", seg.Name(route.SegmentSize), err)
-}
-
-// getHistory serves any history that a repository has: PostgreSQL asks for the target's own, and probes higher numbers to
+// history serves any history that a repository has: PostgreSQL asks for the target's own, and probes higher numbers to
 // find one for itself that nobody used.
-func getHistory(ctx context.Context, route *routeFile, t wal.Timeline, into string, open func(*routeFile, context.Context) *server) (int, error) {
+func (g *getting) history(ctx context.Context, t wal.Timeline) (int, error) {
+	route := g.route
 	absent := false
-	err := again(ctx, route.wait(), func() error {
-		err := open(route, ctx).history(ctx, t, into)
+	get := func() error {
+		err := g.open(route, ctx).history(ctx, t, g.Into)
 		absent = errors.Is(err, store.ErrNotExist)
 		if absent && t > 1 && t == route.Timeline {
 			return &state.Error{
@@ -144,8 +146,11 @@ func getHistory(ctx context.Context, route *routeFile, t wal.Timeline, into stri
 			return nil
 		}
 		return err
-	})
+	}
+	err := g.again(ctx, route.wait(t), get)
 	switch {
+	case err != nil && route.Standby && t > route.Timeline && ctx.Err() == nil:
+		return ExitAbsent, fmt.Errorf("get %s: %w", t.HistoryName(), err)
 	case err != nil:
 		return ExitFailed, fmt.Errorf("get %s: %w", t.HistoryName(), err)
 	case absent:
@@ -156,10 +161,19 @@ func getHistory(ctx context.Context, route *routeFile, t wal.Timeline, into stri
 
 // again repeats try, with growing pauses, until it succeeds or the time is over; no time is without end. Damaged objects
 // are asked for again too: another repository may be there the next time.
-func again(ctx context.Context, wait time.Duration, try func() error) error {
+func (g *getting) again(ctx context.Context, wait time.Duration, try func() error) error {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 100*time.Millisecond, retryAtMost
+	if g.tell.IsZero() {
+		g.tell = time.Now().Add(tellAfter)
+	}
+	waits := func(err error, _ time.Duration) {
+		if now := time.Now(); g.Waiting != nil && !now.Before(g.tell) {
+			g.tell = now.Add(tellEvery)
+			g.Waiting(err)
+		}
+	}
 	_, err := backoff.Retry(ctx, func() (struct{}, error) { return struct{}{}, try() },
-		backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(wait))
+		backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(wait), backoff.WithNotify(waits))
 	return err
 }

@@ -80,6 +80,8 @@ type asked struct {
 	sources []*fake
 	broken  []error
 	cutAt   wal.LSN
+	standby bool
+	waiting func(error)
 }
 
 func newAsked(t *testing.T, sources ...*fake) *asked {
@@ -89,7 +91,7 @@ func newAsked(t *testing.T, sources ...*fake) *asked {
 func (a *asked) route() *routeFile {
 	at := func(n float64) wal.LSN { return wal.LSN(n * float64(mib)) }
 	return &routeFile{
-		Version: 1, Server: "orders", SystemID: "42", SegmentSize: mib, Timeline: 2, CutAt: a.cutAt, WaitSeconds: 60,
+		Version: 1, Server: "orders", SystemID: "42", SegmentSize: mib, Timeline: 2, CutAt: a.cutAt, WaitSeconds: 60, Standby: a.standby,
 		Path: []wal.Range{{Timeline: 1, From: at(3.25), To: at(6)}, {Timeline: 2, From: at(6), To: at(7.5)}},
 	}
 }
@@ -100,7 +102,7 @@ func (a *asked) get(name string) (int, error) {
 	check(a.t, err)
 	path := filepath.Join(a.t.TempDir(), "route.json")
 	check(a.t, os.WriteFile(path, b, 0o600))
-	return walGet(a.t.Context(), WALGetOptions{Route: path, Name: name, Into: a.into}, func(f *routeFile, _ context.Context) *server {
+	return walGet(a.t.Context(), WALGetOptions{Route: path, Name: name, Into: a.into, Waiting: a.waiting}, func(f *routeFile, _ context.Context) *server {
 		s := &server{route: f, broken: a.broken}
 		for _, x := range a.sources {
 			s.sources = append(s.sources, x)
