@@ -11,9 +11,30 @@ import (
 // verifyWithin is how long after it is due a verification may take before a check calls it overdue. A drill has its timeout.
 const verifyWithin = 24 * time.Hour
 
-// drilled says of each drill what the newest one has shown, and fails the check when one is overdue: then nothing proves what the
-// block promises. That one has failed is a finding of the plan.
-func (c *checker) drilled(s *server) {
+// DrillStanding is how a server stands to one drill: what the newest ones have shown, and whether the next is wanted.
+type DrillStanding struct {
+	Server, Drill string // stored name; name of the block, or "by-hand"
+	Address       string // of the block; empty: none asks for it
+	MaxAge        time.Duration
+	Newest        *state.Drill // nil: none was made
+	Passed        *state.Drill // the newest that passed; nil: none did
+	Since         time.Time    // when it became due; zero: it is not
+	Overdue       bool         // it is due for longer than its timeout, and every repository was seen that may hold a newer one
+	why           string       // it is due
+}
+
+// DrillStandings says how each server stands to its drills: those of its blocks, then others that its repositories hold evidence of.
+func (p *Plan) DrillStandings(spec *hclspec.Spec, seen state.Observation) []DrillStanding {
+	c := &checker{builder: newBuilder(spec, seen, p.Now, Options{}), plan: p}
+	var out []DrillStanding
+	for i := range spec.Servers {
+		out = append(out, c.standings(c.gather(&spec.Servers[i]))...)
+	}
+	return out
+}
+
+func (c *checker) standings(s *server) []DrillStanding {
+	var out []DrillStanding
 	told := map[string]bool{}
 	for i := range c.spec.Drills {
 		d := &c.spec.Drills[i]
@@ -21,26 +42,37 @@ func (c *checker) drilled(s *server) {
 			continue
 		}
 		told[d.Name] = true
-		known := newestDrill(s, d.Name)
-		since, why, _ := c.drillDue(s, d, known)
-		late := why != "" && c.now.After(since.Add(d.Timeout))
-		if late && c.seenWhere(s, d.Repository) {
-			c.bad(Error, state.CodeOverdue, s.Address, fmt.Sprintf("%s of %s is overdue since %s: %s", d.Address, s.Name, Moment(since), why), "pgkeep drill "+d.Name+"; then look why nobody made it: pgkeep plan")
-		}
-		if known != nil && known.Passed && !late {
-			c.say(s.Address, c.passed(known))
-		}
+		one := DrillStanding{Server: s.Name, Drill: d.Name, Address: d.Address, MaxAge: d.MaxAge}
+		one.Newest, one.Passed = newestDrill(s, d.Name)
+		one.Since, one.why, _ = c.drillDue(s, d, one.Newest)
+		one.Overdue = one.why != "" && c.now.After(one.Since.Add(d.Timeout)) && c.seenWhere(s, d.Repository)
+		out = append(out, one)
 	}
 	for _, h := range s.homes {
 		if h.archive == nil {
 			continue
 		}
 		for i := range h.archive.Drills {
-			d := &h.archive.Drills[i]
-			if !told[d.Drill] && d.Passed && d == newestDrill(s, d.Drill) {
-				c.say(s.Address, c.passed(d))
+			if name := h.archive.Drills[i].Drill; !told[name] {
+				told[name] = true
+				one := DrillStanding{Server: s.Name, Drill: name}
+				one.Newest, one.Passed = newestDrill(s, name)
+				out = append(out, one)
 			}
-			told[d.Drill] = true
+		}
+	}
+	return out
+}
+
+// drilled says of each drill what the newest one has shown, and fails the check when one is overdue: then nothing proves what the
+// block promises. That one has failed is a finding of the plan.
+func (c *checker) drilled(s *server) {
+	for _, d := range c.standings(s) {
+		switch {
+		case d.Overdue:
+			c.bad(Error, state.CodeOverdue, s.Address, fmt.Sprintf("%s of %s is overdue since %s: %s", d.Address, s.Name, Moment(d.Since), d.why), "pgkeep drill "+d.Drill+"; then look why nobody made it: pgkeep plan")
+		case d.Newest != nil && d.Newest.Passed:
+			c.say(s.Address, c.passed(d.Newest))
 		}
 	}
 }

@@ -50,7 +50,7 @@ func TestCheckedDue(t *testing.T) {
 		{"another passed", drillOfDays, []state.Drill{drill("by-hand", true, day), drill("weekly", true, 2*day)}, nil, false, []string{"ok drill weekly", "ok drill by-hand"}},
 		{"never", strings.Replace(drillOfDays, "8d", "1h", 1), nil, nil, false, []string{"error drill.weekly of orders is overdue since"}},
 		{"never, no backup for so long", drillOfDays, nil, nil, false, nil},
-		{"a repository was not seen", drillOfDays, []state.Drill{drill("weekly", true, 9*day)}, nil, true, nil},
+		{"a repository was not seen", drillOfDays, []state.Drill{drill("weekly", true, 9*day)}, nil, true, []string{"ok drill weekly"}},
 		{"by cron", strings.Replace(drillOfDays, `max_age = "8d"`, `cron = "0 6 * * *"`, 1), []state.Drill{drill("weekly", true, day)}, nil, false, []string{"error drill.weekly of orders is overdue since 2026-02-10 06:00:00 UTC"}},
 		{"verified", "", nil, looked(time.Hour, 36*day-time.Hour), false, nil},
 		{"no quick look", "", nil, looked(3*day, 3*day), false, []string{"warning the quick verification of orders in repository.main is overdue"}},

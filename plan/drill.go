@@ -20,7 +20,7 @@ func (b *builder) drills(s *server) {
 		if d.Server != s.Name {
 			continue
 		}
-		known := newestDrill(s, d.Name)
+		known, _ := newestDrill(s, d.Name)
 		if known != nil && !known.Passed {
 			b.drillFailed(s, known, d.Where.Block, "pgkeep drill "+d.Name)
 		}
@@ -64,21 +64,27 @@ func (b *builder) drillFailed(s *server, d *state.Drill, where hcl.Range, again 
 	})
 }
 
-// newestDrill gives the newest evidence of a drill in any repository of the server; nil: there is none.
-func newestDrill(s *server, name string) *state.Drill {
-	var newest *state.Drill
+// newestDrill gives the newest evidence of a drill in any repository of the server, and the newest of one that passed; nil: there is
+// none.
+func newestDrill(s *server, name string) (newest, passed *state.Drill) {
 	for _, h := range s.homes {
 		if h.archive == nil {
 			continue
 		}
 		for i := range h.archive.Drills {
 			d := &h.archive.Drills[i]
-			if d.Drill == name && (newest == nil || d.Ended.After(newest.Ended)) {
+			if d.Drill != name {
+				continue
+			}
+			if newest == nil || d.Ended.After(newest.Ended) {
 				newest = d
+			}
+			if d.Passed && (passed == nil || d.Ended.After(passed.Ended)) {
+				passed = d
 			}
 		}
 	}
-	return newest
+	return newest, passed
 }
 
 // failedDrill says what a drill has shown.

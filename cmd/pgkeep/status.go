@@ -16,12 +16,18 @@ import (
 
 func statusCommand(a *app) *cobra.Command {
 	var out printed
+	var metrics bool
 	c := &cobra.Command{
 		Use: "status [SERVER...]", Short: "What can be restored, and what would be lost now", ValidArgsFunction: a.servers(),
 		Long: `The first line of each server says to which moments it can be restored and what would be lost if it died now. Then come
-its receiver, its slot and its repositories. What could not be seen is "unknown", with the reason.`,
-		Example: "  pgkeep status\n  pgkeep status orders.eu\n  pgkeep status --json",
+its receiver, its slot and its repositories. What could not be seen is "unknown", with the reason. With --metrics the drills,
+objectives and recoverable moments of all servers are written in the text format of Prometheus, for the textfile collector of
+node_exporter or a scrape.`,
+		Example: "  pgkeep status\n  pgkeep status orders.eu\n  pgkeep status --json\n  pgkeep status --metrics > pgkeep.prom.new && mv pgkeep.prom.new /var/lib/node_exporter/pgkeep.prom",
 		RunE: func(c *cobra.Command, names []string) error {
+			if metrics && (out.json || len(names) > 0) {
+				return usage("--metrics is of all servers and takes neither names nor --json")
+			}
 			spec, err := a.load()
 			if err != nil {
 				return err
@@ -35,6 +41,9 @@ its receiver, its slot and its repositories. What could not be seen is "unknown"
 			p, err := a.plan(c.Context(), spec, seen, plan.Options{})
 			if err != nil {
 				return err
+			}
+			if metrics {
+				return render.Metrics(a.out, p, p.DrillStandings(spec, seen))
 			}
 			told := statusJSON{Observation: seen, Windows: p.Windows, Objectives: p.Objectives, Findings: p.Findings, NextDue: p.NextDue, Steps: len(p.Steps)}
 			return out.show(a, told, func() {
@@ -51,6 +60,7 @@ its receiver, its slot and its repositories. What could not be seen is "unknown"
 		},
 	}
 	out.flag(c, "what was seen")
+	c.Flags().BoolVar(&metrics, "metrics", false, "print drills, objectives and recoverable moments as Prometheus text (docs/drills.md)")
 	return c
 }
 

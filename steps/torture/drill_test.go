@@ -114,6 +114,7 @@ func (j *journey) drillNewest(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 	says(t, j.site.run(t, "status"), "was drilled (weekly)", "passed; recovered in", "objective.rto of 1h is met", "by the drill of")
+	says(t, j.site.run(t, "status", "--metrics"), `pgkeep_drill_passed{server="orders",drill="weekly",repository="main"} 1`, `pgkeep_objective_met{server="orders",objective="rto"} 1`)
 	says(t, j.site.run(t, "drill", "show", "--markdown"), "# Recovery drills", "| weekly |", "| public.ledger |")
 	says(t, j.site.run(t, "plan"), "No changes. Your infrastructure matches the configuration.")
 	began := time.Now()
