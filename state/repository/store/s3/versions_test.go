@@ -69,6 +69,7 @@ type guarded struct {
 	unsaid string // the code of the 404 that the question for versions gets; "html": one of a proxy's own
 	until  string // what a HEAD says of its lock
 	asked  string // the code of the answer to the question for its lock
+	ahead  time.Duration
 	done   []string
 }
 
@@ -78,6 +79,7 @@ func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(status)
 		_, _ = fmt.Fprintf(w, "<Error><Code>%s</Code><Message>said so</Message></Error>", code)
 	}
+	w.Header().Set("Date", time.Now().Add(g.ahead).UTC().Format(http.TimeFormat))
 	w.Header().Set("Last-Modified", time.Unix(0, 0).UTC().Format(http.TimeFormat))
 	w.Header().Set("ETag", `"1"`)
 	switch {
@@ -123,7 +125,7 @@ func (g *guarded) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// TestHide puts a marker over an object whose version may not be deleted only where it is known not to be locked.
+// TestHide puts a marker over an object whose version may not be deleted only where it is known not to be locked, by the service's clock.
 func TestHide(t *testing.T) {
 	at := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.RFC3339) }
 	for name, x := range map[string]struct {
@@ -131,17 +133,19 @@ func TestHide(t *testing.T) {
 		done string // the versions that were to be deleted; the last, empty one is the marker
 		err  error
 	}{
-		"not locked":                  {guarded{asked: "NoSuchObjectLockConfiguration"}, "1,", nil},
-		"locked":                      {guarded{until: at(time.Hour)}, "1", store.ErrRetained},
-		"was locked":                  {guarded{until: at(-time.Hour)}, "1,", nil},
-		"may not know it":             {guarded{asked: "AccessDenied"}, "1", store.ErrRetained},
-		"not there":                   {guarded{absent: true}, "", nil},
-		"not there, with versions":    {guarded{absent: true, status: "Enabled"}, "", nil},
-		"from before versions":        {guarded{old: true, status: "Enabled", until: at(time.Hour)}, "null", store.ErrRetained},
-		"from before they ended":      {guarded{old: true, status: "Suspended", until: at(time.Hour)}, "null", store.ErrRetained},
-		"nothing is said of versions": {guarded{old: true, until: at(-time.Hour)}, "", nil},
-		"does not know the question":  {guarded{unsaid: "NoSuchKey", asked: "NoSuchObjectLockConfiguration"}, "1,", nil},
-		"a bucket without versions":   {guarded{old: true, status: " ", until: at(-time.Hour)}, "", nil},
+		"not locked":                   {guarded{asked: "NoSuchObjectLockConfiguration"}, "1,", nil},
+		"locked":                       {guarded{until: at(time.Hour)}, "1", store.ErrRetained},
+		"was locked":                   {guarded{until: at(-time.Hour)}, "1,", nil},
+		"locked, by its own clock":     {guarded{until: at(-time.Hour), ahead: -2 * time.Hour}, "1", store.ErrRetained},
+		"was locked, by its own clock": {guarded{until: at(time.Hour), ahead: 2 * time.Hour}, "1,", nil},
+		"may not know it":              {guarded{asked: "AccessDenied"}, "1", store.ErrRetained},
+		"not there":                    {guarded{absent: true}, "", nil},
+		"not there, with versions":     {guarded{absent: true, status: "Enabled"}, "", nil},
+		"from before versions":         {guarded{old: true, status: "Enabled", until: at(time.Hour)}, "null", store.ErrRetained},
+		"from before they ended":       {guarded{old: true, status: "Suspended", until: at(time.Hour)}, "null", store.ErrRetained},
+		"nothing is said of versions":  {guarded{old: true, until: at(-time.Hour)}, "", nil},
+		"does not know the question":   {guarded{unsaid: "NoSuchKey", asked: "NoSuchObjectLockConfiguration"}, "1,", nil},
+		"a bucket without versions":    {guarded{old: true, status: " ", until: at(-time.Hour)}, "", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewServer(&x.g)
