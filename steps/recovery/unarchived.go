@@ -1,15 +1,19 @@
 package recovery
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/wal"
@@ -24,41 +28,149 @@ const (
 // checkArchived refuses to restore over a pg_wal with WAL that neither a repository nor the spool of this machine has: there is no
 // other copy of what was committed in it. Of a directory that was restored and used since only the timelines of the archive count:
 // on its own it is a copy. A pg_wal that is a link is left alone by a restore, and so is what it leads to.
+//
+// Each segment is looked for, for an archive can have a hole: what a receiver missed, or somebody removed. Of the newest of a timeline the
+// bytes are compared, too, up to where they end. That they are the same says that the timeline is, and so what came before.
 func (r *restore) checkArchived(ctx context.Context, copied bool) error {
 	dir := filepath.Join(r.places[0], "pg_wal")
-	newest, err := r.newestSegments(dir)
-	if err != nil || len(newest) == 0 {
+	found, err := r.segmentsIn(dir)
+	if err != nil || len(found) == 0 {
 		return err
 	}
 	sources := r.walSources(ctx)
-	for _, segments := range newest {
-		if copied && !sameHistory(ctx, sources, dir, segments[0].Timeline) {
+	for _, t := range slices.Sorted(maps.Keys(found)) {
+		if copied && !sameHistory(ctx, sources, dir, t) {
 			continue
 		}
-		for _, seg := range segments { // newest first: what is older was archived before
-			end, err := writtenUpTo(filepath.Join(dir, seg.Name(r.Route.SegmentSize)), seg.Start(r.Route.SegmentSize))
-			if err != nil {
-				return err
-			}
-			if end == seg.Start(r.Route.SegmentSize) {
-				continue // made for later, or used again
-			}
-			has, err := archivedUpTo(ctx, sources, seg, r.Route.SegmentSize)
-			if err != nil {
-				return fmt.Errorf("look whether segment %s is archived: %w", seg.Name(r.Route.SegmentSize), err)
-			}
-			if has < end {
-				return refuse(fmt.Sprintf("start the server, so that its receiver takes it; or move %s elsewhere, and keep it: what is in it is removed", dir),
-					"%s holds WAL that no repository has: segment %s up to %s, archived is up to %s", dir, seg.Name(r.Route.SegmentSize), end, has)
-			}
-			break
+		if err := r.checkTimeline(ctx, sources, dir, found[t]); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// newestSegments lists by timeline the segments of a pg_wal that end after the backup begins, newest first.
-func (r *restore) newestSegments(dir string) (map[wal.Timeline][]wal.Segment, error) {
+// lookers bounds how many segments are looked for beside each other.
+const lookers = 8
+
+// checkTimeline is checkArchived for the segments of one timeline, newest first.
+func (r *restore) checkTimeline(ctx context.Context, sources []source, dir string, segments []wal.Segment) error {
+	z := r.Route.SegmentSize
+	newest := true
+	missing := make([]bool, len(segments))
+	g, inner := errgroup.WithContext(ctx)
+	g.SetLimit(lookers)
+	for n, seg := range segments {
+		end, err := writtenUpTo(filepath.Join(dir, seg.Name(z)), seg.Start(z))
+		if err != nil {
+			return errors.Join(err, g.Wait())
+		}
+		if end == seg.Start(z) {
+			continue // made for later, or used again
+		}
+		if newest {
+			newest = false
+			if err := r.checkNewest(ctx, sources, dir, seg, end); err != nil {
+				return err
+			}
+			continue
+		}
+		g.Go(func() error {
+			has, err := archivedUpTo(inner, sources, seg, z)
+			missing[n] = has < seg.End(z)
+			if err != nil && missing[n] {
+				return fmt.Errorf("look whether segment %s is archived: %w", seg.Name(z), err)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return holeIn(dir, segments, missing, z)
+}
+
+// holeIn refuses where older segments are missing in all sources.
+func holeIn(dir string, segments []wal.Segment, missing []bool, z wal.SegmentSize) error {
+	last, first := slices.Index(missing, true), -1
+	if last < 0 {
+		return nil
+	}
+	n := 0
+	for i, m := range missing {
+		if m {
+			first, n = i, n+1
+		}
+	}
+	what := "segment " + segments[last].Name(z)
+	if n > 1 {
+		what = fmt.Sprintf("%d segments from %s to %s", n, segments[first].Name(z), segments[last].Name(z))
+	}
+	return refuse(fmt.Sprintf("move %s elsewhere, and keep it: what is in it is removed", dir),
+		"%s holds WAL that no repository has: %s, before later ones that are archived", dir, what)
+}
+
+// checkNewest refuses where no source holds the newest segment of a timeline as far as it was written, or all that do hold other bytes.
+func (r *restore) checkNewest(ctx context.Context, sources []source, dir string, seg wal.Segment, end wal.LSN) error {
+	z := r.Route.SegmentSize
+	has, err := archivedUpTo(ctx, sources, seg, z)
+	if err != nil && has < end {
+		return fmt.Errorf("look whether segment %s is archived: %w", seg.Name(z), err)
+	}
+	if has < end {
+		return refuse(fmt.Sprintf("start the server, so that its receiver takes it; or move %s elsewhere, and keep it: what is in it is removed", dir),
+			"%s holds WAL that no repository has: segment %s up to %s, archived is up to %s", dir, seg.Name(z), end, has)
+	}
+	same, err := archivedAlike(ctx, sources, filepath.Join(dir, seg.Name(z)), seg, int64(end-seg.Start(z)))
+	if err != nil || same {
+		return err
+	}
+	return refuse(fmt.Sprintf("move %s elsewhere, and keep it: what is in it is removed", dir),
+		"%s holds WAL that no repository has: the bytes of segment %s up to %s are others than those that are archived, or these are damaged", dir, seg.Name(z), end)
+}
+
+// archivedAlike tells whether any source holds the first n bytes of a segment's file.
+func archivedAlike(ctx context.Context, sources []source, file string, seg wal.Segment, n int64) (bool, error) {
+	for _, s := range sources {
+		r, err := s.segment(ctx, seg)
+		if errors.Is(err, store.ErrNotExist) {
+			r, _, err = s.partial(ctx, seg)
+		}
+		if err != nil {
+			continue // another may have it
+		}
+		same, err := beginsAlike(r, file, n)
+		if err = errors.Join(err, r.Close()); err == nil && same {
+			return true, nil
+		}
+	}
+	return false, ctx.Err()
+}
+
+// beginsAlike tells whether the first n bytes of a file are those that are read.
+func beginsAlike(r io.Reader, file string, n int64) (bool, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return false, fmt.Errorf("look into pg_wal: %w", err)
+	}
+	defer f.Close()
+	mine, theirs := make([]byte, walPage), make([]byte, walPage)
+	for ; n > 0; n -= walPage {
+		some := min(n, walPage)
+		if _, err := io.ReadFull(f, mine[:some]); err != nil {
+			return false, fmt.Errorf("look into pg_wal: %w", err)
+		}
+		if _, err := io.ReadFull(r, theirs[:some]); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(mine[:some], theirs[:some]) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// segmentsIn lists by timeline the segments of a pg_wal that end after the backup begins, newest first.
+func (r *restore) segmentsIn(dir string) (map[wal.Timeline][]wal.Segment, error) {
 	if info, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
 		return nil, nil
 	}
@@ -108,30 +220,30 @@ func sameHistory(ctx context.Context, sources []source, dir string, t wal.Timeli
 	})
 }
 
-// archivedUpTo gives how far any source holds a segment; its start: none holds anything of it.
+// archivedUpTo gives how far any source holds a segment; its start: none holds anything of it. The error is of sources that did not
+// answer: one of them may hold more.
 func archivedUpTo(ctx context.Context, sources []source, seg wal.Segment, z wal.SegmentSize) (wal.LSN, error) {
 	most := seg.Start(z)
+	var failed []error
 	for _, s := range sources {
 		whole, err := s.segment(ctx, seg)
 		if err == nil {
 			return seg.End(z), whole.Close()
 		}
 		if !errors.Is(err, store.ErrNotExist) {
-			return 0, err
-		}
-		part, upTo, err := s.partial(ctx, seg)
-		if errors.Is(err, store.ErrNotExist) {
+			failed = append(failed, err)
 			continue
 		}
-		if err != nil {
-			return 0, err
+		part, upTo, err := s.partial(ctx, seg)
+		switch {
+		case err == nil:
+			most = max(most, upTo)
+			failed = append(failed, part.Close())
+		case !errors.Is(err, store.ErrNotExist):
+			failed = append(failed, err)
 		}
-		if err := part.Close(); err != nil {
-			return 0, err
-		}
-		most = max(most, upTo)
 	}
-	return most, nil
+	return most, errors.Join(failed...)
 }
 
 // writtenUpTo gives up to where a segment file holds WAL of its own: to the last byte that is not zero of the last page in a row
