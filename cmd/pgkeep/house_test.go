@@ -67,7 +67,7 @@ func rooms() map[string]room {
 		"state/repository/store/remote":            {may: []string{"state/repository/store", backoff, "golang.org/x/time"}},
 		"state/repository/store/s3":                {may: append(driver(), "github.com/minio/minio-go/v7", errgroup)},
 		"state/repository/store/sftp":              {may: append(driver(), "github.com/pkg/sftp", "golang.org/x/crypto/ssh")},
-		"state/repository/store/azure":             {may: append(driver(), "github.com/Azure/azure-sdk-for-go")},
+		"state/repository/store/azure":             {may: append(driver(), "github.com/Azure/azure-sdk-for-go", errgroup)},
 		"state/repository/store/gcs":               {may: append(driver(), "golang.org/x/oauth2", errgroup)},
 		"state/repository/store/open":              {may: append(driver(), "state/repository/store/azure", "state/repository/store/file", "state/repository/store/gcs", "state/repository/store/s3", "state/repository/store/sftp")},
 		"state/repository/store/storetest":         {may: []string{"state/repository/store", "state/repository/store/remote", "github.com/google/go-cmp"}},
