@@ -30,8 +30,10 @@ type Drill struct {
 	Notes      []string  `json:"notes,omitempty"`    // what an auditor should know of one that did: what was left out, and why
 
 	Timeline wal.Timeline `json:"timeline,omitempty"` // that was recovered
-	End      wal.LSN      `json:"end,omitempty"`      // up to which WAL was there to be replayed
-	LastTime time.Time    `json:"last_time,omitzero"` // when the last transaction ended that the copy holds; zero: the log did not say
+	// TargetLSN is the position that was recovered to, where the target is random; zero: it is not.
+	TargetLSN wal.LSN   `json:"target_lsn,omitempty"`
+	End       wal.LSN   `json:"end,omitempty"`      // up to which WAL was there to be replayed
+	LastTime  time.Time `json:"last_time,omitzero"` // when the last transaction ended that the copy holds; zero: the log did not say
 	// Phases are those of the restore, then "start" and "replay", then "checks" and "remove".
 	Phases []DrillPhase `json:"phases,omitempty"`
 	// RTO is how long the recovery took, in seconds: all of Phases but "checks" and "remove". 0: it did not come so far.

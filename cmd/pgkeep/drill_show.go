@@ -125,7 +125,7 @@ func (a *app) showDrills(w io.Writer, all []state.Drill, name string) {
 }
 
 func drillReach(d state.Drill) string {
-	text := "to the " + map[string]string{"latest": "newest moment", "immediate": "end of the backup", "random": "position " + d.End.String()}[d.Target]
+	text := "to the " + map[string]string{"latest": "newest moment", "immediate": "end of the backup", "random": "position " + d.TargetLSN.String() + ", chosen by chance"}[d.Target]
 	if !d.LastTime.IsZero() {
 		text += ", the last transaction of " + plan.Moment(d.LastTime)
 	}

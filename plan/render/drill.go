@@ -40,7 +40,7 @@ func targetOf(d state.Drill) string {
 	case "immediate":
 		return "the end of the backup"
 	case "random":
-		return "a moment by chance"
+		return fmt.Sprintf("a moment by chance: position %s on timeline %d, to which pgkeep recover --server %s --into DIR --to-lsn %s recovers again", d.TargetLSN, d.Timeline, d.Server, d.TargetLSN)
 	}
 	return d.Target
 }

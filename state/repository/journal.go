@@ -160,7 +160,7 @@ func (c *Cluster) readNote(ctx context.Context, key string) (Note, error) {
 		return n, corrupt(key, err)
 	}
 	sum := sha256.Sum256(b)
-	ours := key == c.key.evidenceFile(f.At) || key == c.key.drillFile(f.At) || key == c.key.journalFile(f.At, hex.EncodeToString(sum[:8]))
+	ours := c.key.isOf(key, f.Note) || key == c.key.journalFile(f.At, hex.EncodeToString(sum[:8]))
 	if f.SystemID != c.key.SystemID || !ours {
 		return n, corrupt(key, fmt.Errorf("it is of system %s at %s", f.SystemID, f.At))
 	}

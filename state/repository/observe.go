@@ -147,11 +147,9 @@ func (c *Cluster) observe(ctx context.Context, o ObserveOptions) (state.Cluster,
 			return seen, err
 		}
 	}
-	drills, err := c.Drills(ctx)
-	if err != nil {
+	if seen.Drills, err = c.NewestDrills(ctx); err != nil {
 		return seen, err
 	}
-	seen.Drills = newestDrills(drills)
 	if seen.Measured, err = c.Measured(ctx); err != nil {
 		return seen, err
 	}

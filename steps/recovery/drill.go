@@ -54,7 +54,7 @@ func (s *Scratch) Begin(o DrillOptions) (*DrillRun, error) {
 	r := &o.Route
 	d := &DrillRun{DrillOptions: o, scratch: s, result: state.Drill{
 		Kind: state.DrillKind, Drill: o.Name, Server: r.Server, SystemID: r.SystemID, Repository: r.Repository, Backup: r.Backup, Target: drillTarget(r),
-		Host: o.Host, Who: o.Who, Program: o.Version, Began: o.Now().UTC(), Timeline: r.TargetTimeline, End: r.End, Amcheck: state.DrillAmcheck{Level: o.Amcheck},
+		Host: o.Host, Who: o.Who, Program: o.Version, Began: o.Now().UTC(), Timeline: r.TargetTimeline, TargetLSN: r.Target.LSN, End: r.End, Amcheck: state.DrillAmcheck{Level: o.Amcheck},
 	}}
 	var err error
 	d.marker, err = s.begin(scratchMarker{Drill: o.Name, Server: r.Server, Began: d.result.Began})

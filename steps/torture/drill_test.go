@@ -138,7 +138,7 @@ func (j *journey) drillByChance(t *testing.T) {
 	j.pg.Exec(t, "select pg_switch_wal()")
 	j.pg.Exec(t, "checkpoint")
 	says(t, j.site.run(t, "drill", "--server", "orders", "--scratch", filepath.Join(j.site.dir, "scratch"), "--owner", owner(), "--bindir", j.pg.Bin, "--random", "--amcheck", "off"), "1 done")
-	if d := j.evidence(t, "by-hand"); !d.Passed || d.Target != "random" || d.Amcheck.Indexes != 0 || d.Amcheck.Skipped == "" {
+	if d := j.evidence(t, "by-hand"); !d.Passed || d.Target != "random" || d.TargetLSN == 0 || d.TargetLSN > d.End || d.Amcheck.Indexes != 0 || d.Amcheck.Skipped == "" {
 		t.Errorf("%+v", d)
 	}
 	j.onlyTheLockIsLeft(t)
