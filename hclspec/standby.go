@@ -6,7 +6,7 @@ import (
 )
 
 // passwordIn finds what a connection string may hold that plans must not show.
-var passwordIn = regexp.MustCompile(`(?i)(^|\s)(password|sslpassword|oauth_client_secret)\s*=`)
+var passwordIn = regexp.MustCompile(`(?i)(^|[\s'])(password|sslpassword|oauth_client_secret|scram_client_key|scram_server_key)\s*=`)
 
 // primaryText is a connection string that plans show: it has no password, which the owner's password file holds.
 func primaryText() kind {

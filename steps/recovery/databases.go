@@ -32,9 +32,21 @@ type Database struct {
 	unsure bool // a newer version of its row may stand elsewhere, or it was deleted
 }
 
-// Drop gives the statement that removes a database whose data was left out.
+// Drop gives the statement, of one line, that removes a database whose data was left out.
 func (d Database) Drop() string {
-	return `DROP DATABASE "` + strings.ReplaceAll(d.Name, `"`, `""`) + `";`
+	name := strings.ReplaceAll(d.Name, `"`, `""`)
+	if !hasControl(name) {
+		return `DROP DATABASE "` + name + `";`
+	}
+	var b strings.Builder
+	for _, c := range strings.ReplaceAll(name, `\`, `\\`) {
+		if hasControl(string(c)) {
+			fmt.Fprintf(&b, `\%04x`, c)
+		} else {
+			b.WriteRune(c)
+		}
+	}
+	return `DROP DATABASE U&"` + b.String() + `";`
 }
 
 // LeftOut gives the databases of which the restore in a data directory made empty files only, by name; none where nothing was

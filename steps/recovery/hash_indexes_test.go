@@ -17,6 +17,7 @@ func TestHashIndexesOfLeftOutDatabases(t *testing.T) {
 				w := newWorldOf(t, pgtest.Options{Version: version})
 				w.Exec(t, "create database shop")
 				w.Exec(t, "create database quiet"+where)
+				w.Exec(t, "create database \"new\nline \\ \"\"quoted\"\"\"")
 				w.Exec(t, "create database hashed"+where)
 				in(
 					t, w.Server, "hashed", "create table h (id int, k int)", "create index on h using hash (k)",
@@ -37,6 +38,17 @@ func TestHashIndexesOfLeftOutDatabases(t *testing.T) {
 					if _, err := s.TryAs("postgres", d, "select 1"); err == nil || !strings.Contains(err.Error(), "is not a valid data directory") {
 						t.Errorf("whoever connects to %s: %v", d, err)
 					}
+				}
+				left, err := LeftOut(o.Route.Destination.Path)
+				check(t, err)
+				for _, d := range left {
+					if strings.Contains(d.Drop(), "\n") {
+						t.Errorf("the statement is of several lines: %s", d.Drop())
+					}
+					s.Exec(t, d.Drop())
+				}
+				if got := s.SQL(t, "select count(*) from pg_database"); got != "4" {
+					t.Errorf("there are %s databases, of %+v", got, left)
 				}
 				if log := s.Log(); strings.Contains(log, "PANIC") {
 					t.Error(log)
