@@ -218,6 +218,7 @@ func TestDatabasesThatAreNotChosen(t *testing.T) {
 		{OID: 1, Name: "template1"},
 		{OID: 4, Name: "template0"},
 		{OID: 5, Name: "postgres"},
+		{OID: 6, Name: "what initdb made, renamed"},
 		{OID: 16400, Name: "shop"},
 		{OID: 16401, Name: "renamed", unsure: true},
 		{OID: 16401, Name: "new name"},

@@ -182,14 +182,22 @@ func orNumber(name string, oid uint32) string {
 	return strconv.FormatUint(uint64(oid), 10)
 }
 
-// checkNesting refuses directories that lie in one another: files of one would look like the other's.
+// checkNesting refuses directories that lie in one another: files of one would look like the other's. What lies beside the data
+// directory is one of them.
 func (r *restore) checkNesting() error {
-	ids := r.folderIDs()
-	for i, a := range ids {
-		for _, b := range ids[i+1:] {
-			x, y := r.places[a]+"/", r.places[b]+"/"
+	beside := stateDir(r.places[0])
+	if _, err := os.Lstat(filepath.Join(beside, "PG_VERSION")); err == nil {
+		return refuse("choose another directory", "%s is a data directory or tablespace of PostgreSQL, and that is where pgkeep keeps what belongs to %s", beside, r.places[0])
+	}
+	dirs := []string{beside}
+	for _, id := range r.folderIDs() {
+		dirs = append(dirs, r.places[id])
+	}
+	for i, a := range dirs {
+		for _, b := range dirs[i+1:] {
+			x, y := a+"/", b+"/"
 			if strings.HasPrefix(x, y) || strings.HasPrefix(y, x) {
-				return refuse("give each tablespace a directory of its own, outside the data directory", "%s and %s lie in one another", r.places[a], r.places[b])
+				return refuse("give each tablespace a directory of its own, outside the data directory and the one beside it", "%s and %s lie in one another", a, b)
 			}
 		}
 	}

@@ -283,6 +283,14 @@ func TestRestoreRefuses(t *testing.T) {
 		{"tablespace inside", func(_ *testing.T, o *Options) {
 			o.Route.Destination.Tablespaces = map[string]string{"fast": o.Route.Destination.Path + "/pg_tblspc/x"}
 		}, "lie in one another"},
+		{"tablespace where pgkeep keeps its own", func(_ *testing.T, o *Options) {
+			o.Route.Destination.Tablespaces = map[string]string{"fast": o.Route.Destination.Path + stateSuffix + "/originals"}
+		}, "lie in one another"},
+		{"a server where pgkeep would keep its own", func(t *testing.T, o *Options) {
+			other := o.Route.Destination.Path + stateSuffix
+			precious(t, other)
+			check(t, os.WriteFile(filepath.Join(other, "PG_VERSION"), []byte("15\n"), 0o600))
+		}, "is a data directory or tablespace of PostgreSQL"},
 		{"tablespace not empty", func(t *testing.T, o *Options) {
 			dir := filepath.Join(t.TempDir(), "ts")
 			precious(t, dir)
