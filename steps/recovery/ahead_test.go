@@ -196,6 +196,25 @@ func TestFetchAheadLeavesNothingOld(t *testing.T) {
 	r.ended(ended, false)
 }
 
+// TestAnotherRoutesSegmentsAreNotServed: what was fetched ahead for one route is nothing to another one of the same directory, neither to
+// wal-get nor to the shell of its restore_command: it may be another cluster's.
+func TestAnotherRoutesSegmentsAreNotServed(t *testing.T) {
+	r := newReplaying(t, 30)
+	one, _ := aheadOf(r.route)
+	check(t, os.MkdirAll(one.dir, 0o700))
+	check(t, os.WriteFile(one.path(seg(1, 4).Name(mib)), full('x'), 0o600))
+	b, err := os.ReadFile(r.route)
+	check(t, err)
+	b = bytes.Replace(b, []byte(`"system_id":"42"`), []byte(`"system_id":"43"`), 1)
+	check(t, os.WriteFile(r.route, b, 0o600))
+	if got := r.get(4, false); got != ExitFailed {
+		t.Errorf("exit %d", got)
+	}
+	if other := aheadPath(r.route, b); strings.Contains(restoreCommand("/p", r.route, other), one.dir) {
+		t.Errorf("the shell looks into %s", one.dir)
+	}
+}
+
 // TestNothingIsFetchedAheadOfNobody: where no PostgreSQL recovers there is none who would come for it.
 func TestNothingIsFetchedAheadOfNobody(t *testing.T) {
 	r := newReplaying(t, 30)
