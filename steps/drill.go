@@ -246,6 +246,9 @@ func (s *drill) Note() string {
 	if a := d.Amcheck; a.Indexes+a.Tables > 0 {
 		text += fmt.Sprintf("; amcheck found no damage in %d indexes and %d tables", a.Indexes, a.Tables)
 	}
+	if d.Amcheck.Skipped != "" && d.Amcheck.Level != "off" {
+		text += "; not all of amcheck: " + d.Amcheck.Skipped
+	}
 	switch n := len(d.Checks); n {
 	case 0:
 	case 1:

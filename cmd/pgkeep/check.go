@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -158,8 +159,15 @@ func (a *app) showVerdicts(spec *hclspec.Spec, all []plan.Finding, names []strin
 	fmt.Fprintf(a.out, "Checked %s: %s%s.\n", what, verdict, warnings(warned))
 }
 
-// oneLine keeps a verdict on its line.
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+// oneLine keeps a verdict on its line, and from the terminal what that would obey: names of tables are the users'.
+func oneLine(s string) string {
+	return strings.Join(strings.Fields(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) && !unicode.IsSpace(r) {
+			return -1
+		}
+		return r
+	}, s)), " ")
+}
 
 func warnings(n int) string {
 	if n == 0 {

@@ -26,7 +26,7 @@ type CheckedRelation struct {
 }
 
 // Amcheck makes the extension in the database of the session, or brings the one that is there to the version of the programs.
-// why is not empty when they have none: then nothing can be checked.
+// why is not empty when they have none, or the database refuses it: then nothing can be checked.
 func (c *Conn) Amcheck(ctx context.Context) (a *Amcheck, why string, err error) {
 	q := func(sql string) question { return question{action: "make the extension amcheck in the copy", sql: sql} }
 	found, err := c.rows(ctx, q("select 1 from pg_available_extensions where name = 'amcheck'"))
@@ -36,8 +36,16 @@ func (c *Conn) Amcheck(ctx context.Context) (a *Amcheck, why string, err error) 
 	if len(found) == 0 {
 		return nil, "the PostgreSQL programs here have no extension amcheck (the contrib package)", nil
 	}
+	if err := c.silenceEvents(ctx); err != nil {
+		return nil, "", err
+	}
 	for _, sql := range []string{"create extension if not exists amcheck schema pg_catalog", "alter extension amcheck update"} {
-		if _, err := c.rows(ctx, q(sql)); err != nil {
+		_, err := c.rows(ctx, q(sql))
+		var pg *pgconn.PgError
+		if errors.As(err, &pg) && ctx.Err() == nil && c.Alive() && !NoVerdict(err) {
+			return nil, "the extension amcheck could not be made: " + Said(err), nil // it says nothing of what is stored
+		}
+		if err != nil {
 			return nil, "", err
 		}
 	}
@@ -47,6 +55,21 @@ func (c *Conn) Amcheck(ctx context.Context) (a *Amcheck, why string, err error) 
 		return nil, "", err
 	}
 	return &Amcheck{c: c, schema: string(row[0]), heap: string(row[1]) == "t"}, "", nil
+}
+
+// silenceEvents disables, in the copy, the event triggers that fire whatever session_replication_role is: before 17 nothing else
+// keeps them from what they do to who makes an extension.
+func (c *Conn) silenceEvents(ctx context.Context) error {
+	rows, err := c.rows(ctx, question{action: "ask the copy for its event triggers", sql: "select format('alter event trigger %I disable', evtname) from pg_event_trigger where evtenabled in ('A', 'R')"})
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if _, err := c.rows(ctx, question{action: "disable an event trigger of the copy", sql: string(r[0])}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ChecksHeap tells whether tables can be checked too: from PostgreSQL 14 on.
@@ -95,7 +118,7 @@ func (a *Amcheck) Check(ctx context.Context, r CheckedRelation) (damage string, 
 	}
 	rows, err := a.c.rows(ctx, q)
 	switch {
-	case err != nil && (ctx.Err() != nil || !a.c.Alive() || noVerdict(err)):
+	case err != nil && (ctx.Err() != nil || !a.c.Alive() || NoVerdict(err)):
 		return "", err
 	case err != nil:
 		return Said(err), nil
@@ -125,8 +148,23 @@ func (a *Amcheck) Which(ctx context.Context, damage string, looked CheckedRelati
 	return ", which is " + cleanText(string(rows[0][0]))
 }
 
-// noVerdict tells whether a check was ended by something that says nothing of the relation: no memory, no space, a cancellation.
-func noVerdict(err error) bool {
+// NoVerdict tells whether a question was ended by something that says nothing of what was asked: no memory, no space, a cancellation.
+func NoVerdict(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && (strings.HasPrefix(pg.Code, "53") || strings.HasPrefix(pg.Code, "57"))
+}
+
+// Collations says that the database was made with other rules of collation than the programs here have, so that a sound index on text
+// looks damaged; empty: it was not, or PostgreSQL is older than 15 and does not know.
+func (c *Conn) Collations(ctx context.Context) (string, error) {
+	if c.version < 150000 {
+		return "", nil
+	}
+	rows, err := c.rows(ctx, question{
+		action: "ask for the version of the collation", sql: "select datcollversion, pg_database_collation_actual_version(oid) from pg_database where datname = current_database() and datcollversion <> pg_database_collation_actual_version(oid)",
+	})
+	if err != nil || len(rows) == 0 {
+		return "", err
+	}
+	return fmt.Sprintf("its collation is of version %s and this machine's of version %s: an index on text can look damaged because of that", cleanText(string(rows[0][0])), cleanText(string(rows[0][1]))), nil
 }

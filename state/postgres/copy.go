@@ -16,11 +16,14 @@ import (
 // A restored copy is asked as its superuser, over a socket that only its owner reaches. What is asked here would be too much
 // for the server that is protected: every page of it is read.
 
+// copyOptions override what the origin has set for single roles and databases: libraries that are loaded into each session, another
+// role, an end to statements.
+const copyOptions = "-c session_preload_libraries= -c local_preload_libraries= -c role=none -c statement_timeout=0 -c lock_timeout=0"
+
 // ConnectCopy opens a session with a restored copy by the directory of its socket, which trusts who can reach it. No trigger
-// and no event trigger of the copy fires in it, names are looked up in pg_catalog alone, and only ctx
-// bounds how long a statement takes.
+// of the copy fires in it, names are looked up in pg_catalog alone, and only ctx bounds how long a statement takes.
 func ConnectCopy(ctx context.Context, socketDir string, port int, user, database string) (*Conn, error) {
-	info, err := ParseConninfo(fmt.Sprintf("host=%s port=%d user=%s dbname=%s sslmode=disable", quoteValue(socketDir), port, quoteValue(user), quoteValue(database)), nil, nil)
+	info, err := ParseConninfo(fmt.Sprintf("host=%s port=%d user=%s dbname=%s sslmode=disable options=%s", quoteValue(socketDir), port, quoteValue(user), quoteValue(database), quoteValue(copyOptions)), nil, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +33,7 @@ func ConnectCopy(ctx context.Context, socketDir string, port int, user, database
 	}
 	for _, s := range []string{
 		"set session_replication_role = replica", "set search_path = pg_catalog", "set default_transaction_read_only = off",
-		"set statement_timeout = 0", "set lock_timeout = 0", "set idle_session_timeout = 0",
+		"set idle_session_timeout = 0",
 	} {
 		if c.version < 140000 && strings.Contains(s, "idle_session_timeout") {
 			continue
@@ -121,17 +124,21 @@ func (c *Conn) Superuser(ctx context.Context) (string, error) {
 	return string(row[0]), nil
 }
 
-// Databases names those that take connections.
-func (c *Conn) Databases(ctx context.Context) ([]string, error) {
-	rows, err := c.rows(ctx, question{action: "ask the copy for its databases", sql: "select datname from pg_catalog.pg_database where datallowconn and datconnlimit <> -2 order by datname"})
+// CopyDatabases names the databases of a copy: those that take connections, and those that do not but template0.
+func (c *Conn) CopyDatabases(ctx context.Context) (open, closed []string, err error) {
+	rows, err := c.rows(ctx, question{action: "ask the copy for its databases", sql: "select datname, datallowconn and datconnlimit <> -2 from pg_catalog.pg_database order by datname"})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	out := make([]string, len(rows))
-	for i, r := range rows {
-		out[i] = string(r[0])
+	for _, r := range rows {
+		switch name := string(r[0]); {
+		case string(r[1]) == "t":
+			open = append(open, name)
+		case name != "template0":
+			closed = append(closed, name)
+		}
 	}
-	return out, nil
+	return open, closed, nil
 }
 
 // Answer asks one statement in a transaction that only reads, and gives the one field of the one row that must come of it; NULL is "NULL".
@@ -155,40 +162,59 @@ func (c *Conn) Answer(ctx context.Context, sql string) (string, error) {
 	return string(row[0]), nil
 }
 
-// TableRows is how many rows a table has.
-type TableRows struct {
-	Table string // schema and name, quoted where SQL needs that
-	Rows  int64
+// CountedTable is a table of users whose rows can be counted: a partitioned one is one table, whatever partitions come and go.
+type CountedTable struct {
+	Name  string   // schema and name, quoted where SQL needs that
+	Parts []string // the tables that hold its rows: itself, or its partitions
 }
 
-// largest are the tables of users, the largest first.
-const largest = `select c.oid, format('%I.%I', n.nspname, c.relname) as name, c.relpages
-from pg_class c join pg_namespace n on n.oid = c.relnamespace
-where c.relkind = 'r' and c.relpersistence = 'p' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'`
+// counted are the tables of users, the largest first, and those that hold their rows. Partitions that lie on other servers are not
+// among them.
+const counted = `select format('%I.%I', n.nspname, r.relname), t.part, sum(t.relpages) over (partition by r.oid) as pages
+from (select coalesce(pg_partition_root(c.oid), c.oid) as root, format('%I.%I', n.nspname, c.relname) as part, c.relpages
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace
+  where c.relkind = 'r' and c.relpersistence = 'p' and n.nspname <> 'information_schema' and n.nspname !~ '^pg_') t
+join pg_class r on r.oid = t.root join pg_namespace n on n.oid = r.relnamespace
+order by pages desc, 1, 2`
 
-// LargestTables names the n largest tables of users in this database, the largest first, and of those in also the ones that are
-// there: names as it gives them itself.
-func (c *Conn) LargestTables(ctx context.Context, n int, also []string) ([]string, error) {
-	rows, err := c.rows(ctx, question{action: "ask for the largest tables", sql: "select name from (" + largest + ") t order by relpages desc, name"})
+// CountedTables gives the n largest tables of users in this database, the largest first, and of those that are named in also the
+// ones that are there: names as it gives them itself.
+func (c *Conn) CountedTables(ctx context.Context, n int, also []string) ([]CountedTable, error) {
+	rows, err := c.rows(ctx, question{action: "ask for the largest tables", sql: counted})
 	if err != nil {
 		return nil, err
 	}
-	var out []string
-	for i, r := range rows {
-		if name := string(r[0]); i < n || slices.Contains(also, name) {
-			out = append(out, name)
+	var all []CountedTable
+	for _, r := range rows {
+		name, part := string(r[0]), string(r[1])
+		if len(all) == 0 || all[len(all)-1].Name != name {
+			all = append(all, CountedTable{Name: name})
+		}
+		last := &all[len(all)-1]
+		last.Parts = append(last.Parts, part)
+	}
+	var out []CountedTable
+	for i, t := range all {
+		if i < n || slices.Contains(also, t.Name) {
+			out = append(out, t)
 		}
 	}
 	return out, nil
 }
 
-// CountRows counts the rows of a table that LargestTables named.
-func (c *Conn) CountRows(ctx context.Context, table string) (int64, error) {
-	row, err := c.row(ctx, 1, question{action: "count the rows of " + cleanText(table), sql: "select count(*) from only " + table})
-	if err != nil {
-		return 0, err
+// CountRows counts the rows of a table.
+func (c *Conn) CountRows(ctx context.Context, table CountedTable) (int64, error) {
+	var sum int64
+	for _, part := range table.Parts {
+		row, err := c.row(ctx, 1, question{action: "count the rows of " + cleanText(part), sql: "select count(*) from only " + part})
+		if err != nil {
+			return 0, err
+		}
+		s := scan{fields: row}
+		sum += s.number()
+		if s.err != nil {
+			return 0, s.err
+		}
 	}
-	s := scan{fields: row}
-	n := s.number()
-	return n, s.err
+	return sum, nil
 }

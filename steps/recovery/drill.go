@@ -45,7 +45,9 @@ type DrillRun struct {
 	scratch *Scratch
 	marker  scratchMarker
 	result  state.Drill
-	unread  []state.DrillRows // tables that are there and cannot be read
+	there   []state.DrillRows // tables that are there, whether they can be read or not, without their rows
+	closed  []string          // databases that take no connections
+	unasked []string          // databases that could not be asked
 	more    int               // failures that are counted and not told
 }
 

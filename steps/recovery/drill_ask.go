@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state"
@@ -31,20 +32,20 @@ func (d *DrillRun) ask(ctx context.Context, report func(done, total int64)) erro
 	if err != nil {
 		return err
 	}
+	for _, name := range d.closed {
+		d.note("database %s takes no connections: it was neither checked nor counted", name)
+	}
 	for i, name := range databases {
 		if report != nil {
 			report(int64(i), int64(len(databases)))
 		}
 		if err := d.inDatabase(ctx, user, name); err != nil {
-			return err
+			if err := d.oneOf(ctx, name, err); err != nil {
+				return err
+			}
 		}
 	}
-	found := append(slices.Clone(d.result.Rows), d.unread...)
-	for _, before := range d.before() {
-		if !slices.ContainsFunc(found, func(r state.DrillRows) bool { return r.Database == before.Database && r.Table == before.Table }) && before.Rows > 0 && d.Canaries > 0 {
-			d.fail("table %s of database %s had %d rows in the drill of %s and is not there now", before.Table, before.Database, before.Rows, d.Before.Ended.Format("2006-01-02 15:04:05 MST"))
-		}
-	}
+	d.gone()
 	for _, c := range d.Checks {
 		if err := d.answer(ctx, user, c); err != nil {
 			return err
@@ -53,9 +54,33 @@ func (d *DrillRun) ask(ctx context.Context, report func(done, total int64)) erro
 	return nil
 }
 
-// before gives the rows to compare with: none for a moment by chance, which may be older than they are.
+// oneOf tells of a database that cannot be asked, where the others still can. The error is of a copy that does not answer any more.
+func (d *DrillRun) oneOf(ctx context.Context, database string, err error) error {
+	if ctx.Err() != nil || postgres.NoVerdict(err) {
+		return err
+	}
+	if _, _, gone := d.enter(ctx); gone != nil {
+		return errors.Join(err, gone)
+	}
+	d.fail("database %s could not be asked: %s", database, err)
+	d.unasked = append(d.unasked, database)
+	return nil
+}
+
+// gone fails the drill for tables that the drill before had rows of and that are not there.
+func (d *DrillRun) gone() {
+	for _, before := range d.before() {
+		same := func(r state.DrillRows) bool { return r.Database == before.Database && r.Table == before.Table }
+		if before.Rows == 0 || d.Canaries == 0 || slices.Contains(d.unasked, before.Database) || slices.ContainsFunc(d.result.Rows, same) || slices.ContainsFunc(d.there, same) {
+			continue
+		}
+		d.fail("table %s of database %s had %d rows in the drill of %s and is not there now", before.Table, before.Database, before.Rows, d.Before.Ended.Format("2006-01-02 15:04:05 MST"))
+	}
+}
+
+// before gives the rows to compare with: none for a moment by chance, nor for one that lies before that of the drill before.
 func (d *DrillRun) before() []state.DrillRows {
-	if d.Before == nil || d.result.Target == "random" {
+	if d.Before == nil || d.result.Target == "random" || d.Before.Timeline == d.result.Timeline && d.result.End < d.Before.End {
 		return nil
 	}
 	return d.Before.Rows
@@ -85,7 +110,8 @@ func (d *DrillRun) enter(ctx context.Context) (user string, databases []string, 
 	if user, err = c.Superuser(ctx); err != nil {
 		return "", nil, err
 	}
-	databases, err = c.Databases(ctx)
+	databases, closed, err := c.CopyDatabases(ctx)
+	d.closed = closed
 	return user, databases, err
 }
 
@@ -95,6 +121,11 @@ func (d *DrillRun) inDatabase(ctx context.Context, user, database string) error 
 		return err
 	}
 	defer c.Close()
+	if why, err := c.Collations(ctx); err != nil {
+		return err
+	} else if why != "" {
+		d.note("database %s: %s", database, why)
+	}
 	if err := d.amcheck(ctx, c, database); err != nil {
 		return err
 	}
@@ -104,7 +135,7 @@ func (d *DrillRun) inDatabase(ctx context.Context, user, database string) error 
 // amcheck checks what can be checked in one database.
 func (d *DrillRun) amcheck(ctx context.Context, c *postgres.Conn, database string) error {
 	if d.Amcheck == "off" {
-		d.result.Amcheck.Skipped = "amcheck = \"off\""
+		d.skipped("", "amcheck = \"off\"")
 		return nil
 	}
 	a, why, err := c.Amcheck(ctx)
@@ -112,12 +143,12 @@ func (d *DrillRun) amcheck(ctx context.Context, c *postgres.Conn, database strin
 		return err
 	}
 	if a == nil {
-		d.result.Amcheck.Skipped = why
+		d.skipped(database, why)
 		return nil
 	}
 	heap := d.Amcheck == "full"
 	if heap && !a.ChecksHeap() {
-		d.result.Amcheck.Skipped = "tables were not checked: PostgreSQL can from 14 on"
+		d.skipped("", "tables were not checked: PostgreSQL can from 14 on")
 	}
 	relations, err := a.Relations(ctx, heap)
 	if err != nil {
@@ -145,6 +176,28 @@ func (d *DrillRun) amcheck(ctx context.Context, c *postgres.Conn, database strin
 	return nil
 }
 
+// skipped says once why amcheck did not look at something, and in which databases.
+func (d *DrillRun) skipped(database, why string) {
+	a := &d.result.Amcheck
+	switch {
+	case a.Skipped == "":
+		a.Skipped = why
+		if database != "" {
+			a.Skipped += ": in database " + database
+		}
+	case strings.HasSuffix(a.Skipped, "…") || database == "" && strings.Contains(a.Skipped, why):
+	case len(a.Skipped) > mostSkipped:
+		a.Skipped += " and more…"
+	case strings.Contains(a.Skipped, why):
+		a.Skipped += ", " + database
+	default:
+		a.Skipped += "; " + why + ": in database " + database
+	}
+}
+
+// mostSkipped bounds what is said of skipped databases.
+const mostSkipped = 1000
+
 // count counts the rows of the largest tables, and compares them with the drill before.
 func (d *DrillRun) count(ctx context.Context, c *postgres.Conn, database string) error {
 	if d.Canaries == 0 {
@@ -158,25 +211,27 @@ func (d *DrillRun) count(ctx context.Context, c *postgres.Conn, database string)
 			also = append(also, b.Table)
 		}
 	}
-	tables, err := c.LargestTables(ctx, d.Canaries, also)
+	tables, err := c.CountedTables(ctx, d.Canaries, also)
 	if err != nil {
 		return err
 	}
 	for _, t := range tables {
+		for _, name := range append(t.Parts, t.Name) { // a partition that was made of a table is not gone
+			d.there = append(d.there, state.DrillRows{Database: database, Table: name})
+		}
 		n, err := c.CountRows(ctx, t)
 		if err != nil {
-			if ctx.Err() != nil || !c.Alive() {
+			if ctx.Err() != nil || !c.Alive() || postgres.NoVerdict(err) {
 				return err
 			}
-			d.fail("the rows of table %s of database %s cannot be read: %s", t, database, postgres.Said(err))
-			d.unread = append(d.unread, state.DrillRows{Database: database, Table: t})
+			d.fail("the rows of table %s of database %s cannot be read: %s", t.Name, database, postgres.Said(err))
 			continue
 		}
-		r := state.DrillRows{Database: database, Table: t, Rows: n}
-		if had, ok := before[t]; ok {
+		r := state.DrillRows{Database: database, Table: t.Name, Rows: n}
+		if had, ok := before[t.Name]; ok {
 			r.Before = &had
 			if lost := had - n; had > 0 && lost*100 > had*int64(d.MaxShrink) {
-				d.fail("table %s of database %s has %d rows and had %d in the drill before: more than max_shrink of %d%% are gone", t, database, n, had, d.MaxShrink)
+				d.fail("table %s of database %s has %d rows and had %d in the drill before: more than max_shrink of %d%% are gone", t.Name, database, n, had, d.MaxShrink)
 			}
 		}
 		d.result.Rows = append(d.result.Rows, r)
