@@ -3,6 +3,8 @@ package recovery
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -111,4 +113,38 @@ func TestAnotherBackupOverOneThatWasCut(t *testing.T) {
 		t.Errorf("there is %s", got)
 	}
 	s.Stop(t, "fast")
+}
+
+// unlisted is a backup whose files cannot be listed.
+type unlisted struct{ Backup }
+
+func (unlisted) Files(context.Context) iter.Seq2[repository.File, error] {
+	return func(yield func(repository.File, error) bool) { yield(repository.File{}, errCut) }
+}
+
+// TestControlGoesFirst: before anything else of a directory that is restored over, so that no half of it ever starts.
+func TestControlGoesFirst(t *testing.T) {
+	w := newWorld(t, 15, nil)
+	backup := w.take()
+	target := hclspec.Target{Latest: true}
+	o := w.options(w.route(target, w.target(target), backup))
+	_, err := Restore(t.Context(), o)
+	check(t, err)
+	dir := o.Route.Destination.Path
+	extra := filepath.Join(dir, "base", "extra")
+	check(t, os.WriteFile(extra, nil, 0o600))
+	half := overwriting(o)
+	half.Backup = unlisted{o.Backup}
+	if _, err := Restore(t.Context(), half); !errors.Is(err, errCut) {
+		t.Fatalf("it was not cut: %v", err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, controlPath)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("pg_control is still there: %v", err)
+	}
+	if _, err := os.Lstat(extra); err != nil {
+		t.Errorf("something else went before it: %v", err)
+	}
+	_, err = Restore(t.Context(), overwriting(o))
+	check(t, err)
+	w.prove(o.Route)
 }
