@@ -40,34 +40,71 @@ func (d *detours) Text() string {
 	return fmt.Sprintf("%d reads went to another repository, first %s", d.objects, d.first)
 }
 
-// open opens the route's backup, with the server's other repositories behind it: the nearest first, as far as they can be opened.
-// Where the route's own cannot be opened, the first other one that can stands in for it.
-func (r realRecoveries) open(ctx context.Context, a plan.RecoverTo, d *detours) (*repository.Cluster, *repository.BackupReader, error) {
+// opened is a backup in the repository from which it is restored.
+type opened struct {
+	label   string
+	cluster *repository.Cluster
+	backup  *repository.BackupReader
+}
+
+// open opens the route's backup in the first of the repositories in which it can be opened, with the others behind it. The error is why
+// none can.
+func (r realRecoveries) open(ctx context.Context, a plan.RecoverTo, labels []string, d *detours) (opened, error) {
 	var all error
-	var first *repository.Cluster
-	var opened []repository.Alternate
-	for _, label := range r.near(a.Route) {
+	var first opened
+	var others []repository.Alternate
+	for _, label := range labels {
 		cluster, backup, err := r.openIn(ctx, label, a)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil, nil, err
-			}
+		switch {
+		case ctx.Err() != nil:
+			return opened{}, context.Cause(ctx)
+		case err != nil:
 			all = errors.Join(all, err)
-			continue
+		case first.backup != nil:
+			others = append(others, repository.Alternate{Name: label, Backup: backup})
+		default:
+			first = opened{label, cluster, backup}
 		}
-		if first == nil {
-			first = cluster
-			if label != a.Route.Repository {
-				d.tell("all of it", label, all)
-			}
+	}
+	if first.backup == nil {
+		return opened{}, all
+	}
+	if all != nil && first.label != labels[0] {
+		d.tell("all of it", first.label, all)
+	}
+	first.backup.Or(d.tell, others...)
+	return first, nil
+}
+
+// fromAny restores from the nearest repository, and where a list of the backup cannot be read, for which another does not stand in object
+// by object because it holds the backup otherwise, from the next: what is there by then is compared and kept. The error is that of
+// the first where each fails so.
+func (r realRecoveries) fromAny(ctx context.Context, a plan.RecoverTo, d *detours, restore func(opened) error) error {
+	labels, tried := r.near(a.Route), map[string]bool{}
+	var cause error
+	for {
+		from, err := r.open(ctx, a, labels, d)
+		if err != nil {
+			return errors.Join(cause, err)
 		}
-		opened = append(opened, repository.Alternate{Name: label, Backup: backup})
+		if tried[from.label] {
+			return cause
+		}
+		tried[from.label] = true
+		if cause != nil {
+			d.tell("all of it", from.label, cause)
+		}
+		err = restore(from)
+		var list *repository.UnreadableList
+		if !errors.As(err, &list) || ctx.Err() != nil {
+			return err
+		}
+		if cause == nil {
+			cause = err
+		}
+		at := slices.Index(labels, from.label)
+		labels = append(slices.Clone(labels[at+1:]), labels[:at+1]...)
 	}
-	if first == nil {
-		return nil, nil, all
-	}
-	opened[0].Backup.Or(d.tell, opened[1:]...)
-	return first, opened[0].Backup, nil
 }
 
 func (r realRecoveries) openIn(ctx context.Context, label string, a plan.RecoverTo) (*repository.Cluster, *repository.BackupReader, error) {

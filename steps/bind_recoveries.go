@@ -23,32 +23,30 @@ func (r realRecoveries) Restored(_ context.Context, _ string, route plan.Route) 
 
 func (r realRecoveries) Restore(ctx context.Context, a plan.RecoverTo, report func(done, total int64)) (string, error) {
 	var d detours
-	route := a.Route
-	cluster, backup, err := r.open(ctx, a, &d)
-	if err != nil {
-		return "", err
-	}
-	evidence, err := recovery.Restore(ctx, recovery.Options{
-		Route:   route,
-		Backup:  backup,
-		Holder:  cluster,
-		Places:  r.places(route),
-		Spool:   r.spoolHere(route),
-		Program: r.o.Program,
-		Now:     r.o.Now,
-		Report:  report,
+	err := r.fromAny(ctx, a, &d, func(from opened) error {
+		evidence, err := recovery.Restore(ctx, recovery.Options{
+			Route:   a.Route,
+			Backup:  from.backup,
+			Holder:  from.cluster,
+			Places:  r.places(a.Route),
+			Spool:   r.spoolHere(a.Route),
+			Program: r.o.Program,
+			Now:     r.o.Now,
+			Report:  report,
+		})
+		if err != nil {
+			return err
+		}
+		evidence.Recovery = a.Recovery
+		if text := d.Text(); text != "" {
+			evidence.Notes = append(evidence.Notes, text)
+		}
+		if err := from.cluster.PutEvidence(ctx, evidence.Ended, evidence); err != nil && !onlyReads(err) {
+			return fmt.Errorf("keep the evidence of the recovery: %w", err)
+		}
+		return nil
 	})
-	if err != nil {
-		return d.Text(), err
-	}
-	evidence.Recovery = a.Recovery
-	if text := d.Text(); text != "" {
-		evidence.Notes = append(evidence.Notes, text)
-	}
-	if err := cluster.PutEvidence(ctx, evidence.Ended, evidence); err != nil && !onlyReads(err) {
-		return d.Text(), fmt.Errorf("keep the evidence of the recovery: %w", err)
-	}
-	return d.Text(), nil
+	return d.Text(), err
 }
 
 // Destination looks for programs of the version that the backup's cluster has.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/plan"
+	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/steps/recovery"
 )
 
@@ -24,17 +25,23 @@ func (a *app) chosenDatabases(ctx context.Context, spec *hclspec.Spec, p *plan.P
 	return nil
 }
 
+// sayChosen looks into the route's repository, and where the backup is damaged there into the server's others.
 func (a *app) sayChosen(ctx context.Context, spec *hclspec.Spec, r *plan.Route) error {
-	repo, closeStore, err := openRepository(ctx, spec, r.Repository)
-	if err != nil {
-		return err
+	labels := []string{r.Repository}
+	for _, s := range spec.Servers {
+		if s.Name == r.Server {
+			labels = append(labels, s.Repositories...)
+		}
 	}
-	defer closeStore()
-	b, err := repo.Cluster(r.Server, r.SystemID).OpenBackup(ctx, r.Backup)
-	if err != nil {
-		return err
+	left, bytes, err := leftOutOf(ctx, spec, labels[0], r)
+	for _, label := range labels[1:] {
+		if state.CodeOf(err) != state.CodeCorrupt {
+			break
+		}
+		if l, n, otherErr := leftOutOf(ctx, spec, label, r); otherErr == nil {
+			left, bytes, err = l, n, nil
+		}
 	}
-	left, bytes, err := recovery.Choose(ctx, b, r.Destination.Databases)
 	if err != nil {
 		return err
 	}
@@ -44,6 +51,20 @@ func (a *app) sayChosen(ctx context.Context, spec *hclspec.Spec, r *plan.Route) 
 	}
 	fmt.Fprintf(a.err, "Of the %s in the backup %s are left out: %s.\n", plan.Size(r.DataBytes), plan.Size(bytes), orNone(names))
 	return nil
+}
+
+// leftOutOf gives the databases of the route's backup, as a repository has it, that the route leaves out, and how many bytes of files they have.
+func leftOutOf(ctx context.Context, spec *hclspec.Spec, label string, r *plan.Route) ([]recovery.Database, int64, error) {
+	repo, closeStore, err := openRepository(ctx, spec, label)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer closeStore()
+	b, err := repo.Cluster(r.Server, r.SystemID).OpenBackup(ctx, r.Backup)
+	if err != nil {
+		return nil, 0, err
+	}
+	return recovery.Choose(ctx, b, r.Destination.Databases)
 }
 
 // sayLeftOut says which databases cannot be used, and how they go.

@@ -35,10 +35,23 @@ type Alternate struct {
 	Backup *BackupReader
 }
 
+// UnreadableList is the error of a list of a backup, or of another object that is no volume, that could be read neither where the
+// backup is nor, being the same to the byte, elsewhere. Whoever has the backup otherwise in another repository can go on there.
+type UnreadableList struct {
+	Object string // its key
+	Err    error  // why it could not be read where the backup is
+}
+
+// Error is Err's.
+func (e *UnreadableList) Error() string { return e.Err.Error() }
+
+// Unwrap gives Err.
+func (e *UnreadableList) Unwrap() error { return e.Err }
+
 // Or has whatever cannot be read here, or is damaged, read from others, object by object and in this order. From one that holds
 // the backup otherwise, as a copy that stands alone, come data by file and position, and those other objects that are alike; lists
-// of files are not. One that holds another backup is left out; false: none is left. told is told of each object that was read
-// elsewhere, and why, by several goroutines; nil: nobody.
+// of files are not: reading them fails with an UnreadableList. One that holds another backup is left out; false: none is left. told is
+// told of each object that was read elsewhere, and why, by several goroutines; nil: nobody.
 func (b *BackupReader) Or(told func(object, from string, why error), others ...Alternate) bool {
 	for _, o := range others {
 		mine, its := b.rec.decided, o.Backup.rec.decided
@@ -162,10 +175,13 @@ func (b *BackupReader) object(ctx context.Context, name string) ([]byte, error) 
 			return err
 		})
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+		return body, nil
+	case ctx.Err() != nil:
 		return nil, err
 	}
-	return body, nil
+	return nil, &UnreadableList{Object: b.key(name), Err: err}
 }
 
 // missing turns "does not exist" of an object that a list of sums names into corruption.
