@@ -49,6 +49,9 @@ the checks said, and the rows that were counted. The newest drill, or with --las
 			if len(all) == 0 && unseen != nil {
 				return unseen
 			}
+			if unseen != nil {
+				fmt.Fprintf(a.err, "Not all repositories answered, so that newer drills may be missing here: %s\n", oneLine(unseen.Error()))
+			}
 			err = p.show(a, list(all), func() {
 				if markdown {
 					err = render.Drills(a.out, all)

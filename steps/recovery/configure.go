@@ -297,7 +297,7 @@ func (r *restore) writeAutoConf() error {
 
 // noteJobs names libraries that begin to work by themselves when a copy is promoted.
 func (r *restore) noteJobs(libraries string) {
-	for _, job := range []string{"pg_cron", "pgagent", "pg_partman_bgw", "timescaledb", "pg_squeeze", "citus", "pglogical"} {
+	for _, job := range append(jobs(), "timescaledb") {
 		if strings.Contains(libraries, job) {
 			r.note(fmt.Sprintf("shared_preload_libraries has %s: its jobs run in the copy once it is promoted", job))
 		}

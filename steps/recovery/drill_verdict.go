@@ -76,8 +76,14 @@ func (d *DrillRun) unreached(ctx context.Context, said string) error {
 		return nil
 	}
 	err := d.fetch(ctx, m[1])
-	if err != nil && lostForGood(err) {
+	switch {
+	case err != nil && lostForGood(err):
 		return nil
+	case isPermanent(err): // of the guard
+		return &state.Error{
+			Code: state.CodeDestination, Text: "the copy cannot replay all WAL on this machine, which says nothing of the backup: " + told(err).Error(),
+			Hint: "drill from a backup that has the tablespace already: pgkeep backup " + d.Route.Server + "; or on another machine: host in the drill block",
+		}
 	}
 	why := "it can be had again by now"
 	if err != nil {

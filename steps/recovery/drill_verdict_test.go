@@ -17,6 +17,9 @@ func TestDrillWithoutVerdict(t *testing.T) {
 	w := newDrilled(t, 15)
 	w.backup = w.take()
 	w.commit(1)
+	space := w.Dir(t, "far")
+	w.Exec(t, "create tablespace far location '"+space+"'")
+	w.Exec(t, "drop tablespace far")
 	w.Exec(t, "select pg_switch_wal()")
 	w.commit(2)
 	w.archive(1)
@@ -40,6 +43,11 @@ func TestDrillWithoutVerdict(t *testing.T) {
 			check(t, os.WriteFile(conf, append(content, "shared_preload_libraries = 'no_such_library'\n"...), 0o600))
 			return func() {}
 		}, state.CodeDestination, `could not access file "no_such_library"`},
+		{"a tablespace lies in the way", func(t *testing.T, _ *DrillRun) func() {
+			there := filepath.Join(space, "PG_15_202209061")
+			check(t, os.Mkdir(there, 0o700))
+			return func() { check(t, os.Remove(there)) }
+		}, state.CodeDestination, "cannot replay all WAL on this machine"},
 		{"the WAL is gone", away(w.segment(t)), "", "no repository has it"},
 	} {
 		t.Run(x.name, func(t *testing.T) {

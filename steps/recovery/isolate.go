@@ -48,7 +48,9 @@ func quoteList(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) 
 
 // jobs are libraries whose workers act on the world, or on the data, once a copy is promoted.
 func jobs() []string {
-	return []string{"pg_cron", "pgagent", "pg_partman_bgw", "pg_squeeze", "citus", "pglogical"}
+	return []string{
+		"pg_cron", "pgagent", "pg_partman_bgw", "pg_squeeze", "citus", "pglogical", "pg_net", "pg_task", "pg_statsinfo", "vectorize", "pgautofailover", "pg_failover_slots",
+	}
 }
 
 // withoutJobs gives the libraries of a list that only answer, and those that were left out.
