@@ -70,7 +70,7 @@ func (p *Plan) Count() (add, change, destroy int) {
 // hindered tells whether something that the configuration asks for now could not be planned: then nothing matches.
 func (p *Plan) hindered() bool {
 	for _, n := range p.NotDone {
-		if n.Why.Code != notYet && n.Why.Code != stillRunning {
+		if n.Why.Code != notYet && n.Why.Code != stillRunning && n.Why.Code != stillOfUse {
 			return true
 		}
 	}
@@ -81,7 +81,7 @@ func (p *Plan) hindered() bool {
 // looked at, or is refused. What only another machine can do, and what only waits, is not unmet.
 func (p *Plan) Unmet() bool {
 	for _, n := range p.NotDone {
-		if n.Host == "" && n.Why.Code != notYet && n.Why.Code != stillRunning {
+		if n.Host == "" && n.Why.Code != notYet && n.Why.Code != stillRunning && n.Why.Code != stillOfUse {
 			return true
 		}
 	}
@@ -92,6 +92,7 @@ func (p *Plan) Unmet() bool {
 const (
 	notYet       = "schedule-not-now"
 	stillRunning = "backup-running"
+	stillOfUse   = "continuable"
 )
 
 // Stuck tells whether nothing can be planned although something is asked for: what hinders it is under NotDone.

@@ -37,6 +37,9 @@ func (b *builder) backup(s *server) {
 		return
 	}
 	kind := "full" // what is asked for anew, or because what there was is broken, stands on nothing
+	if needed && !asked && (schedule == nil || schedule.spec.Backup != "full") {
+		kind = "anew" // by no name: it may go on with one that was cut
+	}
 	if schedule != nil && !needed && !asked {
 		kind = schedule.spec.Backup
 	}
@@ -56,7 +59,8 @@ func orUnknown(host string) string {
 	return host
 }
 
-// takeBackup adds the step, unless no backup can be taken from the server as it is. kind is auto, full or incremental.
+// takeBackup adds the step, unless no backup can be taken from the server as it is. kind is auto, full, incremental, or anew: full, though nobody asked for
+// it by name.
 func (b *builder) takeBackup(s *server, action TakeBackup, kind string, why []Reason) {
 	from := b.sourceOf(s)
 	if bad := from.refused; bad != nil {
@@ -110,6 +114,12 @@ func (b *builder) takeBackup(s *server, action TakeBackup, kind string, why []Re
 	case action.Needed:
 		requires = append(requires, Condition{Code: NeedNoBackupSince, Text: "nobody else took a backup since this plan was made"})
 	}
+	if action.Kind == "full" {
+		if r := b.continues(s, &action, kind == "full" || kind == ""); r != nil {
+			why = append(why, *r)
+		}
+	}
+	s.retryIn = action.Repositories
 	s.dropCopies(action)
 	action.RepositoryIDs = b.repositoryIDs(action.Repositories)
 	s.retry = b.step(Step{

@@ -66,7 +66,7 @@ func (c *checker) tries(s *server, h *home) {
 			last = k
 		}
 	}
-	if last == nil || last.State != state.BackupAborted && last.State != state.BackupAbandoned {
+	if last == nil || last.State != state.BackupAborted && last.State != state.BackupAbandoned && last.State != state.BackupCut {
 		return
 	}
 	why := last.Failure

@@ -41,15 +41,22 @@ func (b *builder) incomplete(s *server, h *home, c *state.Cluster) []string {
 	var bytes int64
 	for i := range c.Backups {
 		k := &c.Backups[i]
-		if k.State != state.BackupAbandoned && k.State != state.BackupAborted {
+		if k.State != state.BackupAbandoned && k.State != state.BackupAborted && k.State != state.BackupCut {
 			continue
 		}
 		if h.goesOn(k) {
 			continue
 		}
-		if k.State == state.BackupAborted && k.LockedUntil.After(b.now) {
+		if k.State != state.BackupAbandoned && k.LockedUntil.After(b.now) {
 			b.plan.NextDue = append(b.plan.NextDue, Due{At: k.LockedUntil, What: "remove-incomplete (" + k.ID + " is locked until then)", Subject: s.Name})
 			continue
+		}
+		stays, then := b.keepsCut(s, h, c, k)
+		if stays {
+			continue
+		}
+		if then != nil {
+			after = then
 		}
 		if b.tells(s, k) {
 			if s.retry == "" {
@@ -58,13 +65,19 @@ func (b *builder) incomplete(s *server, h *home, c *state.Cluster) []string {
 			after = []string{s.retry}
 		}
 		ids = append(ids, k.ID)
-		bytes += k.StoredBytes
+		bytes += max(k.StoredBytes, k.Reusable)
 		text := k.ID + " has no decision and its writer is dead"
 		if k.Evidence != "" {
 			text += " (" + k.Evidence + ")"
 		}
 		if k.State == state.BackupAborted {
 			text = k.ID + " was aborted"
+		}
+		if k.State == state.BackupCut {
+			text = k.ID + " was cut, and no backup goes on with it any more"
+		}
+		if then != nil {
+			text = k.ID + " was cut, and is needless once the backup of this plan is there"
 		}
 		if k.Failure != "" {
 			text += ": " + k.Failure
@@ -89,6 +102,11 @@ func (b *builder) incomplete(s *server, h *home, c *state.Cluster) []string {
 	return []string{b.step(step)}
 }
 
+// wasCut tells a backup that its writer did not finish, also when it is on its way out, from one that was committed.
+func wasCut(k *state.Backup) bool {
+	return k.State == state.BackupCut || k.State == state.BackupDeleted && k.Stop == 0 && k.Reusable > 0
+}
+
 // tells tells whether a failed try is one that a schedule without a backup since its tick is told by.
 func (b *builder) tells(s *server, k *state.Backup) bool {
 	for _, d := range b.schedules[s.Name] {
@@ -97,7 +115,7 @@ func (b *builder) tells(s *server, k *state.Backup) bool {
 		}
 		served := false
 		for _, o := range s.allBackups() {
-			failed := o.State == state.BackupAborted || o.State == state.BackupAbandoned
+			failed := o.State == state.BackupAborted || o.State == state.BackupAbandoned || wasCut(o)
 			served = served || !failed && !begunAt(o, b.now).Before(d.last)
 		}
 		if !served {

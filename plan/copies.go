@@ -120,7 +120,7 @@ func (b *builder) uncopyable(h *home, k *state.Backup) (why, code, hint string) 
 	if h.archive != nil {
 		for i := range h.archive.Backups {
 			o := &h.archive.Backups[i]
-			if o.ID != k.ID || o.State == state.BackupAborted || o.State == state.BackupAbandoned {
+			if o.ID != k.ID || o.State == state.BackupAborted || o.State == state.BackupAbandoned || o.State == state.BackupCut {
 				continue // what a try that failed has left is removed first
 			}
 			switch o.State { //nolint:exhaustive // the others were deleted, or passed over above

@@ -185,7 +185,7 @@ func (r *Retained) keepUnjudged() {
 		switch b := f.Backup; b.State {
 		case state.BackupRunning:
 			f.Cause = StaysRunning
-		case state.BackupAbandoned, state.BackupAborted:
+		case state.BackupAbandoned, state.BackupAborted, state.BackupCut:
 			f.Cause = StaysUnfinished
 		case state.BackupDeleted:
 			f.Cause = StaysDeleted

@@ -87,7 +87,12 @@ func (d *due) verdict(backups []*state.Backup, now time.Time) (isDue bool, why s
 		if began.Before(d.last) {
 			continue
 		}
-		switch b.State {
+		if wasCut(b) {
+			failed++
+			newest = later(newest, began)
+			continue
+		}
+		switch b.State { //nolint:exhaustive // what was cut is told above
 		case state.BackupRunning, state.BackupCommitted, state.BackupDamaged, state.BackupDeleted:
 			return false, "", again
 		case state.BackupAborted, state.BackupAbandoned, state.BackupCorrupt:

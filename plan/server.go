@@ -25,6 +25,7 @@ type server struct {
 	lost    *wal.Range // a gap that this plan records
 	stopped string     // id of the step that stops its receiver for the sake of another; empty: none
 	retry   string     // id of the step that takes a backup; empty: none is planned
+	retryIn []string   // into which repositories
 }
 
 // home is what one repository holds of a server.

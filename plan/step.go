@@ -162,15 +162,17 @@ type (
 	}
 	// TakeBackup takes one base backup into every repository named.
 	TakeBackup struct {
-		Server       string    `json:"server"`
-		Repositories []string  `json:"repositories"`
-		Kind         string    `json:"kind"`               // full | incremental
-		Parent       string    `json:"parent,omitempty"`   // of an incremental: the backup that it builds on
-		Schedule     string    `json:"schedule,omitempty"` // empty: first backup, broken chain or by hand
-		Due          time.Time `json:"due,omitzero"`       // the tick of the schedule; zero without one
-		Fast         bool      `json:"fast,omitempty"`
-		Label        string    `json:"label,omitempty"`
-		Standby      bool      `json:"standby,omitempty"` // it is taken from the standby of backup.conninfo
+		Server       string   `json:"server"`
+		Repositories []string `json:"repositories"`
+		Kind         string   `json:"kind"`             // full | incremental
+		Parent       string   `json:"parent,omitempty"` // of an incremental: the backup that it builds on
+		// Continues are cut backups with what is stored of which a full one goes on, the best first: then it becomes incremental.
+		Continues []string  `json:"continues,omitempty"`
+		Schedule  string    `json:"schedule,omitempty"` // empty: first backup, broken chain or by hand
+		Due       time.Time `json:"due,omitzero"`       // the tick of the schedule; zero without one
+		Fast      bool      `json:"fast,omitempty"`
+		Label     string    `json:"label,omitempty"`
+		Standby   bool      `json:"standby,omitempty"` // it is taken from the standby of backup.conninfo
 		// Needed says that it is asked for because no usable backup was seen, or because the WAL after the newest one is
 		// broken. Known are the backups that were seen then: another one that was taken since is as good as this.
 		Needed bool     `json:"needed,omitempty"`

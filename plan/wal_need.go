@@ -132,7 +132,7 @@ func counts(f Fate, r Retained) bool {
 		return false
 	}
 	switch f.Backup.State {
-	case state.BackupAbandoned, state.BackupAborted:
+	case state.BackupAbandoned, state.BackupAborted, state.BackupCut:
 		return false
 	case state.BackupDeleted:
 		return liveAfterTomb(f.Backup, r.clock)

@@ -154,6 +154,7 @@ const (
 	BackupCommitted BackupState = "committed"
 	BackupDamaged   BackupState = "damaged" // committed, with pages whose checksum failed in the source
 	BackupAborted   BackupState = "aborted" // decided aborted; what is left of it is garbage
+	BackupCut       BackupState = "cut"     // its writer did not finish it; another backup can go on with what it stored, and nobody can restore it
 	BackupDeleted   BackupState = "deleted" // TOMB is there; held when Hold is set and unexpired
 	// BackupCorrupt is a backup of which START, the decision or TOMB cannot be read or was lost, Failure says which: it may
 	// be whole or not. It is never usable, no parent, never removed by itself, and its WAL stays: all of it where Redo is zero.
@@ -187,7 +188,9 @@ type Backup struct {
 	// Continues is the id of the repository from which an abandoned backup was copied by a process of the machine that looked: a copy
 	// made there goes on with what it stored. Empty: it was not copied, or by another machine.
 	Continues string `json:"continues,omitempty"`
-	Evidence  string `json:"evidence,omitempty"` // of a backup without decision: how it is known whether its writer lives; empty: it is not known
+	// Reusable is how many bytes of volumes an abandoned or cut backup has stored and proved, so that another one can go on with them.
+	Reusable int64  `json:"reusable,omitempty"`
+	Evidence string `json:"evidence,omitempty"` // of a backup without decision: how it is known whether its writer lives; empty: it is not known
 }
 
 // BackupChain is what an incremental backup says of the backups that it builds on.

@@ -19,14 +19,15 @@ import (
 type realBackups struct{ real }
 
 // Take needs two sessions: SQL for facts and settings, then the walsender for the data. When the parent of an incremental goes
-// away as the backup begins, a full one is taken.
+// away as the backup begins, or a cut backup with which it was to go on does, a full one is taken.
 func (r realBackups) Take(ctx context.Context, order plan.TakeBackup, report func(done, total int64)) (Taken, error) {
 	taken, err := r.take(ctx, order, report)
-	if order.Kind != repository.KindIncremental || state.CodeOf(err) != state.CodeStale || taken.Somewhere || ctx.Err() != nil {
+	stands := order.Kind == repository.KindIncremental || len(order.Continues) > 0
+	if !stands || state.CodeOf(err) != state.CodeStale || taken.Somewhere || ctx.Err() != nil {
 		return taken, err
 	}
 	why := err.Error()
-	order.Kind, order.Parent = repository.KindFull, ""
+	order.Kind, order.Parent, order.Continues = repository.KindFull, "", nil
 	taken, err = r.take(ctx, order, report)
 	taken.WhyFull = why
 	return taken, err
@@ -58,7 +59,7 @@ func (r realBackups) take(ctx context.Context, order plan.TakeBackup, report fun
 		options.Compare = untold.Error()
 		result, err = r.takeOver(ctx, from, clusters, options)
 	}
-	taken := Taken{ID: result.ID, WhyFull: result.WhyFull}
+	taken := Taken{ID: result.ID, WhyFull: result.WhyFull, Continued: result.Continued, Stored: result.Stored, Referred: result.Referred}
 	if facts.Major() >= postgres.SummariesSince {
 		taken.Compared = result.Compared
 	}
@@ -171,6 +172,7 @@ func (r realBackups) options(s *hclspec.Server, order plan.TakeBackup, facts sta
 		Label:       order.Label,
 		Kind:        order.Kind,
 		Parent:      order.Parent,
+		Continues:   order.Continues,
 		Schedule:    order.Schedule,
 		Checkpoint:  checkpoint,
 		MaxRate:     s.Backup.MaxRate,

@@ -255,6 +255,10 @@ func (f fakeCluster) RemoveAborted(_ context.Context, id string) (int64, error) 
 	})
 }
 
+func (f fakeCluster) RemoveCut(ctx context.Context, id string, _ time.Time) (int64, error) {
+	return f.RemoveAborted(ctx, id)
+}
+
 func (f fakeCluster) LockedUntil(_ context.Context, id string) (time.Time, error) {
 	return f.backup(id).LockedUntil, nil
 }

@@ -156,7 +156,7 @@ func countsForWAL(b state.Backup, now time.Time) bool {
 		return true
 	case state.BackupDeleted:
 		return heldAt(b, now) || now.Sub(b.Tombed) < liveAfterTomb
-	case state.BackupAbandoned, state.BackupAborted:
+	case state.BackupAbandoned, state.BackupAborted, state.BackupCut:
 	}
 	return false
 }

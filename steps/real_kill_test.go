@@ -119,6 +119,10 @@ func (x fragileCluster) RemoveAborted(ctx context.Context, id string) (int64, er
 	return call(x.f, "remove", func() (int64, error) { return x.Cluster.RemoveAborted(ctx, id) })
 }
 
+func (x fragileCluster) RemoveCut(ctx context.Context, id string, now time.Time) (int64, error) {
+	return call(x.f, "remove", func() (int64, error) { return x.Cluster.RemoveCut(ctx, id, now) })
+}
+
 func (x fragileCluster) Tomb(ctx context.Context, id string, now time.Time) error {
 	return x.f.do("tomb", func() error { return x.Cluster.Tomb(ctx, id, now) })
 }

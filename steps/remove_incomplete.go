@@ -65,7 +65,10 @@ func (s *removeIncomplete) Done(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	for id := range present {
+	for id, b := range present {
+		if b.State == state.BackupDeleted { // a cut one of which volumes are read
+			continue
+		}
 		if !slices.Contains(s.won, id) && !slices.Contains(s.left, id) {
 			return false, nil
 		}
@@ -122,6 +125,8 @@ func (s *removeIncomplete) remove(ctx context.Context, b state.Backup) error {
 			Text: fmt.Sprintf("the writer of backup %s is alive or not known to be dead", b.ID),
 			Hint: "look again: pgkeep plan",
 		}
+	case state.BackupCut:
+		return s.removeCut(ctx, b.ID)
 	case state.BackupAbandoned, state.BackupAborted:
 	}
 	decided, err := s.cluster.AbortBackup(ctx, b.ID, "its writer died", s.now())
@@ -139,6 +144,28 @@ func (s *removeIncomplete) remove(ctx context.Context, b state.Backup) error {
 	}
 	if err != nil {
 		return fmt.Errorf("remove what backup %s left: %w", b.ID, err)
+	}
+	return nil
+}
+
+// removeCut removes one that was cut: it keeps a TOMB, and what others read. A locked one stays, and gets no TOMB.
+func (s *removeIncomplete) removeCut(ctx context.Context, id string) error {
+	until, err := s.cluster.LockedUntil(ctx, id)
+	if err != nil {
+		return fmt.Errorf("look at the lock of backup %s: %w", id, err)
+	}
+	if until.After(s.now()) {
+		s.locked.note(until)
+		s.left = append(s.left, id)
+		return nil
+	}
+	_, err = s.cluster.RemoveCut(ctx, id, s.now())
+	if s.locked.is(err) {
+		s.left = append(s.left, id)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("remove what the cut backup %s left: %w", id, err)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pgkeep/pgkeep/plan"
@@ -22,6 +23,7 @@ type takeBackup struct {
 	action       plan.TakeBackup
 	taken        string
 	whyFull      string // why it is full although an incremental was ordered
+	continued    string // with which cut backups it went on, and what that saved; empty: none
 	compared     string // why the whole cluster was read and compared, where the server could have told what changed
 	waits        string // why it cannot be restored yet; empty: it can
 	systemID     string
@@ -34,6 +36,10 @@ type Taken struct {
 	// Compared says why the whole cluster was read and compared with the parent, although a server of this version can tell
 	// what changed; empty: it told, or cannot, or there was nothing to tell.
 	Compared string
+	// Continued are the cut backups with which it went on; then Stored is how much it put into each repository, and Referred how
+	// many bytes of its files were there already.
+	Continued        []string
+	Stored, Referred int64
 	// Somewhere says that a repository has it committed, also where the error says that another one has not.
 	Somewhere bool
 }
@@ -122,6 +128,10 @@ func (s *takeBackup) Run(ctx context.Context, report func(done, total int64)) er
 		return fmt.Errorf("take a %s backup of %s: %w", s.action.Kind, s.action.Server, err)
 	}
 	s.taken, s.whyFull, s.compared = taken.ID, taken.WhyFull, taken.Compared
+	if len(taken.Continued) > 0 {
+		s.continued = fmt.Sprintf("it went on with the cut %s: %s of its files were stored already, and %s is stored anew",
+			strings.Join(taken.Continued, ", "), plan.Size(taken.Referred), plan.Size(taken.Stored))
+	}
 	if err := s.awaitWAL(ctx); err != nil {
 		s.waits = err.Error()
 	}
@@ -206,6 +216,9 @@ func (s *takeBackup) Note() string {
 	}
 	if s.whyFull != "" {
 		note += "; it is a full one: " + s.whyFull
+	}
+	if s.continued != "" {
+		note += "; " + s.continued
 	}
 	if s.compared != "" {
 		note += "; the whole cluster was read and compared: " + s.compared

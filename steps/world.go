@@ -94,6 +94,8 @@ type Catalogue interface {
 	// RemoveAborted removes what an aborted backup left, and gives the bytes freed. A *repository.LockedError tells that some
 	// is locked still, here, of Sweep and of DeleteWAL.
 	RemoveAborted(ctx context.Context, id string) (int64, error)
+	// RemoveCut removes of a cut backup what nothing reads, and gives the bytes freed; a *repository.LockedError as above.
+	RemoveCut(ctx context.Context, id string, now time.Time) (int64, error)
 	// Tomb makes a backup invisible; its volumes go when nothing live refers to them.
 	Tomb(ctx context.Context, id string, now time.Time) error
 	// LockedUntil tells until when nobody can delete the backup; zero: it is not locked.

@@ -48,6 +48,7 @@ node_exporter or a scrape.`,
 			told := statusJSON{Observation: seen, Windows: p.Windows, Objectives: p.Objectives, Findings: p.Findings, NextDue: p.NextDue, Steps: len(p.Steps)}
 			return out.show(a, told, func() {
 				a.showWindows(p, names)
+				a.showCut(p, names)
 				a.showReceivers(seen, names)
 				a.showRepositories(seen)
 				a.showVerifications(seen, names)
@@ -93,6 +94,15 @@ func (a *app) showWindows(p *plan.Plan, names []string) {
 		}
 		for _, line := range o.Sentences() {
 			fmt.Fprintln(a.out, line)
+		}
+	}
+}
+
+// showCut tells of cut backups that are kept for another one to go on with.
+func (a *app) showCut(p *plan.Plan, names []string) {
+	for _, n := range p.NotDone {
+		if n.Kept() && (len(names) == 0 || slices.ContainsFunc(names, func(name string) bool { return n.Owner == "server."+name })) {
+			fmt.Fprintln(a.out, n.Why.Text+".")
 		}
 	}
 }

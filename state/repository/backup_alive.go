@@ -56,6 +56,13 @@ func (c *Cluster) Writers(ctx context.Context, local Witness, now time.Time) ([]
 			if here, _ := c.witnessed(r.start, local); here == WriterKilled {
 				b.Continues = r.start.CopyOf
 			}
+			last, marked, err := c.lastMark(ctx, r.id)
+			if err != nil {
+				return err
+			}
+			if marked {
+				b.Reusable = last.Stored
+			}
 		}
 		return nil
 	})

@@ -18,18 +18,22 @@ import (
 
 // Intent is what a writer announces before it writes a backup.
 type Intent struct {
-	ID          string // the same in every repository; see NewBackupID
-	Kind        string // KindFull or KindIncremental
-	Label       string
-	Schedule    string // which ordered it; empty: by hand or first
-	Host        string // the machine that writes, where its lock can be looked at
-	Machine     string // its identity; empty: not known, and its lock says nothing
-	Lock        string // where the lock lies (LockPlace); empty: no lock is held
-	Leased      bool   // the writer renews its Lease
-	Checksums   string // the server's data_checksums; empty: not known
-	Program     string // "pgkeep 0.1.0"
-	Parent      string // of an incremental
-	Version     int    // server_version_num
+	ID        string // the same in every repository; see NewBackupID
+	Kind      string // KindFull or KindIncremental
+	Label     string
+	Schedule  string // which ordered it; empty: by hand or first
+	Host      string // the machine that writes, where its lock can be looked at
+	Machine   string // its identity; empty: not known, and its lock says nothing
+	Lock      string // where the lock lies (LockPlace); empty: no lock is held
+	Leased    bool   // the writer renews its Lease
+	Checksums string // the server's data_checksums; empty: not known
+	Program   string // "pgkeep 0.1.0"
+	Parent    string // of an incremental that is not continued
+	// Continues are the cut backups with which a continued backup goes on, in whatever repository, and Cut those of them that it may
+	// refer to in this one. A continued backup is incremental, has no parent, and refers to nothing else.
+	Continues   []string
+	Cut         []string
+	Version     int // server_version_num
 	Timeline    wal.Timeline
 	Start       wal.LSN
 	Redo        wal.LSN // where recovery begins; WAL from here on is spared
@@ -64,7 +68,7 @@ func (w *BackupWriter) Codec() seal.Codec { return w.c.repo.Compression().Normal
 
 // BeginBackup announces a backup: it puts START, naming every backup whose volumes may be referred to, and only then
 // looks whether the parent still stands. An expirer that put its TOMB before we looked is seen here; one that comes
-// later lists our START. When the parent is gone, or the redo lies before WAL that may be pruned already, the
+// later lists our START. So it is with cut backups that it goes on with. When one is gone, or the redo lies before WAL that may be pruned already, the
 // backup is decided `aborted` and the error has CodeStale: begin again with another parent, or a full.
 func (c *Cluster) BeginBackup(ctx context.Context, in Intent) (*BackupWriter, error) {
 	w, err := c.announce(ctx, in)
@@ -72,6 +76,11 @@ func (c *Cluster) BeginBackup(ctx context.Context, in Intent) (*BackupWriter, er
 		return nil, fmt.Errorf("begin backup %s: %w", in.ID, err)
 	}
 	err = c.checkParent(ctx, in.Parent)
+	for _, id := range in.Cut {
+		if err == nil {
+			err = c.checkCut(ctx, id)
+		}
+	}
 	if err == nil {
 		err = c.checkFloor(ctx, in)
 	}
@@ -91,9 +100,10 @@ func (c *Cluster) announce(ctx context.Context, in Intent) (*BackupWriter, error
 	if err != nil {
 		return nil, err
 	}
+	names = append(names, in.Cut...)
 	s := Start{
 		Format: backupFormat, ID: in.ID, Kind: in.Kind, Label: in.Label, Schedule: in.Schedule, Host: in.Host,
-		Machine: in.Machine, Lock: in.Lock, Leased: in.Leased, Checksums: in.Checksums, Program: in.Program, Parent: in.Parent, Names: names, Version: in.Version, Timeline: in.Timeline,
+		Machine: in.Machine, Lock: in.Lock, Leased: in.Leased, Checksums: in.Checksums, Program: in.Program, Parent: in.Parent, Continues: in.Continues, Names: names, Version: in.Version, Timeline: in.Timeline,
 		Start: in.Start, Redo: in.Redo, FromStandby: in.FromStandby, Began: in.Now.UTC(),
 	}
 	if err := c.putRecord(ctx, c.key.startFile(in.ID), s); err != nil {
@@ -108,14 +118,16 @@ func (c *Cluster) announce(ctx context.Context, in Intent) (*BackupWriter, error
 }
 
 func (in Intent) check() error {
-	if err := CheckBackupID(in.ID); err != nil {
-		return err
+	for _, id := range append([]string{in.ID}, slices.Concat(in.Continues, in.Cut)...) {
+		if err := CheckBackupID(id); err != nil {
+			return err
+		}
 	}
 	switch {
 	case in.Kind != KindFull && in.Kind != KindIncremental:
 		return fmt.Errorf("%q is not a kind of backup", in.Kind)
-	case (in.Kind == KindIncremental) != (in.Parent != ""):
-		return fmt.Errorf("a %s backup with parent %q", in.Kind, in.Parent)
+	case (in.Kind == KindIncremental) != (in.Parent != "" || len(in.Continues) > 0), in.Parent != "" && len(in.Continues) > 0:
+		return fmt.Errorf("a %s backup with parent %q that continues %v", in.Kind, in.Parent, in.Continues)
 	case in.Redo == 0 || in.Redo > in.Start:
 		return fmt.Errorf("redo position %s of a backup that starts at %s", in.Redo, in.Start)
 	case in.Now.IsZero():
@@ -251,16 +263,19 @@ func (w *BackupWriter) Abort(ctx context.Context, why string, now time.Time) err
 // settleTime bounds a decision that is made after the work was called off.
 const settleTime = time.Minute
 
-// settle makes the decision sure after a failure: `aborted`, unless a COMMIT whose answer was lost is there after all,
+// deciding is AbortBackup or CutBackup.
+type deciding func(ctx context.Context, id, why string, now time.Time) (state.BackupState, error)
+
+// settle makes the decision sure after a failure: `aborted` or `cut`, unless a COMMIT whose answer was lost is there after all,
 // which is success.
-func (w *BackupWriter) settle(ctx context.Context, cause error, now time.Time) error {
+func (w *BackupWriter) settle(ctx context.Context, cause error, now time.Time, decide deciding) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime) // the cause is often that ctx ended
 	defer cancel()
-	got, err := w.c.AbortBackup(ctx, w.start.ID, firstLine(cause), now)
+	got, err := decide(ctx, w.start.ID, firstLine(cause), now)
 	if err != nil {
 		return errors.Join(cause, err)
 	}
-	if got == state.BackupAborted {
+	if got == state.BackupAborted || got == state.BackupCut {
 		return cause
 	}
 	stands, err := w.c.exists(ctx, w.c.key.startFile(w.start.ID))

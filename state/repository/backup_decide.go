@@ -13,7 +13,7 @@ import (
 )
 
 // AbortBackup decides `aborted` unless the backup is decided already, and gives what it is now: BackupAborted, or
-// BackupCommitted or BackupDamaged when its writer was first. From then on a writer that wakes up late fails.
+// BackupCommitted or BackupDamaged when its writer was first, or BackupCut when somebody goes on with it. From then on a writer that wakes up late fails.
 func (c *Cluster) AbortBackup(ctx context.Context, id, why string, now time.Time) (state.BackupState, error) {
 	if err := CheckBackupID(id); err != nil {
 		return "", err
@@ -31,7 +31,7 @@ func (c *Cluster) AbortBackup(ctx context.Context, id, why string, now time.Time
 func (c *Cluster) decide(ctx context.Context, d decision) (decision, error) {
 	key := c.key.commitFile(d.ID)
 	putter := c
-	if d.Decision == decidedAborted {
+	if d.Decision != decidedCommitted {
 		putter = c.passing()
 	}
 	err := putter.putRecord(ctx, key, d)
@@ -54,9 +54,9 @@ func (c *Cluster) readDecision(ctx context.Context, id string) (decision, error)
 	switch {
 	case d.ID != id:
 		return decision{}, corrupt(key, fmt.Errorf("it is the decision of backup %s", d.ID))
-	case d.Format > backupFormat:
+	case d.Format > backupFormat && (d.Format != cutFormat || d.Decision != decidedCut):
 		return decision{}, newerFormat(key, d.Format)
-	case d.Decision != decidedCommitted && d.Decision != decidedAborted:
+	case d.Decision != decidedCommitted && d.Decision != decidedAborted && d.Decision != decidedCut:
 		return decision{}, corrupt(key, fmt.Errorf("it decides %q", d.Decision))
 	}
 	return d, nil
@@ -101,6 +101,8 @@ func (d decision) state() state.BackupState {
 	switch {
 	case d.Decision == decidedAborted:
 		return state.BackupAborted
+	case d.Decision == decidedCut:
+		return state.BackupCut
 	case d.damaged():
 		return state.BackupDamaged
 	}

@@ -79,8 +79,9 @@ func holdText(h *holdRecord) string {
 	return fmt.Sprintf("%s (%q)", until, h.Reason)
 }
 
-// RemoveAborted removes what an aborted backup left and gives the bytes freed. Nothing can refer to it: it was never
-// committed. START goes first, the decision last.
+// RemoveAborted removes what an aborted backup left and gives the bytes freed. Nothing refers to it: it was never
+// committed. START goes first, the decision last. One that others name all the same was cut and has lost that decision: it stays.
+// Nobody begins to name it after the look, because it is not `cut`.
 func (c *Cluster) RemoveAborted(ctx context.Context, id string) (int64, error) {
 	if err := CheckBackupID(id); err != nil {
 		return 0, err
@@ -96,10 +97,46 @@ func (c *Cluster) RemoveAborted(ctx context.Context, id string) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("remove backup %s: %w", id, err)
 	}
+	if d.Decision == decidedCut {
+		return 0, &state.Error{Code: state.CodeStale, Text: fmt.Sprintf("backup %s is kept for another one to go on with", id), Hint: "pgkeep plan"}
+	}
 	if d.Decision != decidedAborted {
 		return 0, &state.Error{Code: state.CodeStale, Text: fmt.Sprintf("backup %s is committed", id), Hint: "pgkeep backups delete " + id}
 	}
+	by, err := c.namedBy(ctx, id)
+	if err != nil {
+		return 0, fmt.Errorf("remove backup %s: %w", id, err)
+	}
+	if by != "" {
+		return 0, &state.Error{
+			Code: state.CodeCorrupt, Text: fmt.Sprintf("backup %s reads volumes of %s, so nothing of that is removed although it is aborted", by, id),
+			Hint: "delete " + by + " first: pgkeep backups delete " + by,
+		}
+	}
 	return c.remove(ctx, id)
+}
+
+// namedBy gives a backup that reads, or may come to read, volumes of another one; empty: none does.
+func (c *Cluster) namedBy(ctx context.Context, id string) (string, error) {
+	ids, err := c.backupIDs(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, other := range ids {
+		if other == id {
+			continue
+		}
+		r, err := c.readBackup(ctx, other)
+		if err != nil {
+			return "", err
+		}
+		open := r.start != nil && r.decided == nil && slices.Contains(r.start.Names, id)
+		reads := r.decided != nil && !r.aborted() && slices.Contains(r.decided.RefersTo, id)
+		if open || reads {
+			return other, nil
+		}
+	}
+	return "", nil
 }
 
 // Sweep removes what no live backup refers to and no open START names, of backups that are past their TOMB by 24 hours

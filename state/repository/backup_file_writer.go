@@ -36,7 +36,7 @@ func (w *fileShardWriter) frameIndex(f frameAt) int {
 	if i, ok := w.frames[f]; ok {
 		return i
 	}
-	r := frameRecord{Folder: f.folder, Volume: f.volume, Offset: f.offset, Stored: f.stored, Raw: f.raw, Sum: fmt.Sprintf("%016x", f.sum)}
+	r := f.record(0)
 	if f.backup != "" {
 		if w.others[f.backup] == 0 {
 			w.shard.Others = append(w.shard.Others, f.backup)
@@ -49,6 +49,13 @@ func (w *fileShardWriter) frameIndex(f frameAt) int {
 	w.frames[f] = i
 	w.size += 85
 	return i
+}
+
+// record writes a frame of this backup, or of the other-th of those that are read.
+func (f frameAt) record(other int) frameRecord {
+	return frameRecord{
+		Other: other, Folder: f.folder, Volume: f.volume, Offset: f.offset, Stored: f.stored, Raw: f.raw, Sum: fmt.Sprintf("%016x", f.sum),
+	}
 }
 
 // flush puts the last shard.

@@ -45,6 +45,14 @@ func (r record) committed() bool {
 
 func (r record) aborted() bool { return r.decided != nil && r.decided.Decision == decidedAborted }
 
+// cut tells whether its writer did not finish it, and another backup may go on with it or has.
+func (r record) cut() bool { return r.decided != nil && r.decided.Decision == decidedCut }
+
+// continuable tells whether a backup that begins now may go on with it.
+func (r record) continuable() bool {
+	return r.cut() && r.start != nil && r.tomb == nil && r.tombBad == nil
+}
+
 // state gives what the objects say. known is false for what is left of a backup that was removed, and for nothing.
 //
 // A decision `committed` without START and TOMB is no garbage: a removal takes START only after TOMB is there, so START
@@ -90,9 +98,9 @@ var errDecisionLost = errors.New("COMMIT.json is not there although all data of 
 
 var errStartLost = errors.New("START.json is gone although COMMIT.json says that the backup is committed and nobody deleted it")
 
-// expired tells whether its TOMB is 24 hours old and nothing holds it.
+// expired tells whether its TOMB is 24 hours old and nothing holds it. No restore reads one that was cut: it has no grace.
 func (r record) expired(now time.Time) bool {
-	return r.tomb != nil && !now.Before(r.tomb.At.Add(grace)) && r.hold(now) == nil
+	return r.tomb != nil && (r.cut() || !now.Before(r.tomb.At.Add(grace))) && r.hold(now) == nil
 }
 
 // open tells whether a writer may still be at work: everything that START names is spared.
@@ -341,6 +349,9 @@ func (r record) describe() (state.Backup, bool) {
 	if d := r.decided; d != nil {
 		b.Stop, b.Ended, b.Failure, b.DataBytes, b.StoredBytes = d.Stop, d.Ended, d.Why, d.DataBytes, d.StoredBytes
 		b.Refs = slices.Clone(d.RefersTo)
+		if r.cut() {
+			b.Reusable = d.StoredBytes
+		}
 		if c := d.Chain; c != nil {
 			b.Chain = &state.BackupChain{Depth: c.Depth, Full: c.Full, Began: c.Began, ReferredBytes: c.Referred, LiveBytes: c.Live, Summaries: c.Summaries}
 		}

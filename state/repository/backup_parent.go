@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,6 +95,10 @@ type volumeKey struct {
 	volume int
 }
 
+func (k volumeKey) compare(o volumeKey) int {
+	return cmp.Or(cmp.Compare(k.backup, o.backup), cmp.Compare(k.folder, o.folder), cmp.Compare(k.volume, o.volume))
+}
+
 func (f frameAt) key() volumeKey { return volumeKey{f.backup, f.folder, f.volume} }
 
 // volumesOf gives every volume that a committed backup reads, its own and those of others, with its line.
@@ -164,6 +169,18 @@ type Parent struct {
 	index  fileIndex
 	files  shardCache[*parentFiles]
 	hashes shardCache[*parentHashes]
+
+	own   map[volumeKey]sumLine // of a cut backup: its volumes that are there; nil: it is none
+	lacks []volumeKey           // of a cut backup: volumes that its marks list and that are not there
+	last  *parentFiles          // of a cut backup: the file of which only the beginning had come; nil: none
+}
+
+func newParent(b *BackupReader) *Parent {
+	d := b.rec.decided
+	return &Parent{
+		b: b, seed: b.c.repo.HashSeed(),
+		files: shardCache[*parentFiles]{loads: 4*d.FileShards + 64}, hashes: shardCache[*parentHashes]{loads: 4*d.HashShards + 64},
+	}
 }
 
 // OpenParent opens a backup to build on. It reads all its lists of files.
@@ -180,29 +197,33 @@ func (c *Cluster) OpenParent(ctx context.Context, id string, others ...*Cluster)
 			b.Or(nil, Alternate{Name: o.Where(), Backup: alternate})
 		}
 	}
-	d := b.rec.decided
-	p := &Parent{
-		b: b, seed: c.repo.HashSeed(),
-		files: shardCache[*parentFiles]{loads: 4*d.FileShards + 64}, hashes: shardCache[*parentHashes]{loads: 4*d.HashShards + 64},
+	p := newParent(b)
+	if err := p.load(ctx); err != nil {
+		return nil, fmt.Errorf("open parent: %w", err)
 	}
-	for n := range d.FileShards {
-		files, err := b.fileShard(ctx, n)
+	return p, nil
+}
+
+// load reads all lists of files, and the seed.
+func (p *Parent) load(ctx context.Context) error {
+	for n := range p.b.rec.decided.FileShards {
+		files, err := p.b.fileShard(ctx, n)
 		if err != nil {
-			return nil, fmt.Errorf("open parent: %w", err)
+			return err
 		}
-		for i, f := range withData(files).files {
+		for i, f := range p.withData(files).files {
 			p.index.add(f.folder, f.path, n, i)
 		}
 	}
 	p.index.sort()
-	if d.HashShards > 0 {
+	if p.b.rec.decided.HashShards > 0 {
 		first, err := p.hashShard(ctx, 0)
 		if err != nil {
-			return nil, fmt.Errorf("open parent: %w", err)
+			return err
 		}
 		p.seed = first.seed
 	}
-	return p, nil
+	return nil
 }
 
 // ID gives the backup's id.

@@ -79,7 +79,7 @@ type parentEntry struct {
 	noCRC     bool
 }
 
-func withData(files []File) *parentFiles {
+func (p *Parent) withData(files []File) *parentFiles {
 	s := &parentFiles{}
 	for i := range files {
 		f := &files[i]
@@ -89,6 +89,7 @@ func withData(files []File) *parentFiles {
 		if s.live == nil {
 			s.frames, s.live = f.frames, make([]int64, len(f.frames))
 		}
+		f.Extents = p.readable(f.Extents, f.frames)
 		for _, x := range f.Extents {
 			s.live[x.frame] += int64(x.Length)
 		}
@@ -105,12 +106,15 @@ func (s *parentFiles) open(f *parentEntry, backup string) *parentFile {
 }
 
 func (p *Parent) fileShard(ctx context.Context, n int) (*parentFiles, error) {
+	if p.last != nil && n == p.b.rec.decided.FileShards {
+		return p.last, nil
+	}
 	return p.files.get(n, func() (*parentFiles, error) {
 		files, err := p.b.fileShard(ctx, n)
 		if err != nil {
 			return nil, err
 		}
-		return withData(files), nil
+		return p.withData(files), nil
 	})
 }
 
@@ -172,18 +176,26 @@ type parentFile struct {
 	crc     uint32
 	noCRC   bool
 
-	extent int   // that was looked at last
-	part   int   // of hashes
-	before int64 // pages in the parts before
+	next   *parentFile // what another cut backup has of it; nil: none has
+	extent int         // that was looked at last
+	part   int         // of hashes
+	before int64       // pages in the parts before
 }
 
 // thinShare is the share of a frame that must be read for it to be referred to: what is left of a frame of which less is
 // read is stored again, so that volumes become free.
 const thinShare = 4
 
-// find tells where the parent has this very page: n bytes at off, with this hash. Pages are asked for in their order.
+// find tells where the parent, or one of several, has this very page: n bytes at off, with this hash. Pages are asked for in their order.
 func (p *parentFile) find(off int64, n int, hash []byte) (at frameAt, in int, ok bool) {
-	if p == nil || off+int64(n) > p.size || n < pageSize && off+int64(n) != p.size || !bytes.Equal(p.hash(off/pageSize), hash) {
+	for ; p != nil && !ok; p = p.next {
+		at, in, ok = p.findHere(off, n, hash)
+	}
+	return at, in, ok
+}
+
+func (p *parentFile) findHere(off int64, n int, hash []byte) (at frameAt, in int, ok bool) {
+	if len(p.extents) == 0 || off+int64(n) > p.size || n < pageSize && off+int64(n) != p.size || !bytes.Equal(p.hash(off/pageSize), hash) {
 		return at, 0, false
 	}
 	for p.extent < len(p.extents)-1 && p.extents[p.extent].Offset+int64(p.extents[p.extent].Length) <= off {

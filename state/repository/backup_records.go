@@ -34,7 +34,8 @@ type Start struct {
 	Version     int          `json:"version"`                  // server_version_num
 	Timeline    wal.Timeline `json:"timeline"`
 	Start       wal.LSN      `json:"start"`
-	Redo        wal.LSN      `json:"redo"` // WAL is needed from here, on Timeline
+	Redo        wal.LSN      `json:"redo"`                // WAL is needed from here, on Timeline
+	Continues   []string     `json:"continues,omitempty"` // cut backups, in whatever repository, with what is stored of which this one goes on; Names has those of this one
 	FromStandby bool         `json:"from_standby,omitempty"`
 	CopyOf      string       `json:"copy_of,omitempty"` // the id of the repository that it is copied from; empty: it came from a server
 	Began       time.Time    `json:"began"`
@@ -44,7 +45,7 @@ type Start struct {
 type decision struct {
 	Format      int            `json:"format"`
 	ID          string         `json:"id"`
-	Decision    string         `json:"decision"` // committed | aborted
+	Decision    string         `json:"decision"` // committed | aborted | cut
 	Why         string         `json:"why,omitempty"`
 	By          string         `json:"by,omitempty"` // host that decided
 	Decided     time.Time      `json:"decided"`
@@ -65,6 +66,7 @@ type decision struct {
 	Damaged     []DamagedPages `json:"damaged,omitempty"`
 	Suspects    []DamagedPages `json:"suspects,omitempty"`
 	DamageText  string         `json:"damage_text,omitempty"` // what the server said
+	Marks       []shardSum     `json:"marks,omitempty"`       // of a cut one: what it has stored, which another backup may refer to
 }
 
 // chain is what COMMIT of an incremental says of the backups that it builds on, of which nothing else may be left.
@@ -79,10 +81,14 @@ type chain struct {
 	Summaries bool `json:"summaries,omitempty"`
 }
 
-// The two decisions.
+// The three decisions. That of a backup that was cut has a format of its own, so that a pgkeep that does not know it takes the backup for one
+// that it cannot read, and removes nothing of it.
 const (
 	decidedCommitted = "committed"
 	decidedAborted   = "aborted"
+	decidedCut       = "cut"
+
+	cutFormat = 2
 )
 
 // shardSum is the length and SHA-256 of one sums/ or refs/ shard, as stored.

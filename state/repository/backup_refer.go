@@ -32,7 +32,9 @@ func (f *openFile) refer(off int64, n int, at frameAt, in int) int {
 // referring is what an incremental backup reads of others. It belongs to the assembler, and to the stream's caller once the
 // data has ended.
 type referring struct {
-	parent  *Parent
+	parent  *Parent             // nil: the backup is continued
+	cut     []*Parent           // with which a continued backup goes on
+	began   chain               // of a continued backup
 	volumes map[volumeKey]int64 // that are read; their lengths once writeReferences has run
 	sums    sumWriter
 	bytes   int64   // of files, that were not stored again
@@ -40,8 +42,56 @@ type referring struct {
 	stored  int64   // of these volumes
 }
 
-func newReferring(p *Parent) *referring {
-	return &referring{parent: p, volumes: map[volumeKey]int64{}, sums: sumWriter{dir: refsDir}}
+func newReferring(p *Parent, cut []*Parent, w *BackupWriter) *referring {
+	return &referring{
+		parent: p, cut: cut, volumes: map[volumeKey]int64{}, sums: sumWriter{dir: refsDir},
+		began: chain{Depth: 1, Full: w.ID(), Began: w.start.Began},
+	}
+}
+
+// seed gives the seed of the hashes: that of what they are compared with, else own.
+func (r *referring) seed(own uint64) uint64 {
+	switch {
+	case r.parent != nil:
+		return r.parent.seed
+	case len(r.cut) > 0:
+		return r.cut[0].seed
+	}
+	return own
+}
+
+// file finds what the parent, or the cut backups one after another, have under a name; nil: nothing.
+func (r *referring) file(ctx context.Context, folder uint32, path string) (*parentFile, error) {
+	if r.parent != nil {
+		return r.parent.file(ctx, folder, path)
+	}
+	var first *parentFile
+	end := &first
+	for _, p := range r.cut {
+		found, err := p.file(ctx, folder, path)
+		if err != nil {
+			return nil, err
+		}
+		if found != nil && p.seed == r.cut[0].seed {
+			*end, end = found, &found.next
+		}
+	}
+	return first, nil
+}
+
+// volumesOf gives every volume that may be read, with its line.
+func (r *referring) volumesOf(ctx context.Context, visit func(volumeKey, sumLine) error) error {
+	if r.parent != nil {
+		return r.parent.b.c.volumesOf(ctx, r.parent.b.rec, visit)
+	}
+	for _, p := range r.cut {
+		for _, k := range slices.SortedFunc(maps.Keys(p.own), volumeKey.compare) {
+			if err := visit(k, p.own[k]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // complete lays a file's references between its own extents, in the order of the file. That they cover it without holes is
@@ -91,7 +141,7 @@ func (s *BackupStream) writeReferences() error {
 		return nil
 	}
 	found := 0
-	err := r.parent.b.c.volumesOf(s.ctx, r.parent.b.rec, func(k volumeKey, l sumLine) error {
+	err := r.volumesOf(s.ctx, func(k volumeKey, l sumLine) error {
 		if _, read := r.volumes[k]; !read {
 			return nil
 		}
@@ -105,7 +155,11 @@ func (s *BackupStream) writeReferences() error {
 		return fmt.Errorf("list references: %w", err)
 	}
 	if found != len(r.volumes) {
-		return corrupt(r.parent.b.key(sumsDir), fmt.Errorf("it lists %d of %d volumes that its files lie in", found, len(r.volumes)))
+		err := fmt.Errorf("%d of %d volumes that the backup's files lie in are listed", found, len(r.volumes))
+		if r.parent != nil {
+			err = corrupt(r.parent.b.key(sumsDir), err)
+		}
+		return err
 	}
 	return r.sums.flush(s.putSum)
 }
@@ -120,7 +174,10 @@ func (r *referring) others() []string {
 }
 
 func (r *referring) chain() *chain {
-	c := r.parent.chain()
+	c := r.began
+	if r.parent != nil {
+		c = r.parent.chain()
+	}
 	c.Referred, c.Live = r.stored, min(int64(r.live), r.stored)
 	return &c
 }
@@ -128,9 +185,13 @@ func (r *referring) chain() *chain {
 // check makes sure, just before the decision, that all that is referred to is still there. START has kept every expirer from
 // it since before the parent was believed; this is against disks and people.
 func (r *referring) check(ctx context.Context, c *Cluster) error {
-	why, err := c.knownDamage(ctx, r.parent.ID()) // by a verification that went on meanwhile
-	if err == nil && why != "" {
-		err = parentGone(r.parent.ID(), "was found damaged: "+why)
+	var err error
+	if r.parent != nil {
+		var why string
+		why, err = c.knownDamage(ctx, r.parent.ID()) // by a verification that went on meanwhile
+		if err == nil && why != "" {
+			err = parentGone(r.parent.ID(), "was found damaged: "+why)
+		}
 	}
 	if err == nil {
 		err = c.checkVolumes(ctx, r.volumes)

@@ -176,7 +176,7 @@ func (v *verification) unlisted(ctx context.Context, name string) error {
 	key := v.c.key.backupDir(v.id) + name
 	hold := strings.HasPrefix(name, holdPrefix)
 	switch {
-	case name == startName, name == decisionName, v.isList(name):
+	case name == startName, name == decisionName, v.isList(name), strings.HasPrefix(name, marksDir): // nobody reads marks of a committed backup
 		return nil
 	case name != tombName && !hold && !strings.HasPrefix(name, verifyPrefix):
 		v.find(key, "no list of sums names this object")

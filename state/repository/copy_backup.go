@@ -115,7 +115,7 @@ func (c *backupCopy) run(ctx context.Context) error {
 	}
 	err := c.bring(ctx)
 	if err != nil && c.w == nil && c.begun != nil { // nobody else decides about what was left: this copier lets go of its lock
-		err = (&BackupWriter{c: c.to, start: *c.begun.start, startSum: c.begun.startSum}).settle(ctx, err, c.in.Now())
+		err = (&BackupWriter{c: c.to, start: *c.begun.start, startSum: c.begun.startSum}).settle(ctx, err, c.in.Now(), c.to.AbortBackup)
 	}
 	return err
 }
@@ -157,7 +157,7 @@ func (c *backupCopy) bring(ctx context.Context) error {
 		err = c.w.commit(ctx, d)
 	}
 	if err != nil {
-		return c.w.settle(ctx, err, c.in.Now())
+		return c.w.settle(ctx, err, c.in.Now(), c.to.AbortBackup)
 	}
 	return nil
 }
@@ -285,7 +285,7 @@ func (c *backupCopy) goOn(ctx context.Context, s Start) error {
 	if left.Format != s.Format || left.Program != s.Program || left.Redo != s.Redo || left.Parent != s.Parent || !slices.Equal(left.Names, s.Names) {
 		return c.w.settle(ctx, &state.Error{
 			Code: state.CodeStale, Text: "the copy that was begun there was to be another", Hint: "look again: pgkeep plan; what it left is removed first",
-		}, c.in.Now())
+		}, c.in.Now(), c.to.AbortBackup)
 	}
 	return c.checkNamed(ctx)
 }
@@ -294,7 +294,7 @@ func (c *backupCopy) goOn(ctx context.Context, s Start) error {
 func (c *backupCopy) checkNamed(ctx context.Context) error {
 	for _, id := range c.w.start.Names {
 		if err := c.to.checkParent(ctx, id); err != nil {
-			return c.w.settle(ctx, err, c.in.Now())
+			return c.w.settle(ctx, err, c.in.Now(), c.to.AbortBackup)
 		}
 	}
 	return nil

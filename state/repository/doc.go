@@ -23,6 +23,21 @@
 // between the choice of a parent and COMMIT is START, see BeginBackup. What is left of a frame of which less than a
 // quarter is read is stored again, so that volumes become free.
 //
+// # Backups that were cut
+//
+// PostgreSQL cannot go on with a base backup, so one whose stream was cut begins anew; what the second stream has in common with the first need not be
+// stored again. Three ways were weighed. A continued backup under the id of the cut one, of which every volume that comes out the same is not put again, as copies do
+// it: the server's archive is one stream, in which the first file that grew moves all that follows, so that nothing comes out the same. The lists rebuilt from the
+// stored volumes themselves, which hold the server's own archive: that reads, and in an encrypted repository decrypts, all of them, which a
+// backup host must not be able to. So a writer puts small marks (backup_mark.go), and a cut backup is to the next one what a parent is to an
+// incremental one, by the same comparison of hashes and the same references.
+//
+// What keeps its volumes is the protocol of committed backups, and nothing new: a third decision, `cut`, competes for COMMIT, so that neither its
+// writer nor a cleaner can decide otherwise; START of the next one names it before that looks for its TOMB; it goes by TOMB and a look for who
+// reads it. Each cut backup stands for its own volumes only: several are asked one after another, and none keeps another one. A mark
+// that is missing, late or bad, or a volume that is missing or short, means that less is continued. The bytes of volumes are trusted
+// as a parent's are: by the SHA-256 that their writer listed, which refs/ passes on and verification reads against.
+//
 // # The archive
 //
 // PutSegment, PutPartial and PutHistory put WAL; OpenSegment, OpenPartial and History give it back, checked to the last byte

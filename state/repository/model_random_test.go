@@ -20,7 +20,7 @@ func randomHistories(tb testing.TB) uint64 {
 	return n
 }
 
-// liveOn lives a random history of the model: four processes at a time, each a writer, expirer, cleaner, holder, copier or a disk that
+// liveOn lives a random history of the model: four processes at a time, each a writer, continuer, expirer, remover, cleaner, holder, copier or a disk that
 // loses something; one that has ended, or crashed at any step, is followed by another. It gives after how many steps something was lost, -1:
 // nothing was, and how many backups were committed and removed.
 func liveOn(r rules, seed uint64, length int) (lostAt, made, gone int) {
@@ -35,7 +35,14 @@ func liveOn(r rules, seed uint64, length int) (lostAt, made, gone int) {
 		if rng.IntN(2) == 0 {
 			w.holds[p] = 0 // what a crash left has expired
 		}
-		switch n := rng.IntN(8); {
+		switch n := rng.IntN(11); {
+		case n == 8 && next < modelBackups:
+			cast[p] = continuer(next)
+			next++
+		case n == 9:
+			cast[p] = remover
+		case n == 10 && rng.IntN(4) == 0:
+			cast[p] = decay
 		case n < 2 && next < modelBackups:
 			cast[p] = writer(next)
 			next++

@@ -27,10 +27,12 @@ const (
 // world is the store and every process.
 type world struct {
 	start, committed, aborted, tomb, volume set
+	cut                                     set               // decided `cut`: nobody restores it, and another backup may refer to it
 	holds                                   [modelProcs]set   // by who holds
 	copied                                  set               // START of a copy in another repository
 	refs                                    [modelBackups]set // volumes of others that it reads, once committed
 	names                                   [modelBackups]set // in its START
+	lostCut                                 set               // cut ones that lost their decision to a disk
 	bereft, tombed, deleted                 set               // lost START or COMMIT to a disk; ever had a TOMB; START was deleted
 	procs                                   [modelProcs]process
 }
@@ -71,6 +73,9 @@ type rules struct {
 	startIsAll       bool // a decision `committed` without START and TOMB counts as the rest of a removal
 	liveWithStart    bool // in the second look, a backup without START needs nothing: a disk lost it and a TOMB came since the first look
 	oneCopyHold      bool // all copies into one repository hold under one name
+	cutIsAborted     bool // what is left of a cut backup is removed as that of an aborted one, whoever reads it
+	cutWithoutLook   bool // who goes on with a cut backup does not look for TOMB after START
+	removeNamed      bool // what is left of an aborted backup is removed although others name it
 	cleanTheEnded    bool // a backup without decision is abandoned, also when its writer has let go of it
 }
 
@@ -79,7 +84,7 @@ type program func(r rules, w world, p int) []world
 
 // orphan tells whether the backup's START was lost: the decision is there, and nobody deleted it.
 func (w *world) orphan(r rules, i int) bool {
-	return !r.startIsAll && w.committed.has(i) && !w.start.has(i) && !w.tomb.has(i)
+	return !r.startIsAll && (w.committed | w.cut).has(i) && !w.start.has(i) && !w.tomb.has(i)
 }
 
 // lost tells whether a backup that is visible, held by a holder that was told so, or told of because a disk lost one of its
@@ -218,14 +223,14 @@ func writer(id int) program {
 			return []world{n}
 		case commit:
 			n := w.to(p, ended)
-			if !w.aborted.has(id) || r.commitOverwrites {
+			if !w.aborted.has(id) && !w.cut.has(id) || r.commitOverwrites {
 				n.committed |= one(id)
 				n.aborted &^= one(id)
 			}
 			return []world{n}
 		case abort:
 			n := w.to(p, ended)
-			if !w.committed.has(id) {
+			if !w.committed.has(id) && !w.cut.has(id) {
 				n.aborted |= one(id)
 			}
 			return []world{n}
@@ -285,7 +290,7 @@ func looksAt(r rules, me process) int {
 
 func firstLook(r rules, w world, p int) world {
 	i := looksAt(r, w.procs[p])
-	remains := (w.volume | w.committed | w.aborted | w.tomb).has(i)
+	remains := (w.volume | w.committed | w.aborted | w.cut | w.tomb).has(i)
 	heldDeleted := w.tomb.has(i) && w.hold().has(i)
 	if !w.start.has(i) && remains && !w.orphan(r, i) && !heldDeleted || w.tomb.has(i) && !w.hold().has(i) {
 		w.procs[p].dead |= one(i)
@@ -315,7 +320,7 @@ func secondLook(r rules, w world, p int) world {
 // note adds what backup i needs. A TOMB that the first look did not see makes nothing free.
 func note(w *world, p, i int, r rules) {
 	me := &w.procs[p]
-	open := w.start.has(i) && !w.committed.has(i) && !w.aborted.has(i)
+	open := w.start.has(i) && !w.committed.has(i) && !w.aborted.has(i) && !w.cut.has(i)
 	live := w.committed.has(i) && (!me.dead.has(i) || w.hold().has(i))
 	if r.startIsAll || r.liveWithStart {
 		live = live && w.start.has(i)
@@ -324,7 +329,7 @@ func note(w *world, p, i int, r rules) {
 		live = w.start.has(i) && w.committed.has(i) && (!w.tomb.has(i) || w.hold().has(i))
 	}
 	live = live || w.orphan(r, i) || w.committed.has(i) && w.tomb.has(i) && w.hold().has(i)
-	if open || live {
+	if open || live || w.cut.has(i) && !w.tomb.has(i) {
 		me.spare |= one(i)
 	}
 	if open {
@@ -372,7 +377,7 @@ func removal(r rules, w world, p int) []world {
 		return []world{n}
 	case expDropDecision:
 		n := w.to(p, expDropTomb)
-		n.committed, n.aborted = n.committed&^one(i), n.aborted&^one(i)
+		n.committed, n.aborted, n.cut = n.committed&^one(i), n.aborted&^one(i), n.cut&^one(i)
 		return []world{n}
 	}
 	n := w.to(p, expRemove)
@@ -386,6 +391,7 @@ func cleaner(r rules, w world, p int) []world {
 	const (
 		find = iota
 		decide
+		lookForNames
 		dropStart
 		dropVolume
 		dropDecision
@@ -396,7 +402,7 @@ func cleaner(r rules, w world, p int) []world {
 		out := []world{w.to(p, ended)}
 		for i := range modelBackups {
 			ended := firstBackups.has(i) && !r.cleanTheEnded // its writer has let go: COMMIT was lost
-			if w.start.has(i) && !w.committed.has(i) && !ended {
+			if w.start.has(i) && !w.committed.has(i) && !ended && (!w.cut.has(i) || r.cutIsAborted) {
 				n := w.to(p, decide)
 				n.procs[p].at = uint8(i)
 				out = append(out, n)
@@ -404,11 +410,23 @@ func cleaner(r rules, w world, p int) []world {
 		}
 		return out
 	case decide:
-		if w.committed.has(i) {
+		if w.committed.has(i) || w.cut.has(i) && !r.cutIsAborted {
 			return []world{w.to(p, ended)}
 		}
-		n := w.to(p, dropStart)
+		n := w.to(p, lookForNames)
 		n.aborted |= one(i)
+		return []world{n}
+	case lookForNames: // one backup at a time; nobody begins to name it now, because it is not cut
+		o := int(w.procs[p].other)
+		if o == modelBackups || r.removeNamed || r.cutIsAborted {
+			return []world{w.to(p, dropStart)}
+		}
+		open := w.start.has(o) && !w.committed.has(o) && !w.aborted.has(o) && !w.cut.has(o)
+		if open && w.names[o].has(i) || w.committed.has(o) && w.refs[o].has(i) {
+			return []world{w.to(p, ended)}
+		}
+		n := w
+		n.procs[p].other++
 		return []world{n}
 	case dropStart:
 		n := w.to(p, dropVolume)
@@ -422,6 +440,125 @@ func cleaner(r rules, w world, p int) []world {
 	n := w.to(p, ended)
 	n.aborted &^= one(i)
 	return []world{n}
+}
+
+// continuer decides `cut` for a backup whose writer it takes for dead, rightly or not, or finds one that is cut, and makes backup id, which
+// refers to what that has stored.
+func continuer(id int) program {
+	const (
+		choose = iota
+		decide
+		announce
+		lookTomb
+		lookStart
+		lookDecision
+		write
+		commit
+		abort = 20 // told takes others for those of a holder
+	)
+	return func(r rules, w world, p int) []world {
+		i := int(w.procs[p].at)
+		switch w.procs[p].pc {
+		case choose:
+			out := []world{w.to(p, ended)}
+			for i := range modelBackups {
+				if !w.start.has(i) || !w.volume.has(i) || w.committed.has(i) || firstBackups.has(i) {
+					continue
+				}
+				n := w.to(p, decide)
+				n.procs[p].at = uint8(i)
+				out = append(out, n)
+			}
+			return out
+		case decide:
+			if w.committed.has(i) || w.aborted.has(i) {
+				return []world{w.to(p, ended)}
+			}
+			n := w.to(p, announce)
+			n.cut |= one(i)
+			return []world{n}
+		case announce:
+			n := w.to(p, lookTomb)
+			if r.cutWithoutLook {
+				n.procs[p].pc = write
+			}
+			n.start |= one(id)
+			n.names[id], n.refs[id] = one(i), one(i)
+			return []world{n}
+		case lookTomb:
+			if w.tomb.has(i) {
+				return []world{w.to(p, abort)}
+			}
+			return []world{w.to(p, lookStart)}
+		case lookStart:
+			if !w.start.has(i) {
+				return []world{w.to(p, abort)}
+			}
+			return []world{w.to(p, lookDecision)}
+		case lookDecision:
+			if !w.cut.has(i) {
+				return []world{w.to(p, abort)}
+			}
+			return []world{w.to(p, write)}
+		case write:
+			n := w.to(p, commit)
+			n.volume |= one(id)
+			return []world{n}
+		case commit:
+			n := w.to(p, ended)
+			if !w.aborted.has(id) && !w.cut.has(id) {
+				n.committed |= one(id)
+			}
+			return []world{n}
+		case abort:
+			n := w.to(p, ended)
+			if !w.committed.has(id) && !w.cut.has(id) {
+				n.aborted |= one(id)
+			}
+			return []world{n}
+		}
+		return nil
+	}
+}
+
+// remover removes a cut backup: it puts TOMB, looks who names or reads it, and removes what nobody does.
+func remover(r rules, w world, p int) []world {
+	const put = 100
+	me := w.procs[p]
+	switch me.pc {
+	case expChoose:
+		out := []world{w.to(p, ended)}
+		for i := range modelBackups {
+			if w.cut.has(i) {
+				n := w.to(p, put)
+				n.procs[p].at = me.at
+				n.procs[p].dead = one(i)
+				out = append(out, n)
+			}
+		}
+		return out
+	case put:
+		n := w.to(p, expSecond)
+		n.tomb |= me.dead
+		return []world{n}
+	case expSecond:
+		return []world{secondLook(r, w, p)}
+	}
+	return removal(r, w, p)
+}
+
+// decay loses the decision of a cut backup.
+func decay(_ rules, w world, p int) []world {
+	var out []world
+	for i := range modelBackups {
+		if w.cut.has(i) {
+			n := w.to(p, ended)
+			n.cut &^= one(i)
+			n.lostCut |= one(i)
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // holder holds any visible backup and lets go of it when it finds a TOMB. One that was told of success stays `holding`.
@@ -585,6 +722,13 @@ func casts() map[string][]program {
 		"disk, two expirers, writer":             {disk, expirer, expirer, writer(2)},
 		"disk, cleaner, expirer, writer":         {disk, cleaner, expirer, writer(2)},
 		"disk, holder, two expirers":             {disk, holder, expirer, expirer},
+		"writer, continuer, remover, expirer":    {writer(2), continuer(3), remover, expirer},
+		"writer, two continuers, remover":        {writer(2), continuer(3), continuer(4), remover},
+		"writer, continuer, two removers":        {writer(2), continuer(3), remover, remover},
+		"writer, continuer, cleaner, remover":    {writer(2), continuer(3), cleaner, remover},
+		"writer, continuer, cleaner, expirer":    {writer(2), continuer(3), cleaner, expirer},
+		"writer, continuer, decay, cleaner":      {writer(2), continuer(3), decay, cleaner},
+		"two writers, continuer, remover":        {writer(2), writer(4), continuer(3), remover},
 	}
 }
 
@@ -629,6 +773,9 @@ func TestModelFindsWrongProtocols(t *testing.T) {
 		{"without START nothing is needed", rules{liveWithStart: true, newestFirst: true}, "disk, two expirers, writer"},
 		{"a decision without START is garbage", rules{startIsAll: true}, "disk, two expirers"},
 		{"a lost decision is an abandoned backup", rules{cleanTheEnded: true}, "disk, cleaner, expirer, writer"},
+		{"a cut backup is removed as an aborted one", rules{cutIsAborted: true}, "writer, continuer, cleaner, expirer"},
+		{"who goes on does not look for TOMB", rules{cutWithoutLook: true}, "writer, continuer, two removers"},
+		{"an aborted backup is removed although others name it", rules{removeNamed: true}, "writer, continuer, decay, cleaner"},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			states, lost := explore(v.r, casts()[v.cast])

@@ -110,15 +110,16 @@ func splitBackupKey(key string) (dir, name string, ok bool) {
 //   - wx/: made anew from the segments when it is missing, and replaced as they come;
 //   - TOMB, HOLD, VERIFY, gap/, evidence/, journal/: what is said of backups. They tell, and restore nothing; without a TOMB a backup
 //     is back;
+//   - marks/ of a backup: they tell how far it has come, and are taken away when it is committed;
 //   - README.txt: it is in this program, too.
 //
-// A decision `aborted` is passing as well.
+// A decision `aborted` or `cut` is passing as well.
 func isLasting(key string) bool {
 	if key == repositoryKey || strings.HasPrefix(key, keysDir) {
 		return true
 	}
 	if _, name, ok := splitBackupKey(key); ok {
-		return name != tombName && !strings.HasPrefix(name, holdPrefix) && !strings.HasPrefix(name, verifyPrefix)
+		return name != tombName && !strings.HasPrefix(name, holdPrefix) && !strings.HasPrefix(name, verifyPrefix) && !strings.HasPrefix(name, marksDir)
 	}
 	parts := strings.Split(key, "/")
 	if len(parts) < 4 || parts[0]+"/" != clustersDir {

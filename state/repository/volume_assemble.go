@@ -58,14 +58,13 @@ func (s *BackupStream) place(f *frame) error {
 			return err
 		}
 	}
-	if !f.closes {
-		return nil
+	if f.closes {
+		if err := s.endVolume(w); err != nil {
+			return err
+		}
+		s.folders = append(s.folders, Folder{OID: w.oid, Location: w.location, Volumes: w.number, Bytes: w.bytes})
 	}
-	if err := s.endVolume(w); err != nil {
-		return err
-	}
-	s.folders = append(s.folders, Folder{OID: w.oid, Location: w.location, Volumes: w.number, Bytes: w.bytes})
-	return nil
+	return s.mark(f)
 }
 
 // lay appends a frame to the open volume, or to a new one when it would not fit, and notes the extents.
@@ -137,6 +136,7 @@ func (s *BackupStream) putObject(name string, body []byte, pooled bool) error {
 	if err := s.sums.add(line, s.putSum); err != nil {
 		return err
 	}
+	s.marks.note(line)
 	return s.fan.send(s.ctx, &object{name: name, body: body, pooled: pooled})
 }
 

@@ -156,7 +156,7 @@ func (w *FolderWriter) Header(raw []byte, m Member) error {
 		return w.rebuild(f, m.Rebuild)
 	}
 	if m.Type == RegularFile && m.Size > 0 && w.s.refer != nil {
-		found, err := w.s.refer.parent.file(w.s.ctx, w.oid, m.Path)
+		found, err := w.s.refer.file(w.s.ctx, w.oid, m.Path)
 		if err != nil {
 			return err
 		}

@@ -23,6 +23,9 @@ type StreamOptions struct {
 	Inspect      func(f *File, block uint32, page []byte) // called by several goroutines, for members that ask for it
 	Parent       *Parent                                  // of an incremental: its pages are referred to where they are the same; nil: a full backup
 	Summaries    bool                                     // of an incremental: members may be rebuilt, because the server told which pages changed
+	Continued    bool                                     // the backup goes on with cut ones: it is incremental without a Parent
+	Cut          []*Parent                                // of a continued one: what OpenCut gave of each that is in these repositories; perhaps none
+	Marks        int64                                    // so many bytes of volumes are put before the first mark, see CutBackup; 0: no marks
 }
 
 // maxWorkers bounds what a machine with many CPUs holds: each worker has an encoder and two frames.
@@ -49,6 +52,7 @@ type BackupStream struct {
 	fileShards fileShardWriter
 	hashShards hashShardWriter
 	sums       sumWriter
+	marks      marker
 	folders    []Folder
 	manifest   []byte // of PostgreSQL's manifest, not yet stored
 	pieces     int    // of it, stored
@@ -75,10 +79,11 @@ func NewBackupStream(ctx context.Context, writers []*BackupWriter, o StreamOptio
 	id := writers[0].ID()
 	s := &BackupStream{
 		o: o, seed: writers[0].c.repo.HashSeed(),
-		fileShards: fileShardWriter{backup: id}, sums: sumWriter{dir: sumsDir},
+		fileShards: fileShardWriter{backup: id}, sums: sumWriter{dir: sumsDir}, marks: marker{every: o.Marks},
 	}
-	if o.Parent != nil {
-		s.seed, s.refer = o.Parent.seed, newReferring(o.Parent)
+	if o.Parent != nil || o.Continued {
+		s.refer = newReferring(o.Parent, o.Cut, writers[0])
+		s.seed = s.refer.seed(s.seed)
 	}
 	s.hashShards = hashShardWriter{backup: id, seed: s.seed}
 	s.in = newFrameQueue(o.Workers)
@@ -282,8 +287,11 @@ func (s *BackupStream) Commit(ctx context.Context, f CommitFacts) ([]StreamOutco
 		if o.Err == nil {
 			o.Err = l.w.commit(ctx, d)
 		}
+		if o.Err == nil {
+			l.w.dropMarks(ctx, s.marks.number)
+		}
 		if o.Err != nil {
-			o.Err = l.w.settle(ctx, o.Err, f.Decided)
+			o.Err = l.w.settle(ctx, o.Err, f.Decided, l.w.c.AbortBackup)
 		}
 		out = append(out, o)
 	}
@@ -338,8 +346,8 @@ func briefly(pages []DamagedPages) []DamagedPages {
 	return pages
 }
 
-// Abort stops the stream and decides `aborted` everywhere. It may be called after a failed Commit; ctx bounds the
-// decision, not the stream, which may have ended because its own context did.
+// Abort stops the stream and decides `aborted` everywhere, or `cut` where marks were put, see CutBackup. It may be called after a failed
+// Commit; ctx bounds the decision, not the stream, which may have ended because its own context did.
 func (s *BackupStream) Abort(ctx context.Context, why string, now time.Time) []StreamOutcome {
 	s.cancel(context.Canceled)
 	if !s.finished {
@@ -354,7 +362,11 @@ func (s *BackupStream) Abort(ctx context.Context, why string, now time.Time) []S
 		if err == nil {
 			err = errors.New(why)
 		}
-		out = append(out, StreamOutcome{Writer: l.w, Err: l.w.settle(ctx, err, now)})
+		decide := l.w.c.AbortBackup
+		if s.marks.number > 0 {
+			decide = l.w.c.CutBackup
+		}
+		out = append(out, StreamOutcome{Writer: l.w, Err: l.w.settle(ctx, err, now, decide)})
 	}
 	return out
 }

@@ -51,7 +51,7 @@ func TestMain(m *testing.M) {
 }
 
 // takeAsChild takes a backup of args[0] into the repository args[1] with locks in args[2], telling its progress; on the parent args[3], if
-// there is one.
+// there is one; it may also be cut: and the ids of cut backups to go on with.
 func takeAsChild(args []string) error {
 	ctx := context.Background()
 	info, err := postgres.ParseConninfo(args[0], nil, nil)
@@ -80,7 +80,11 @@ func takeAsChild(args []string) error {
 		Truncated: askingOver(info),
 	}
 	if len(args) > 3 {
-		o.Kind, o.Parent = repository.KindIncremental, args[3]
+		if cut, ok := strings.CutPrefix(args[3], "cut:"); ok {
+			o.Continues, o.MarkEvery, o.MaxRate = strings.Fields(cut), 1, 32<<20 // so that it can be killed in its midst
+		} else {
+			o.Kind, o.Parent = repository.KindIncremental, args[3]
+		}
 	}
 	result, err := Take(ctx, conn, []*repository.Cluster{repo.Cluster("orders.eu", system.ID)}, o)
 	if err != nil {

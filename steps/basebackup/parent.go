@@ -151,14 +151,17 @@ func ancestor(ctx context.Context, conn *postgres.Replication, f repository.Pare
 
 // kind gives what the backup is by now.
 func (t *taking) kind() string {
-	if t.parent != nil {
+	if t.parent != nil || t.continued != nil {
 		return repository.KindIncremental
 	}
 	return repository.KindFull
 }
 
-// copyOfParent tells which destinations have the same bytes of the parent.
+// copyOfParent tells which destinations have the same bytes of the parent, or of what is continued.
 func (t *taking) copyOfParent(at int) string {
+	if t.continued != nil {
+		return t.continued.copy[at]
+	}
 	if t.parent == nil {
 		return ""
 	}

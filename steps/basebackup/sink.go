@@ -18,10 +18,11 @@ type taking struct {
 	ctx       context.Context // of the one call that takes the backup
 	o         Options
 	id        string
-	parent    *parentage // of an incremental
-	summaries bool       // the server tells which pages changed
-	compared  string     // why it does not
-	checksums string     // data_checksums of the server; empty: not known
+	parent    *parentage  // of an incremental
+	continued *continuing // cut backups; nil: none
+	summaries bool        // the server tells which pages changed
+	compared  string      // why it does not
+	checksums string      // data_checksums of the server; empty: not known
 	truncated map[postgres.Relation]uint32
 	version   int
 	dst       []*repository.Cluster
@@ -83,7 +84,7 @@ func (t *taking) Begin(s postgres.BackupStart) error {
 		if t.parent != nil && t.parent.facts[i].ID == "" {
 			continue // its outcome says why
 		}
-		w, err := c.BeginBackup(t.ctx, in)
+		w, err := c.BeginBackup(t.ctx, t.continued.intent(in, i))
 		if err != nil {
 			t.fail(i, err)
 			continue
@@ -111,10 +112,11 @@ next:
 		groups = append(groups, &group{at: []int{b.at}, writes: []*repository.BackupWriter{b.writer}})
 	}
 	for _, g := range groups {
-		s, err := repository.NewBackupStream(t.ctx, g.writes, repository.StreamOptions{
+		o := repository.StreamOptions{
 			StallTimeout: t.o.StallTimeout, Inspect: t.inspect, Parent: t.openParent(g.at[0]), Streams: len(groups),
-			Summaries: t.summaries,
-		})
+			Summaries: t.summaries, Marks: t.distance(),
+		}
+		s, err := repository.NewBackupStream(t.ctx, g.writes, t.continued.options(o, g.at[0]))
 		if err != nil {
 			return err
 		}

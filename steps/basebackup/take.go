@@ -17,6 +17,8 @@ type Options struct {
 	Label        string        // as backup_label shows it; empty: the id
 	Kind         string        // full, or empty for it, or incremental, which becomes full where the parent is not fit
 	Parent       string        // of an incremental: the backup on which it builds, in every destination
+	Continues    []string      // of a full one: cut backups, the best first, with what is stored of which it goes on, in those destinations that have them
+	MarkEvery    int64         // bytes of volumes between two marks of how far it has come, at first; 0: 64 MiB
 	Schedule     string        // which ordered it
 	Checkpoint   string        // fast | spread
 	MaxRate      int64         // bytes a second; 0: no bound
@@ -52,15 +54,17 @@ type Result struct {
 	WhyFull  string // why it is full although an incremental was ordered
 	Compared string // of an incremental: why the whole cluster was read and compared; empty: the server told which pages changed
 	Referred int64  // of Bytes: what other backups' volumes have
-	Info     postgres.BackupResult
-	Bytes    int64 // of the cluster's files
-	Files    int64
-	Stored   int64     // bytes put into each repository
-	Received int64     // bytes that came over the connection: with Options.Compression, compressed
-	Outcomes []Outcome // in the order of the destinations
-	Damaged  []repository.DamagedPages
-	Suspects []repository.DamagedPages // failed only here, and it cannot be told whether a restore would have them so
-	Renewed  int64                     // pages that failed only here and that the backup's own WAL writes anew: torn by a write, and harmless
+	// Continued are the cut backups with which it went on: it is incremental then, although a full one was ordered.
+	Continued []string
+	Info      postgres.BackupResult
+	Bytes     int64 // of the cluster's files
+	Files     int64
+	Stored    int64     // bytes put into each repository
+	Received  int64     // bytes that came over the connection: with Options.Compression, compressed
+	Outcomes  []Outcome // in the order of the destinations
+	Damaged   []repository.DamagedPages
+	Suspects  []repository.DamagedPages // failed only here, and it cannot be told whether a restore would have them so
+	Renewed   int64                     // pages that failed only here and that the backup's own WAL writes anew: torn by a write, and harmless
 }
 
 // memory is what one Take holds: frames, volumes and compressors; of an incremental also what it knows of its parent.
@@ -84,6 +88,7 @@ func Take(ctx context.Context, conn *postgres.Replication, dst []*repository.Clu
 		if o.Kind == repository.KindIncremental {
 			need += parentMemory
 		}
+		need += parentMemory * int64(min(len(o.Continues), maxContinued))
 		release, err := o.Budget.Acquire(ctx, need)
 		if err != nil {
 			return Result{}, fmt.Errorf("wait for memory: %w", err)
@@ -96,7 +101,11 @@ func Take(ctx context.Context, conn *postgres.Replication, dst []*repository.Clu
 	for i, c := range dst {
 		t.outcomes[i].Repository = c.Where()
 	}
-	why, err := t.findParent(ctx, conn)
+	err := t.findCut(ctx)
+	why := ""
+	if err == nil {
+		why, err = t.findParent(ctx, conn)
+	}
 	if err == nil {
 		var full string
 		if full, err = t.findSummaries(ctx, conn); why == "" {
@@ -113,6 +122,9 @@ func Take(ctx context.Context, conn *postgres.Replication, dst []*repository.Clu
 		result, err = t.try(ctx, conn)
 	}
 	result.Received = conn.Received() - before
+	if t.continued != nil {
+		result.Continued = t.continued.ids
+	}
 	result.ID, result.Kind, result.WhyFull, result.Compared, result.Outcomes = t.id, t.kind(), why, t.compared, t.outcomes
 	if err != nil {
 		return result, fmt.Errorf("back up %s: %w", o.Server, err)
