@@ -41,7 +41,7 @@ func (b *builder) incomplete(s *server, h *home, c *state.Cluster) []string {
 	var bytes int64
 	for i := range c.Backups {
 		k := &c.Backups[i]
-		if k.State != state.BackupAbandoned && k.State != state.BackupAborted && k.State != state.BackupCut {
+		if k.State != state.BackupAbandoned && k.State != state.BackupAborted && k.State != state.BackupCut && !cutLeft(c, k) {
 			continue
 		}
 		if h.goesOn(k) {
@@ -73,7 +73,7 @@ func (b *builder) incomplete(s *server, h *home, c *state.Cluster) []string {
 		if k.State == state.BackupAborted {
 			text = k.ID + " was aborted"
 		}
-		if k.State == state.BackupCut {
+		if WasCut(*k) {
 			text = k.ID + " was cut, and no backup goes on with it any more"
 		}
 		if then != nil {
@@ -102,11 +102,6 @@ func (b *builder) incomplete(s *server, h *home, c *state.Cluster) []string {
 	return []string{b.step(step)}
 }
 
-// wasCut tells a backup that its writer did not finish, also when it is on its way out, from one that was committed.
-func wasCut(k *state.Backup) bool {
-	return k.State == state.BackupCut || k.State == state.BackupDeleted && k.Stop == 0 && k.Reusable > 0
-}
-
 // tells tells whether a failed try is one that a schedule without a backup since its tick is told by.
 func (b *builder) tells(s *server, k *state.Backup) bool {
 	for _, d := range b.schedules[s.Name] {
@@ -115,7 +110,7 @@ func (b *builder) tells(s *server, k *state.Backup) bool {
 		}
 		served := false
 		for _, o := range s.allBackups() {
-			failed := o.State == state.BackupAborted || o.State == state.BackupAbandoned || wasCut(o)
+			failed := o.State == state.BackupAborted || o.State == state.BackupAbandoned || WasCut(*o)
 			served = served || !failed && !begunAt(o, b.now).Before(d.last)
 		}
 		if !served {
@@ -320,7 +315,7 @@ func (b *builder) sweep(s *server, h *home, r Retained) {
 	}
 	action := Prune{Server: s.Name, SystemID: s.systemID, Repository: h.spec.Name, RepositoryID: h.seen.ID, Sweep: true, Clock: r.clock}
 	for _, f := range r.Fates {
-		if f.Cause != StaysDeleted && f.Cause != StaysUnjudged || f.Backup.State != state.BackupDeleted || r.clock.IsZero() || liveAfterTomb(f.Backup, r.clock) || f.Backup.LockedUntil.After(r.clock) {
+		if f.Cause != StaysDeleted && f.Cause != StaysUnjudged || f.Backup.State != state.BackupDeleted || WasCut(*f.Backup) || r.clock.IsZero() || liveAfterTomb(f.Backup, r.clock) || f.Backup.LockedUntil.After(r.clock) {
 			continue
 		}
 		if by := r.referrer(f.Backup); by != "" {

@@ -92,6 +92,18 @@ func (b *builder) continues(s *server, action *TakeBackup, byName bool) *Reason 
 	return &r
 }
 
+// WasCut tells a backup that its writer did not finish, also when it is on its way out, from one that was committed.
+func WasCut(k state.Backup) bool {
+	return k.State == state.BackupCut || k.State == state.BackupDeleted && k.Stop == 0 && k.Reusable > 0
+}
+
+// cutLeft tells whether a cut backup is on its way out, and nobody reads what is left of it: the removal was cut short, or its last reader went.
+func cutLeft(c *state.Cluster, k *state.Backup) bool {
+	return WasCut(*k) && k.State == state.BackupDeleted && !slices.ContainsFunc(c.Backups, func(o state.Backup) bool {
+		return o.State != state.BackupAborted && slices.Contains(o.Refs, k.ID)
+	})
+}
+
 // Kept tells whether it is not done because what it would remove is of use: a cut backup with which the next one goes on.
 func (n NotDone) Kept() bool { return n.Why.Code == stillOfUse }
 

@@ -87,7 +87,7 @@ func (d *due) verdict(backups []*state.Backup, now time.Time) (isDue bool, why s
 		if began.Before(d.last) {
 			continue
 		}
-		if wasCut(b) {
+		if WasCut(*b) {
 			failed++
 			newest = later(newest, began)
 			continue

@@ -55,6 +55,7 @@ func TestLocksAreNoFailures(t *testing.T) {
 		"prune":             {state.BackupCommitted, &prune{action: plan.Prune{Backups: []string{"b"}, Clock: now()}, now: now, cluster: c}},
 		"sweep":             {state.BackupDeleted, &prune{action: plan.Prune{Backups: []string{"b"}, Sweep: true, Clock: now()}, now: now, cluster: c}},
 		"remove-incomplete": {state.BackupAborted, &removeIncomplete{action: plan.RemoveIncomplete{Backups: []string{"b"}}, now: now, cluster: c}},
+		"remove cut":        {state.BackupCut, &removeIncomplete{action: plan.RemoveIncomplete{Backups: []string{"b"}}, now: now, cluster: c}},
 		"prune-wal":         {state.BackupCommitted, &pruneWAL{action: plan.PruneWAL{Clock: now()}, now: now, cluster: c, ranges: []wal.Range{segments}}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -172,7 +172,7 @@ func (s *prune) Run(ctx context.Context, _ func(done, total int64)) error {
 			s.spared = append(s.spared, id)
 			continue
 		}
-		if b.State != state.BackupCommitted && b.State != state.BackupDamaged && b.State != state.BackupCorrupt {
+		if b.State != state.BackupCommitted && b.State != state.BackupDamaged && b.State != state.BackupCorrupt && b.State != state.BackupCut {
 			return &state.Error{Code: state.CodeStale, Text: fmt.Sprintf("backup %s is %s now", id, b.State), Hint: "look again: pgkeep plan"}
 		}
 		until, err := s.cluster.LockedUntil(ctx, id)

@@ -19,6 +19,7 @@ type removeIncomplete struct {
 	cluster      Cluster
 	won          []string // committed by their writer before we could decide
 	left         []string // aborted, and still locked
+	tried        []string // cut ones that were removed as far as nobody reads them
 	locked       locks
 }
 
@@ -65,11 +66,8 @@ func (s *removeIncomplete) Done(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	for id, b := range present {
-		if b.State == state.BackupDeleted { // a cut one of which volumes are read
-			continue
-		}
-		if !slices.Contains(s.won, id) && !slices.Contains(s.left, id) {
+	for id := range present {
+		if !slices.Contains(s.won, id) && !slices.Contains(s.left, id) && !slices.Contains(s.tried, id) {
 			return false, nil
 		}
 	}
@@ -102,13 +100,20 @@ func (s *removeIncomplete) Run(ctx context.Context, _ func(done, total int64)) e
 	if err != nil {
 		return err
 	}
-	for _, id := range s.action.Backups {
-		b, there := present[id]
-		if !there {
-			continue
-		}
-		if err := s.remove(ctx, b); err != nil {
-			return err
+	for _, cut := range []bool{false, true} { // one that is not decided names those with which it went on
+		for _, id := range s.action.Backups {
+			b, there := present[id]
+			if !there || plan.WasCut(b) != cut {
+				continue
+			}
+			if cut {
+				err = s.removeCut(ctx, id)
+			} else {
+				err = s.remove(ctx, b)
+			}
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -125,9 +130,7 @@ func (s *removeIncomplete) remove(ctx context.Context, b state.Backup) error {
 			Text: fmt.Sprintf("the writer of backup %s is alive or not known to be dead", b.ID),
 			Hint: "look again: pgkeep plan",
 		}
-	case state.BackupCut:
-		return s.removeCut(ctx, b.ID)
-	case state.BackupAbandoned, state.BackupAborted:
+	case state.BackupAbandoned, state.BackupAborted, state.BackupCut:
 	}
 	decided, err := s.cluster.AbortBackup(ctx, b.ID, "its writer died", s.now())
 	if err != nil {
@@ -167,6 +170,7 @@ func (s *removeIncomplete) removeCut(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("remove what the cut backup %s left: %w", id, err)
 	}
+	s.tried = append(s.tried, id)
 	return nil
 }
 
