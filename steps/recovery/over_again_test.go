@@ -148,3 +148,38 @@ func TestControlGoesFirst(t *testing.T) {
 	check(t, err)
 	w.prove(o.Route)
 }
+
+// forgetful does not write what a file lacks.
+type forgetful struct {
+	Backup
+	file string
+}
+
+func (f forgetful) Pieces(ctx context.Context, o repository.PieceOptions, write func(repository.Piece) error) error {
+	return f.Backup.Pieces(ctx, o, func(p repository.Piece) error {
+		if p.File.Path == f.file {
+			return nil
+		}
+		return write(p)
+	})
+}
+
+// TestWhatIsRestoredOverIsProved: a file of which only some pages are fetched is compared as a whole in the end.
+func TestWhatIsRestoredOverIsProved(t *testing.T) {
+	w := newWorld(t, 15, nil)
+	backup := w.take()
+	target := hclspec.Target{Latest: true}
+	o := overwriting(w.options(w.route(target, w.target(target), backup)))
+	_, err := Restore(t.Context(), o)
+	check(t, err)
+	file := filepath.Join("base", "1", "1255") // pg_proc, of many pages
+	damage(t, filepath.Join(o.Route.Destination.Path, file))
+	half := o
+	half.Backup = forgetful{o.Backup, file}
+	if _, err := Restore(t.Context(), half); state.CodeOf(err) != state.CodeCorrupt {
+		t.Errorf("it is not whole: %v", err)
+	}
+	if _, err := os.Lstat(filepath.Join(o.Route.Destination.Path, controlPath)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it would start: %v", err)
+	}
+}

@@ -84,6 +84,13 @@ func TestAFinishedStartDoesNotGoOn(t *testing.T) {
 	if old, err := Unfinished(route); err != nil || old != nil {
 		t.Errorf("it goes on: %v", err)
 	}
+	other := route
+	other.Target.Action = "pause"
+	for route, want := range map[*plan.Route]bool{&route: true, &other: false} {
+		if reached, err := Started(*route); err != nil || (reached != nil) != want {
+			t.Errorf("to %s: %+v, %v", route.Target.Action, reached, err)
+		}
+	}
 }
 
 // TestARestoreForgetsTheStartBefore: what was reached in data that somebody removed is not what the next restore reached.
