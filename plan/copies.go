@@ -56,7 +56,7 @@ func (b *builder) newestElsewhere(s *server, h *home) (from *home, best *state.B
 }
 
 // sources gives the other repositories that hold something of the server, the nearest first: directories of a machine,
-// then the others, each in the order of the block.
+// then the others, each by their names, as the spec has them.
 func (s *server) sources(h *home) []*home {
 	var near, far []*home
 	for _, o := range s.homes {

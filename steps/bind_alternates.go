@@ -132,7 +132,7 @@ func (r realRecoveries) openPlanned(ctx context.Context, label string, a plan.Re
 	return repo, nil
 }
 
-// near gives the route's repository, then the server's others: directories first, each in the order of the block.
+// near gives the route's repository, then the server's others: directories first, each by their names, as the spec has them.
 func (r realRecoveries) near(route plan.Route) []string {
 	out := []string{route.Repository}
 	for _, local := range []bool{true, false} {
