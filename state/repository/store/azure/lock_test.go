@@ -43,7 +43,7 @@ func locks(t *testing.T, server *servers.AzureLockServer) {
 			if !v.Current {
 				t.Errorf("%s has an earlier version %+v", name, v)
 			}
-			if v.Until.After(time.Now()) {
+			if !v.Until.IsZero() {
 				kept++
 			}
 		}
@@ -52,7 +52,7 @@ func locks(t *testing.T, server *servers.AzureLockServer) {
 		}
 	}
 	if kept != 7 { // two of each mode, what each check tried, and what became stronger
-		t.Errorf("%d blobs are locked", kept)
+		t.Errorf("%d blobs have a policy", kept)
 	}
 }
 
