@@ -195,5 +195,8 @@ func TestRestoredOverLinks(t *testing.T) {
 	if got := listing(t, outside); got != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, got)
 	}
+	if b, err := os.ReadFile(filepath.Join(outside, "PG_VERSION")); err != nil || string(b) != "99\n" {
+		t.Errorf("the second name of a file now leads to %q, %v", b, err)
+	}
 	w.prove(o.Route)
 }

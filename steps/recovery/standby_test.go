@@ -5,11 +5,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
+	"github.com/pgkeep/pgkeep/state/wal"
 )
 
 // TestAStandbyFollows: what is restored as a standby takes what was archived since from the repository while its primary cannot be
@@ -96,6 +98,30 @@ func TestAStandbyStreamsWithoutItsRepository(t *testing.T) {
 	w.commit(5)
 	holdsLater(t, s, "1 2 3 4 5")
 	check(t, os.Rename(w.dir+" is away", w.dir))
+}
+
+// TestAStandbyIsGuardedBehindItsRoute: on its primary's machine WAL that was archived later makes no tablespace over the primary's, also
+// where the record begins in one segment and ends in the next.
+func TestAStandbyIsGuardedBehindItsRoute(t *testing.T) {
+	w := newWorld(t, 15, nil)
+	backup := w.take()
+	target := hclspec.Target{Latest: true}
+	o := w.options(w.route(target, w.target(target), backup))
+	o.Route.Destination.PrimaryConninfo = "host=127.0.0.1 user=postgres"
+	_, err := Restore(t.Context(), o)
+	check(t, err)
+	location := w.createAcross()
+	w.Exec(t, "create table precious tablespace later as select 1 i")
+	made := w.lastTablespace()
+	w.Exec(t, "select pg_switch_wal()")
+	w.archive(1)
+	for at, want := range map[wal.LSN]int{made.Start: ExitGot, made.End - 1: ExitFailed} {
+		segment := w.size.SegmentAt(1, at).Name(w.size)
+		exit, err := WALGet(t.Context(), WALGetOptions{Route: RouteFile(o.Route.Destination.Path), Name: segment, Into: filepath.Join(t.TempDir(), "RECOVERYXLOG")})
+		if exit != want || want == ExitFailed && (err == nil || !strings.Contains(err.Error(), location)) {
+			t.Errorf("%s: exit %d, not %d: %v", segment, exit, want, err)
+		}
+	}
 }
 
 // holdsLater waits for rows.

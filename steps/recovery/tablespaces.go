@@ -82,7 +82,7 @@ func (s *server) lookBefore(ctx context.Context, scan *wal.Scanner, seg wal.Segm
 		return err
 	}
 	before := wal.Segment{Timeline: seg.Timeline, Number: seg.Number - 1}
-	if _, needed := s.route.needs(before); !needed || seg.Number == 0 || !wal.EndsInName(begin, s.route.SegmentSize) {
+	if _, needed := s.route.needs(before); !needed && !s.route.Standby || seg.Number == 0 || !wal.EndsInName(begin, s.route.SegmentSize) {
 		return nil
 	}
 	var failed []error
