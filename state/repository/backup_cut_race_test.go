@@ -12,13 +12,15 @@ import (
 )
 
 // killedBehindATablespace leaves a backup without decision, of which a tablespace is there.
-func killedBehindATablespace(t testing.TB, c *Cluster, in Intent) {
+func killedBehindATablespace(t testing.TB, c *Cluster, in Intent, more ...*Cluster) {
 	t.Helper()
-	s := beginAgain(t, c, in, seal.Codec{})
+	s := beginAgain(t, c, in, seal.Codec{}, more...)
 	writeFolder(t, s.Folder(16385, "/srv/fast"), goldenTablespace(), 50_000)
 	sendPart(t, s.Folder(0, ""), goldenMembers(), 5000)
-	for there := false; !there; _, there, _ = c.lastMark(t.Context(), in.ID) {
-		time.Sleep(time.Millisecond)
+	for _, c := range append(more, c) {
+		for there := false; !there; _, there, _ = c.lastMark(t.Context(), in.ID) {
+			time.Sleep(time.Millisecond)
+		}
 	}
 	s.cancel(errors.New("killed"))
 	_ = s.group.Wait()

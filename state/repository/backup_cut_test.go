@@ -26,15 +26,18 @@ func continuing(n int, cut ...string) Intent {
 	return in
 }
 
-// beginAgain begins a backup that goes on with the cut ones of an intent, and marks every volume.
-func beginAgain(t testing.TB, c *Cluster, in Intent, codec seal.Codec) *BackupStream {
+// beginAgain begins a backup that goes on with the cut ones of an intent, which all clusters have alike, and marks every volume.
+func beginAgain(t testing.TB, c *Cluster, in Intent, codec seal.Codec, more ...*Cluster) *BackupStream {
 	t.Helper()
 	o := StreamOptions{Codec: codec, Continued: len(in.Continues) > 0, Marks: 1}
 	for _, id := range in.Cut {
 		o.Cut = append(o.Cut, must(c.OpenCut(t.Context(), id))(t))
 	}
-	w := must(c.BeginBackup(t.Context(), in))(t)
-	return must(NewBackupStream(t.Context(), []*BackupWriter{w}, o))(t)
+	writers := []*BackupWriter{must(c.BeginBackup(t.Context(), in))(t)}
+	for _, c := range more {
+		writers = append(writers, must(c.BeginBackup(t.Context(), in))(t))
+	}
+	return must(NewBackupStream(t.Context(), writers, o))(t)
 }
 
 // sendPart sends so many bytes of the members' content, and no end.
@@ -98,7 +101,9 @@ func finish(t testing.TB, s *BackupStream, members []member) {
 	check(t, s.Keep(Kept{BackupLabel: []byte("START WAL LOCATION")}))
 	out, err := s.Commit(t.Context(), commitFacts())
 	check(t, err)
-	check(t, out[0].Err)
+	for _, o := range out {
+		check(t, o.Err)
+	}
 }
 
 // TestCutBackupIsContinued cuts a backup, cuts the one that goes on with it, and finishes the third: it stores what the two have not, and holds what
