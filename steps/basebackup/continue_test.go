@@ -92,7 +92,7 @@ func killedIsContinued(t *testing.T, version int) {
 	}
 	o := testOptions(t)
 	o.Now, o.LockDir, o.Continues = time.Now, locks, strings.Fields(strings.TrimPrefix(args[3], "cut:"))
-	facts := askLink(t, s)
+	facts := askLink(t, s, false)
 	result, err := Take(t.Context(), walsender(t, s), []*repository.Cluster{c}, o)
 	check(t, err)
 	one, _ := newRepository(t, seal.Codec{})
@@ -148,7 +148,7 @@ func TestCutLineIsContinued(t *testing.T) {
 	}
 	write(t, s, 1)
 	o.Continues = []string{cut.ID}
-	facts := askLink(t, s)
+	facts := askLink(t, s, false)
 	result, err := Take(t.Context(), walsender(t, s), dst, o)
 	check(t, err)
 	stored := make([]int64, len(dst))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -27,7 +28,7 @@ var linkChanges = [][]string{
 }
 
 // TestChainUnderLoad takes a full backup and a chain of incremental ones while accounts are moved, with every kind of change between the
-// links. Of each link every file is what the server sent, and the server that is started from it tells what it must.
+// links; with PGKEEP_LARGE also of a relation over a gibibyte. Of each link every file is what the server sent, and the server that is started from it tells what it must.
 func TestChainUnderLoad(t *testing.T) {
 	for _, version := range pgtest.SomeVersions(t, 15, 17) {
 		if version >= 17 {
@@ -51,6 +52,10 @@ func chainUnderLoad(t *testing.T, version int, summaries bool) {
 	s.Exec(t, "create unique index on accounts (id)")
 	s.Exec(t, "create table ledger (n serial primary key, note text)")
 	s.Exec(t, "create extension amcheck")
+	large := os.Getenv("PGKEEP_LARGE") != ""
+	if large {
+		widen(t, s, 1)
+	}
 	repo, _ := newRepository(t, seal.Codec{})
 	two, _ := newRepository(t, seal.Codec{Algorithm: seal.LZ4})
 	system, err := walsender(t, s).IdentifySystem(t.Context())
@@ -67,8 +72,11 @@ func chainUnderLoad(t *testing.T, version int, summaries bool) {
 				}
 			}
 			o.Kind, o.Parent = repository.KindIncremental, parent
+			if large {
+				s.Exec(t, fmt.Sprintf("update wide set m = md5(i::text) || m where i %% 50 = %d", link))
+			}
 		}
-		facts := askLink(t, s)
+		facts := askLink(t, s, large)
 		conn := walsender(t, s)
 		var result Result
 		underLoad(t, s, func() { result, err = Take(t.Context(), conn, dst, o) })
@@ -87,7 +95,9 @@ func chainUnderLoad(t *testing.T, version int, summaries bool) {
 		}
 		t.Logf("link %d: %s stored %d KiB of %d KiB, %.3f of the full", link, result.Kind, result.Stored>>10, result.Bytes>>10, float64(result.Stored)/float64(full))
 		parent = result.ID
-		facts.check(t, restoreLink(t, s, dst[link%2], result, oid))
+		restored := restoreLink(t, s, dst[link%2], result, oid)
+		facts.check(t, restored)
+		check(t, os.RemoveAll(restored.DataDir))
 	}
 }
 
@@ -114,10 +124,14 @@ var linkQuestions = []string{
 	"select string_agg(datname, ' ' order by datname) from pg_database",
 }
 
-func askLink(t *testing.T, s *pgtest.Server) linkFacts {
+func askLink(t *testing.T, s *pgtest.Server, large bool) linkFacts {
 	t.Helper()
 	f := linkFacts{answers: map[string]string{}}
-	for _, q := range linkQuestions {
+	questions := linkQuestions
+	if large {
+		questions = append(slices.Clone(questions), "select pg_relation_size('wide') > 1 << 30, count(*), md5(string_agg(m, '' order by i)) from wide")
+	}
+	for _, q := range questions {
 		f.answers[q] = s.SQL(t, q)
 	}
 	f.ledger = number(t, s, "select count(*) from ledger")
@@ -199,7 +213,8 @@ func restoreLink(t *testing.T, s *pgtest.Server, c *repository.Cluster, result R
 		case repository.SymbolicLink:
 			check(t, os.Symlink(roots[uint32(number)], path))
 		case repository.RegularFile:
-			check(t, os.WriteFile(path, make([]byte, f.Size), 0o600))
+			check(t, os.WriteFile(path, nil, 0o600))
+			check(t, os.Truncate(path, f.Size))
 		}
 	}
 	check(t, b.Pieces(t.Context(), repository.PieceOptions{}, func(p repository.Piece) error {

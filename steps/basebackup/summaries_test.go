@@ -141,16 +141,7 @@ func TestRelationOverOneGibibyteTold(t *testing.T) {
 	}
 	summarizing(t, func(t *testing.T, version int) {
 		s := pgtest.Start(t, pgtest.Options{Version: version, OnDisk: true, Settings: map[string]string{"summarize_wal": "on", "autovacuum": "off"}})
-		s.Exec(t, "create table wide (i int, m text)")
-		s.Exec(t, "insert into wide select i, repeat('w', 900) from generate_series(1, 400) i")
-		path := s.SQL(t, "select pg_relation_filepath('wide')")
-		s.Stop(t, "fast")
-		check(t, os.Truncate(filepath.Join(s.DataDir, path), postgres.SegmentPages*postgres.PageBytes))
-		s.WriteFile(t, path+".1", "")
-		check(t, os.Truncate(filepath.Join(s.DataDir, path+".1"), postgres.SegmentPages*postgres.PageBytes))
-		s.StartAgain(t)
-		s.Exec(t, "insert into wide select i, repeat('x', 900) from generate_series(401, 24000) i")
-		s.Exec(t, "checkpoint")
+		widen(t, s, 2)
 		l := newLinks(t, s)
 		l.take("")
 		for _, sql := range []string{
@@ -166,6 +157,26 @@ func TestRelationOverOneGibibyteTold(t *testing.T) {
 			t.Logf("%s: the relation has %s pages", sql, s.SQL(t, "select pg_relation_size('wide') / 8192"))
 		}
 	})
+}
+
+// widen makes the relation wide of one file more than full ones, which are of a gibibyte. Most of its pages are empty.
+func widen(t *testing.T, s *pgtest.Server, full int) {
+	t.Helper()
+	s.Exec(t, "create table wide (i int, m text)")
+	s.Exec(t, "insert into wide select i, repeat('w', 900) from generate_series(1, 400) i")
+	path := s.SQL(t, "select pg_relation_filepath('wide')")
+	s.Stop(t, "fast")
+	for n := range full {
+		name := path
+		if n > 0 {
+			name = fmt.Sprintf("%s.%d", path, n)
+			s.WriteFile(t, name, "")
+		}
+		check(t, os.Truncate(filepath.Join(s.DataDir, name), postgres.SegmentPages*postgres.PageBytes))
+	}
+	s.StartAgain(t)
+	s.Exec(t, "insert into wide select i, repeat('x', 900) from generate_series(401, 24000) i")
+	s.Exec(t, "checkpoint")
 }
 
 // TestNotTold: where the server does not tell what changed, the backup is compared with its parent and says why, or is full where it cannot
