@@ -32,7 +32,11 @@ func setDatabases(d *decoded, names []string, zone *time.Location) error {
 	}
 	var list []cty.Value
 	for _, name := range names {
-		list = append(list, cty.StringVal(name))
+		text, err := asWritten(name)
+		if err != nil {
+			return err
+		}
+		list = append(list, text)
 	}
 	v, err := databaseNames().read(cty.TupleVal(list), zone)
 	if err == nil {

@@ -201,6 +201,9 @@ func finishRecovery(r RecoveryText, d, target, destination *decoded) (Recovery, 
 		if err := checkPath(r.Tablespaces[name]); err != nil {
 			return Recovery{}, err
 		}
+		if err := checkPlain(r.Tablespaces[name]); err != nil {
+			return Recovery{}, err
+		}
 	}
 	to.Tablespaces = r.Tablespaces
 	if err := to.check(); err != nil {
@@ -215,10 +218,22 @@ func setText(d *decoded, a attribute, value string, zone *time.Location) error {
 	if value == "" {
 		return nil
 	}
-	v, err := a.kind.read(cty.StringVal(value), zone)
+	text, err := asWritten(value)
+	if err != nil {
+		return err
+	}
+	v, err := a.kind.read(text, zone)
 	if err != nil {
 		return err
 	}
 	d.values[a.name] = v
 	return nil
+}
+
+// asWritten refuses text that cty would change: the path or name that it then is may be another's.
+func asWritten(s string) (cty.Value, error) {
+	if v := cty.StringVal(s); v.AsString() == s {
+		return v, nil
+	}
+	return cty.NilVal, mistake{quote(s) + " has letters and their marks apart, which pgkeep would take for another text.", "Write it in Unicode's normal form C."}
 }

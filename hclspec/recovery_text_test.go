@@ -12,6 +12,9 @@ func TestNewRecoveryRefuses(t *testing.T) {
 		"No directory to restore into is given.": {Latest: true},
 		"is not a port.":                         {Latest: true, Path: "/x", Port: 70000},
 		"The text is not UTF-8.":                 {Name: "\xff", Path: "/x"},
+		"which pgkeep would take for another":    {Latest: true, Path: "/e\u0301"},
+		"has letters and their marks apart":      {Latest: true, Path: "/x", Databases: []string{"e\u0301"}},
+		"not UTF-8.":                             {Latest: true, Path: "/x", Tablespaces: map[string]string{"a": "/\xff"}},
 	} {
 		if _, err := NewRecovery(r, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q, got %v", want, err)

@@ -26,8 +26,9 @@ func untold() map[string]string {
 		"No value":                                                   "of the console: cmd/pgkeep/testdata/script/console.txtar",
 		"This depends on a part of the configuration that is wrong.": "of the console, likewise",
 		" is not a port.":                                            "of the command line: TestNewRecoveryRefuses",
-		"No directory to restore into is given.":                     "of the command line: TestNewRecoveryRefuses",
-		"The text is not UTF-8.":                                     "the parser refuses the file before; the command line is refused by TestNewRecoveryRefuses",
+		" has letters and their marks apart, which pgkeep would take for another text.": "of the command line: TestNewRecoveryRefuses",
+		"No directory to restore into is given.":                                        "of the command line: TestNewRecoveryRefuses",
+		"The text is not UTF-8.":                                                        "the parser refuses the file before; the command line is refused by TestNewRecoveryRefuses",
 	}
 }
 
