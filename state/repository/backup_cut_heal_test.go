@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -52,5 +53,46 @@ func TestContinuedBackupIsHealedAndCopied(t *testing.T) {
 			}
 		}
 		healthy(t, openedAgain(t, a), two.ID)
+	}
+}
+
+// TestLocksOfACutBackup: its marks and its decision are not locked, what another one reads of it is locked as long as that, and the rest goes when its
+// own lock ends.
+func TestLocksOfACutBackup(t *testing.T) {
+	v := newVault(t)
+	one, two := testIntent(1), continuing(24, testIntent(1).ID)
+	killedBehindATablespace(t, v.c, one)
+	must(v.c.CutBackup(t.Context(), one.ID, "its writer died", v.now))(t)
+	v.now = v.now.Add(day)
+	s := beginAgain(t, v.c, two, seal.Codec{})
+	writeFolder(t, s.Folder(16385, "/srv/fast"), goldenTablespace(), 50_000)
+	finish(t, s, goldenMembers())
+	volume := v.c.key.backupDir(one.ID) + volumeName(16385, 0)
+	for key, want := range map[string]time.Time{
+		volume: testNow.Add(10 * day), v.c.key.startFile(one.ID): testNow.Add(9 * day), v.c.key.commitFile(one.ID): {}, v.c.key.backupDir(one.ID) + shardName(marksDir, 0): {},
+	} {
+		if got := v.lockOf(t, key); !got.Equal(want) {
+			t.Errorf("%s is locked until %s, want %s", key, got, want)
+		}
+	}
+	if got := must(v.c.LockedUntil(t.Context(), one.ID))(t); !got.Equal(testNow.Add(9 * day)) {
+		t.Errorf("it says that it is locked until %s", got)
+	}
+	var locked *LockedError
+	if _, err := v.c.RemoveCut(t.Context(), one.ID, v.now); !errors.As(err, &locked) {
+		t.Errorf("remove what is locked: %v", err)
+	}
+	v.now = testNow.Add(9 * day)
+	must(v.c.RemoveCut(t.Context(), one.ID, v.now))(t)
+	members := append(goldenTablespace(), goldenMembers()...)
+	holdsMembers(t, must(v.c.OpenBackup(t.Context(), two.ID))(t), members)
+	healthy(t, v.c, two.ID)
+	check(t, v.c.Tomb(t.Context(), two.ID, v.now))
+	v.later(t, v.c, testNow.Add(20*day))
+	for range 2 {
+		must(v.c.Sweep(t.Context(), v.now))(t)
+	}
+	if left := v.ofBackups(); len(left) > 0 {
+		t.Errorf("%v is left", left)
 	}
 }
