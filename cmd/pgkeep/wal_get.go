@@ -72,8 +72,8 @@ func walGet(ctx context.Context, args []string, errs io.Writer) (code int) {
 	}
 	o.Name, o.Into = f.Arg(0), f.Arg(1)
 	o.Program, _ = os.Executable() // without it nothing is fetched ahead
-	o.Waiting = func(err error) {
-		fmt.Fprintf(errs, "pgkeep wal-get: %s: it is asked for again: %s\n", o.Name, err)
+	o.Waiting = func(err error) {  // not in the words of the last line, by which a drill knows why a file could not be had
+		fmt.Fprintf(errs, "pgkeep wal-get waits for %s: %s\n", o.Name, err)
 	}
 	code, err := recovery.WALGet(ctx, o)
 	if err != nil {
