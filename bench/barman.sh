@@ -70,7 +70,7 @@ archive_with_barman() {
   sync
   began=$EPOCHREALTIME
   receive_with_barman
-  await 1800 archived_by_barman
+  await 900 archived_by_barman
   note barman_wal "$(since "$began")"
   say "  barman_wal: $(last barman_wal) s"
   end_barman "barman_$round"

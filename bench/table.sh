@@ -57,13 +57,16 @@ print_table() {
   echo
   echo "ratio: pgkeep's for each of the peer's; below 1 pgkeep needs less (of commits/s, above). MB/s: pgkeep, of plain bytes. MiB: peak resident memory"
   echo "of pgkeep, and of the peer (of one of its processes; of a replay, of PostgreSQL)."
-  echo "MB stored: $(for what in backup pg_basebackup pgbackrest barman wal; do printf '%s %.0f; ' "$what" "$(median "${what}_stored")"; done)of WAL pg_receivewal $wal."
+  echo "MB stored: $(for what in backup pg_basebackup pgbackrest barman wal; do stored "$what"; done)of $wal MB of WAL by pg_receivewal all."
   print_rounds
   print_failures
 }
 
+# stored WHAT: how many MB, where it was measured.
+stored() { [ -z "$(median "$1_stored")" ] || printf '%s %.0f, ' "$1" "$(median "$1_stored")"; }
+
 # commit_of gives the commit of the tree that the benchmark lies in, where it is one.
-commit_of() { git -C "$root" log -1 --format=', commit %h' 2>/dev/null || true; }
+commit_of() { git -C "$root" log -1 --format=', measured by the benchmark of commit %h' 2>/dev/null || true; }
 
 # print_peak gives the most memory that any command of pgkeep's took.
 print_peak() {
