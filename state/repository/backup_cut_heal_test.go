@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"testing"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository/seal"
+	"github.com/pgkeep/pgkeep/state/repository/store"
+	"github.com/pgkeep/pgkeep/state/repository/store/storetest"
 )
 
 // TestContinuedBackupIsHealedAndCopied: a volume of the cut backup that the continued one reads is healed from another repository which has both alike, also
@@ -94,5 +97,29 @@ func TestLocksOfACutBackup(t *testing.T) {
 	}
 	if left := v.ofBackups(); len(left) > 0 {
 		t.Errorf("%v is left", left)
+	}
+}
+
+// TestPlantedMarkHidesNoBackup: a mark that a stranger put, or that is in plaintext, is none, and what is there is told all the same.
+func TestPlantedMarkHidesNoBackup(t *testing.T) {
+	st := storetest.NewMemory(nil)
+	c := hostCluster(t, st)
+	in := testIntent(1)
+	must(c.BeginBackup(t.Context(), in))(t)
+	key := c.key.backupDir(in.ID) + shardName(marksDir, 0)
+	dead := func(Writer, ClusterKey, string) (Liveness, string) { return WriterKilled, "it is gone" }
+	for name, body := range map[string][]byte{
+		"plaintext": []byte("{}"), "a stranger's": sealedBy(t, st, strangerRing(t), key, recordBytes(t, mark{Format: 1, Backup: in.ID, Stored: 1 << 40})),
+	} {
+		planted := st.Clone()
+		check(t, planted.PutIfAbsent(t.Context(), key, bytes.NewReader(body), int64(len(body)), store.PutOptions{}))
+		c := must(OpenWith(t.Context(), planted, hostRing()))(t).Cluster(archiveName, archiveID)
+		backups, err := c.Writers(t.Context(), dead, testNow)
+		if err != nil || len(backups) != 1 || backups[0].State != state.BackupAbandoned || backups[0].Reusable != 0 {
+			t.Errorf("%s: %+v, %v", name, backups, err)
+		}
+		if got := must(c.CutBackup(t.Context(), in.ID, "its writer died", testNow))(t); got != state.BackupAborted {
+			t.Errorf("%s: it is %s", name, got)
+		}
 	}
 }

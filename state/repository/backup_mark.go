@@ -191,12 +191,18 @@ func (c *Cluster) readMark(ctx context.Context, id string, n int) (mark, shardSu
 	return m, shardSum{Size: int64(len(body)), SHA256: hex.EncodeToString(sum[:])}, nil
 }
 
+// provesNothing tells the errors of a mark that is not there or that nobody needs to believe, a stranger's among them, from those of the store: they
+// hide no backup.
+func provesNothing(err error) bool {
+	return isAbsent(err) || untrusted(err) || state.CodeOf(err) == state.CodeNoKey
+}
+
 // readMarks reads the marks of a backup from the first on, up to one that is not there or cannot be trusted, one at a time. It
 // gives the last and the sums of all; none: nothing is proved.
 func (c *Cluster) readMarks(ctx context.Context, id string) (last mark, sums []shardSum, err error) {
 	for n := range maxMarks {
 		m, sum, err := c.readMark(ctx, id, n)
-		if isAbsent(err) || isCorrupt(err) {
+		if provesNothing(err) {
 			break
 		}
 		if err != nil {
@@ -224,7 +230,7 @@ func (c *Cluster) lastMark(ctx context.Context, id string) (mark, bool, error) {
 		if err == nil {
 			return m, true, nil
 		}
-		if !isAbsent(err) && !isCorrupt(err) {
+		if !provesNothing(err) {
 			return mark{}, false, err
 		}
 	}
