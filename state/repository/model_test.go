@@ -42,6 +42,7 @@ type process struct {
 	pc    uint8
 	at    uint8 // backup that it works on
 	other uint8 // parent, or the backup that it looks at
+	made  uint8 // one more than the backup that it announced; 0: none
 	dead  set   // first look
 	spare set   // second look: held or named
 	need  set   // second look: their volumes are read by others
@@ -194,6 +195,7 @@ func writer(id int) program {
 				n = w.to(p, write)
 			}
 			n.start |= one(id)
+			n.procs[p].made = uint8(id) + 1
 			n.names[id] = w.refs[id]
 			if r.nameParentOnly {
 				n.names[id] = one(parent)
@@ -483,6 +485,7 @@ func continuer(id int) program {
 				n.procs[p].pc = write
 			}
 			n.start |= one(id)
+			n.procs[p].made = uint8(id) + 1
 			n.names[id], n.refs[id] = one(i), one(i)
 			return []world{n}
 		case lookTomb:
@@ -547,11 +550,22 @@ func remover(r rules, w world, p int) []world {
 	return removal(r, w, p)
 }
 
-// decay loses the decision of a cut backup.
+// writes tells whether the writer of a backup may go on yet.
+func (w *world) writes(i int) bool {
+	for _, x := range w.procs {
+		if x.pc != ended && x.made == uint8(i)+1 {
+			return true
+		}
+	}
+	return false
+}
+
+// decay loses the decision of a cut backup whose writer has let go of it, as disk does: that a writer wakes up just where a disk lost
+// what it is bound by is two faults at once.
 func decay(_ rules, w world, p int) []world {
 	var out []world
 	for i := range modelBackups {
-		if w.cut.has(i) {
+		if w.cut.has(i) && !w.writes(i) {
 			n := w.to(p, ended)
 			n.cut &^= one(i)
 			n.lostCut |= one(i)
