@@ -3,6 +3,7 @@ package plan_test
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -89,4 +90,25 @@ func shorten(got, want []string) []string {
 		}
 	}
 	return got
+}
+
+// TestFailedByHand: that a drill without a block failed is told as long as its backup is there, and no longer.
+func TestFailedByHand(t *testing.T) {
+	base, err := os.ReadFile("testdata/base.hcl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec, seen := loadHCL(t, base), loadObservation(t, nil)
+	cluster := &seen.Repositories["main"].Clusters["orders"][0]
+	for backup, want := range map[string]bool{cluster.Backups[0].ID: true, "20250101T000000Z-F-gone": false} {
+		cluster.Drills = []state.Drill{{Kind: state.DrillKind, Drill: "by-hand", Server: "orders", Repository: "main", Backup: backup, Failures: []string{"x"}, Began: baseTime, Ended: baseTime}}
+		p, diags := plan.Build(spec, seen, baseTime, plan.Options{})
+		if diags.HasErrors() {
+			t.Fatal(diags)
+		}
+		got := slices.ContainsFunc(p.Findings, func(f plan.Finding) bool { return f.Code == state.CodeDrill })
+		if got != want {
+			t.Errorf("of backup %s it is told: %t", backup, got)
+		}
+	}
 }

@@ -234,6 +234,8 @@ func TestDrillIsKilled(t *testing.T) {
 	}
 	check(t, os.WriteFile(filepath.Join(w.scratch, "d-11111111.json"), []byte("{}"), 0o600))
 	check(t, os.Mkdir(filepath.Join(w.scratch, "d-11111111"), 0o700))
+	check(t, os.WriteFile(filepath.Join(w.scratch, "d-22222222.json"), []byte(`{"version": 1, "kind": "another", "id": "d-22222222"}`), 0o600))
+	check(t, os.WriteFile(filepath.Join(w.scratch, "d-33333333.json"), []byte(`{"version": 1, "kind": "`+scratchKind+`", "id": "d-11111111"}`), 0o600))
 	check(t, os.Symlink(w.dir, filepath.Join(w.scratch, run.ID(), "ts", "link")))
 	if pids, err := host.ServersIn(filepath.Join(w.scratch, run.ID(), "data")); err != nil || len(pids) == 0 {
 		t.Fatalf("no server runs: %v", err)
@@ -252,7 +254,7 @@ func TestDrillIsKilled(t *testing.T) {
 	if pids, err := host.ServersIn(filepath.Join(w.scratch, run.ID(), "data")); err != nil || len(pids) > 0 {
 		t.Errorf("%v run, %v", pids, err)
 	}
-	for _, name := range append(foreign, "d-11111111", "d-11111111.json") {
+	for _, name := range append(foreign, "d-11111111", "d-11111111.json", "d-22222222.json", "d-33333333.json") {
 		if _, err := os.Stat(filepath.Join(w.scratch, name)); err != nil {
 			t.Errorf("%s is gone: %v", name, err)
 		}
