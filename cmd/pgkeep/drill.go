@@ -20,7 +20,8 @@ nothing followed, no subscription and no jobs. The server that is protected is n
 removed by the next one.
 
 NAME is a drill block of the configuration; where there is one only, it need not be named. With --server no block is needed.
-A drill that fails ends with 8, and check says so until a later one passes.`
+A drill that fails ends with 8, and check says so until a later one of that name passes. One that was kept from judging the backup (no
+space, no answer of the repository) ends with 1 and leaves no evidence.`
 
 // drillFlags are what the command line says of a drill without a block.
 type drillFlags struct {
