@@ -119,7 +119,7 @@ func (b *builder) takeBackup(s *server, action TakeBackup, kind string, why []Re
 			why = append(why, *r)
 		}
 	}
-	s.retryIn = action.Repositories
+	s.retryIn, s.retryGoesOn = action.Repositories, action.Continues
 	s.dropCopies(action)
 	action.RepositoryIDs = b.repositoryIDs(action.Repositories)
 	s.retry = b.step(Step{

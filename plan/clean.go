@@ -35,16 +35,30 @@ func (b *builder) clean(s *server) {
 }
 
 // incomplete removes backups whose writer is dead, and what is left of those decided aborted. Tries that failed since a
-// schedule's tick are what its back-off is told by: they go only after a backup that succeeds.
+// schedule's tick are what its back-off is told by: they go only after a backup that succeeds; but where there is not room enough for
+// the next try, before it, unless it goes on with them: else a nearly full disk would never take a backup again.
 func (b *builder) incomplete(s *server, h *home, c *state.Cluster) []string {
+	if s.retry == "" || !containsString(s.retryIn, h.spec.Name) || !b.short(s, h) {
+		return b.removeUnfinished(s, h, c, c.Backups, false)
+	}
+	var goesOn, others []state.Backup
+	for _, k := range c.Backups {
+		if containsString(s.retryGoesOn, k.ID) {
+			goesOn = append(goesOn, k)
+		} else {
+			others = append(others, k)
+		}
+	}
+	return append(b.removeUnfinished(s, h, c, others, true), b.removeUnfinished(s, h, c, goesOn, false)...)
+}
+
+// removeUnfinished plans the step for some of a cluster's backups. first says that it comes before the next try, and not after it.
+func (b *builder) removeUnfinished(s *server, h *home, c *state.Cluster, of []state.Backup, first bool) []string {
 	var ids, texts, after []string
 	var bytes int64
-	for i := range c.Backups {
-		k := &c.Backups[i]
-		if k.State != state.BackupAbandoned && k.State != state.BackupAborted && k.State != state.BackupCut && !cutLeft(c, k) {
-			continue
-		}
-		if h.goesOn(k) {
+	for i := range of {
+		k := &of[i]
+		if !unfinished(c, k) || h.goesOn(k) {
 			continue
 		}
 		if k.State != state.BackupAbandoned && k.LockedUntil.After(b.now) {
@@ -55,10 +69,13 @@ func (b *builder) incomplete(s *server, h *home, c *state.Cluster) []string {
 		if stays {
 			continue
 		}
+		if first {
+			then = nil
+		}
 		if then != nil {
 			after = then
 		}
-		if b.tells(s, k) {
+		if b.tells(s, k) && !first {
 			if s.retry == "" {
 				continue
 			}
@@ -99,7 +116,33 @@ func (b *builder) incomplete(s *server, h *home, c *state.Cluster) []string {
 	for _, t := range texts {
 		step.Because = append(step.Because, because("incomplete", t, h.spec.Where.Block))
 	}
+	if first {
+		step.ID = b.cleanID(s, "incomplete-first", h, c)
+		step.Because = append(step.Because, because("no-room", "it goes first: "+h.spec.Address+" has "+Size(h.seen.Free)+" free, and the backup may not fit beside it", h.spec.Where.Block))
+		b.stepBefore(s.retry, step)
+		return []string{step.ID}
+	}
 	return []string{b.step(step)}
+}
+
+// unfinished tells what incomplete may remove: what no writer finishes any more.
+func unfinished(c *state.Cluster, k *state.Backup) bool {
+	return k.State == state.BackupAbandoned || k.State == state.BackupAborted || k.State == state.BackupCut || cutLeft(c, k)
+}
+
+// short tells whether the next backup may not fit. Before any full backup it may need as much as the cluster has.
+func (b *builder) short(s *server, h *home) bool {
+	need, _, known := b.nextBackup(s, h)
+	if !known {
+		need = s.seen.SizeBytes
+	}
+	return h.seen.Free >= 0 && h.seen.Free+h.seen.Total > 0 && need > h.seen.Free
+}
+
+// stepBefore adds a step just before another one. Steps of one server run in the plan's order, and when it fails the other is tried all the same.
+func (b *builder) stepBefore(id string, s Step) {
+	at := slices.IndexFunc(b.plan.Steps, func(o Step) bool { return o.ID == id })
+	b.plan.Steps = slices.Insert(b.plan.Steps, max(0, at), s)
 }
 
 // tells tells whether a failed try is one that a schedule without a backup since its tick is told by.

@@ -117,7 +117,7 @@ func (b *builder) keepsCut(s *server, h *home, c *state.Cluster, k *state.Backup
 	if s.retry != "" && containsString(s.retryIn, h.spec.Name) {
 		return false, []string{s.retry}
 	}
-	text := fmt.Sprintf("%s in %s was cut after it had stored %s, and the next backup goes on with that until %s", k.ID, h.spec.Address, Size(k.Reusable), Moment(until))
+	text := fmt.Sprintf("%s in %s was cut after it had stored %s, and the next backup that would be full goes on with that until %s", k.ID, h.spec.Address, Size(k.Reusable), Moment(until))
 	if k.State == state.BackupCut && k.Failure != "" {
 		text += "; it was cut by: " + k.Failure
 	}

@@ -26,6 +26,8 @@ type server struct {
 	stopped string     // id of the step that stops its receiver for the sake of another; empty: none
 	retry   string     // id of the step that takes a backup; empty: none is planned
 	retryIn []string   // into which repositories
+	// retryGoesOn are the cut backups with which it goes on.
+	retryGoesOn []string
 }
 
 // home is what one repository holds of a server.

@@ -21,10 +21,22 @@ func (c *Cluster) AbortBackup(ctx context.Context, id, why string, now time.Time
 	d, err := c.decide(ctx, decision{
 		Format: backupFormat, ID: id, Decision: decidedAborted, Why: why, Decided: now.UTC(), Ended: now.UTC(),
 	})
+	if err == nil && d.Decision == decidedCut {
+		var left bool
+		if left, err = c.leftOfCut(ctx, id); left {
+			return state.BackupAborted, err
+		}
+	}
 	if err != nil {
 		return "", fmt.Errorf("abort backup %s: %w", id, err)
 	}
 	return d.state(), nil
+}
+
+// leftOfCut tells of a backup that is decided `cut` whether it was removed before that: its START is gone.
+func (c *Cluster) leftOfCut(ctx context.Context, id string) (bool, error) {
+	begun, err := c.exists(ctx, c.key.startFile(id))
+	return err == nil && !begun, err
 }
 
 // decide puts a decision and gives the one that stands: ours, or the one that was there first.

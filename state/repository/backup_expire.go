@@ -97,10 +97,16 @@ func (c *Cluster) RemoveAborted(ctx context.Context, id string) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("remove backup %s: %w", id, err)
 	}
+	left := false
 	if d.Decision == decidedCut {
+		if left, err = c.leftOfCut(ctx, id); err != nil {
+			return 0, fmt.Errorf("remove backup %s: %w", id, err)
+		}
+	}
+	if d.Decision == decidedCut && !left {
 		return 0, &state.Error{Code: state.CodeStale, Text: fmt.Sprintf("backup %s is kept for another one to go on with", id), Hint: "pgkeep plan"}
 	}
-	if d.Decision != decidedAborted {
+	if d.Decision != decidedAborted && !left {
 		return 0, &state.Error{Code: state.CodeStale, Text: fmt.Sprintf("backup %s is committed", id), Hint: "pgkeep backups delete " + id}
 	}
 	by, err := c.namedBy(ctx, id)

@@ -53,6 +53,9 @@ func (r record) continuable() bool {
 	return r.cut() && r.start != nil && r.tomb == nil && r.tombBad == nil
 }
 
+// leftOfCut tells of the decision `cut` alone: somebody decided late, when the backup was removed already. It is garbage, as a late `aborted` is.
+func (r record) leftOfCut() bool { return r.cut() && !r.begun() }
+
 // state gives what the objects say. known is false for what is left of a backup that was removed, and for nothing.
 //
 // A decision `committed` without START and TOMB is no garbage: a removal takes START only after TOMB is there, so START
@@ -66,6 +69,8 @@ func (r record) state() (s state.BackupState, known bool) {
 		return state.BackupDeleted, r.begun()
 	case r.aborted():
 		return state.BackupAborted, r.begun()
+	case r.leftOfCut():
+		return "", false
 	case r.decidedBad != nil, r.startBad != nil, r.start == nil && r.decided != nil:
 		return state.BackupCorrupt, true
 	case r.start == nil:
@@ -118,6 +123,8 @@ func (r record) live(now time.Time) bool {
 		return true
 	case r.tomb != nil:
 		return !r.expired(now)
+	case r.leftOfCut():
+		return false
 	}
 	return r.decided != nil || r.decidedBad != nil
 }
@@ -364,7 +371,7 @@ func (r record) describe() (state.Backup, bool) {
 	}
 	switch {
 	case !known:
-		b.State, b.Failure = state.BackupAborted, "its removal was cut short"
+		b.State, b.Failure, b.Reusable = state.BackupAborted, "its removal was cut short", 0
 	case b.State == state.BackupCorrupt:
 		b.Failure = r.why().Error()
 	}
