@@ -404,3 +404,25 @@ func TestCutCompetes(t *testing.T) {
 		t.Errorf("a backup that has proved nothing is %s", got)
 	}
 }
+
+// TestRemovedWhileItIsGoneOnWith: a cut backup gets its TOMB while another one goes on with it, and stays whole until that is decided. One that is aborted
+// nobody goes on with.
+func TestRemovedWhileItIsGoneOnWith(t *testing.T) {
+	c := testCluster(newMemory())
+	members := bigMembers(3, 1200)
+	one, two := testIntent(1), continuing(2, testIntent(1).ID)
+	cutAt(t, c, one, seal.Codec{}, members, 25_000_000, true)
+	before := len(keysOf(c, one.ID))
+	s := beginAgain(t, c, two, seal.Codec{})
+	if freed := must(c.RemoveCut(t.Context(), one.ID, testNow))(t); freed != 0 || len(keysOf(c, one.ID)) != before+1 { // TOMB
+		t.Errorf("%d bytes freed, left %v", freed, keysOf(c, one.ID))
+	}
+	finish(t, s, members)
+	holdsMembers(t, must(c.OpenBackup(t.Context(), two.ID))(t), members)
+	aborted := testIntent(3)
+	must(c.BeginBackup(t.Context(), aborted))(t)
+	must(c.AbortBackup(t.Context(), aborted.ID, "again", testNow))(t)
+	if _, err := c.BeginBackup(t.Context(), continuing(4, aborted.ID)); state.CodeOf(err) != state.CodeStale {
+		t.Errorf("an aborted backup is gone on with: %v", err)
+	}
+}
