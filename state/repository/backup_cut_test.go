@@ -417,6 +417,11 @@ func TestRemovedWhileItIsGoneOnWith(t *testing.T) {
 	if freed := must(c.RemoveCut(t.Context(), one.ID, testNow))(t); freed != 0 || len(keysOf(c, one.ID)) != before+1 { // TOMB
 		t.Errorf("%d bytes freed, left %v", freed, keysOf(c, one.ID))
 	}
+	check(t, c.repo.Store().Delete(t.Context(), c.key.commitFile(one.ID), c.key.tombFile(one.ID))) // the decision is lost
+	must(c.AbortBackup(t.Context(), one.ID, "its writer is dead", testNow))(t)
+	if _, err := c.RemoveAborted(t.Context(), one.ID); state.CodeOf(err) != state.CodeCorrupt {
+		t.Errorf("volumes that are about to be read are removed: %v", err)
+	}
 	finish(t, s, members)
 	holdsMembers(t, must(c.OpenBackup(t.Context(), two.ID))(t), members)
 	aborted := testIntent(3)
