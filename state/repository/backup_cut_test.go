@@ -98,7 +98,6 @@ func cutAt(t testing.TB, c *Cluster, in Intent, codec seal.Codec, members []memb
 // marksHold tells whether all that the marks list is there: they may come first.
 func marksHold(t testing.TB, c *Cluster, id string) bool {
 	t.Helper()
-	keys := keysOf(c, id)
 	for n := range maxMarks {
 		m, _, err := c.readMark(t.Context(), id, n)
 		if err != nil {
@@ -106,7 +105,7 @@ func marksHold(t testing.TB, c *Cluster, id string) bool {
 		}
 		whole := true
 		check(t, parseSums([]byte(m.Sums), func(l sumLine) error {
-			whole = whole && slices.Contains(keys, c.key.backupDir(id)+l.name)
+			whole = whole && must(c.exists(t.Context(), c.key.backupDir(id)+l.name))(t)
 			return nil
 		}))
 		if !whole {
