@@ -171,11 +171,11 @@ func TestCutBackupIsContinued(t *testing.T) {
 				sound()
 			}
 			for _, id := range three.Cut {
-				if keys := keysOf(c, id); len(keys) == 0 || slices.ContainsFunc(keys, func(k string) bool { return strings.Contains(k, "/"+marksDir) || strings.Contains(k, "/"+hashDir) }) {
+				if keys := backupKeys(t, c, id); len(keys) == 0 || slices.ContainsFunc(keys, func(k string) bool { return strings.Contains(k, "/"+marksDir) || strings.Contains(k, "/"+hashDir) }) {
 					t.Errorf("of %s is left %v", id, keys)
 				}
 			}
-			if keys := keysOf(c, three.ID); slices.ContainsFunc(keys, func(k string) bool { return strings.Contains(k, "/"+marksDir) }) {
+			if keys := backupKeys(t, c, three.ID); slices.ContainsFunc(keys, func(k string) bool { return strings.Contains(k, "/"+marksDir) }) {
 				t.Errorf("marks of a committed backup stay: %v", keys)
 			}
 			child := childIntent(4, three.ID)
@@ -206,15 +206,6 @@ func touch(random *rand.Rand, members []member, pages int) []member {
 	return members
 }
 
-func keysOf(c *Cluster, id string) (keys []string) {
-	for _, k := range memoryKeys(c) {
-		if strings.HasPrefix(k, c.key.backupDir(id)) {
-			keys = append(keys, k)
-		}
-	}
-	return keys
-}
-
 // TestWhatIsMissingOfACutBackupIsStoredAnew takes objects away from a cut backup, one after another, and makes volumes shorter: what goes on with it
 // is always whole.
 func TestWhatIsMissingOfACutBackupIsStoredAnew(t *testing.T) {
@@ -223,7 +214,7 @@ func TestWhatIsMissingOfACutBackupIsStoredAnew(t *testing.T) {
 	one := testIntent(1)
 	first := cutAt(t, testCluster(base), one, seal.Codec{}, members, 40_000_000, false)
 	refused, less := 0, int64(1<<62)
-	for _, gone := range keysOf(testCluster(base), one.ID) {
+	for _, gone := range backupKeys(t, testCluster(base), one.ID) {
 		name := strings.TrimPrefix(gone, testCluster(base).key.backupDir(one.ID))
 		if name == startName || name == decisionName || !strings.HasSuffix(name, "0") && os.Getenv("PGKEEP_ROUNDS") == "" {
 			continue
@@ -411,10 +402,10 @@ func TestRemovedWhileItIsGoneOnWith(t *testing.T) {
 	members := bigMembers(3, 1200)
 	one, two := testIntent(1), continuing(2, testIntent(1).ID)
 	cutAt(t, c, one, seal.Codec{}, members, 25_000_000, true)
-	before := len(keysOf(c, one.ID))
+	before := len(backupKeys(t, c, one.ID))
 	s := beginAgain(t, c, two, seal.Codec{})
-	if freed := must(c.RemoveCut(t.Context(), one.ID, testNow))(t); freed != 0 || len(keysOf(c, one.ID)) != before+1 { // TOMB
-		t.Errorf("%d bytes freed, left %v", freed, keysOf(c, one.ID))
+	if freed := must(c.RemoveCut(t.Context(), one.ID, testNow))(t); freed != 0 || len(backupKeys(t, c, one.ID)) != before+1 { // TOMB
+		t.Errorf("%d bytes freed, left %v", freed, backupKeys(t, c, one.ID))
 	}
 	check(t, c.repo.Store().Delete(t.Context(), c.key.commitFile(one.ID), c.key.tombFile(one.ID))) // the decision is lost
 	must(c.AbortBackup(t.Context(), one.ID, "its writer is dead", testNow))(t)
