@@ -195,7 +195,7 @@ func underLoad(t *testing.T, s *pgtest.Server, do func()) {
 }
 
 // restoreLink writes a backup into directories, compares every file with the server's manifest, and starts a server there that replays
-// until it is consistent.
+// until it is consistent, and is promoted there.
 func restoreLink(t *testing.T, s *pgtest.Server, c *repository.Cluster, result Result, oid string) *pgtest.Server {
 	t.Helper()
 	dir := s.Dir(t, "link-"+result.ID)
@@ -233,7 +233,11 @@ func restoreLink(t *testing.T, s *pgtest.Server, c *repository.Cluster, result R
 	_, err = fmt.Fprintf(f, "\nrestore_command = 'cp %s/pg_wal/%%f %%p'\nrecovery_target = 'immediate'\nrecovery_target_action = 'promote'\n", s.DataDir)
 	check(t, err)
 	check(t, f.Close())
-	return pgtest.StartDir(t, s.Version, dir, pgtest.Options{})
+	restored := pgtest.StartDir(t, s.Version, dir, pgtest.Options{})
+	for restored.SQL(t, "select pg_is_in_recovery()") == "t" { // it answers before it is promoted
+		time.Sleep(10 * time.Millisecond)
+	}
+	return restored
 }
 
 // matchManifest compares what was restored with PostgreSQL's own manifest.
