@@ -1,7 +1,9 @@
 package torture_test
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -155,21 +157,26 @@ func TestRepositoryDiskFull(t *testing.T) {
 	x.compare()
 }
 
-// spooled gives where the newest file of the spool ends.
+// spooled gives where the newest file of the spool ends. A file that is renamed or removed while it is looked at is looked for again.
 func (x *site) spooled() wal.LSN {
 	x.t.Helper()
-	found, err := filepath.Glob(filepath.Join(x.o.Spool, "orders", "*", "0*"))
-	if err != nil {
-		x.t.Fatal(err)
-	}
-	var end wal.LSN
-	for _, path := range found {
-		seg, err := wal.ParseSegmentName(filepath.Base(path)[:24], x.z)
-		fi, statErr := os.Stat(path)
-		if err != nil || statErr != nil {
-			continue // renamed meanwhile: the next look sees it
+	for {
+		found, err := filepath.Glob(filepath.Join(x.o.Spool, "orders", "*", "0*"))
+		if err != nil {
+			x.t.Fatal(err)
 		}
-		end = max(end, seg.Start(x.z)+wal.LSN(fi.Size()))
+		var end wal.LSN
+		gone := false
+		for _, path := range found {
+			seg, err := wal.ParseSegmentName(filepath.Base(path)[:24], x.z)
+			fi, statErr := os.Stat(path)
+			if gone = gone || errors.Is(statErr, fs.ErrNotExist); err != nil || statErr != nil {
+				continue
+			}
+			end = max(end, seg.Start(x.z)+wal.LSN(fi.Size()))
+		}
+		if !gone {
+			return end
+		}
 	}
-	return end
 }
