@@ -115,7 +115,7 @@ func marksHold(t testing.TB, c *Cluster, id string) bool {
 	return true
 }
 
-// finish sends all of a continued backup and commits it.
+// finish sends all of a backup and commits it.
 func finish(t testing.TB, s *BackupStream, members []member) {
 	t.Helper()
 	writeFolder(t, s.Folder(0, ""), members, 50_000)

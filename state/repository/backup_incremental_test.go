@@ -22,15 +22,7 @@ func takeIncremental(t testing.TB, in Intent, codec seal.Codec, members []member
 	}
 	parent := must(clusters[0].OpenParent(t.Context(), in.Parent))(t)
 	s := must(NewBackupStream(t.Context(), writers, StreamOptions{Codec: codec, Parent: parent}))(t)
-	writeFolder(t, s.Folder(0, ""), members, 50_000)
-	check(t, s.EndData())
-	check(t, s.WriteManifest([]byte("{the manifest}\n")))
-	check(t, s.Keep(Kept{BackupLabel: []byte("START WAL LOCATION")}))
-	out, err := s.Commit(t.Context(), commitFacts())
-	check(t, err)
-	for _, o := range out {
-		check(t, o.Err)
-	}
+	finish(t, s, members)
 	return s
 }
 

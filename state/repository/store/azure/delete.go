@@ -6,37 +6,13 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/pgkeep/pgkeep/state/repository/store"
+	"github.com/pgkeep/pgkeep/state/repository/store/remote"
 )
 
-// deleters bounds how many blobs are looked at and deleted beside each other.
-const deleters = 8
-
-// Delete is remote.Backend's. What may not be deleted does not keep the others; another failure is named first, so that it is tried
-// again.
+// Delete is remote.Backend's.
 func (b *backend) Delete(ctx context.Context, keys []string) error {
-	failed := make([]error, len(keys))
-	var g errgroup.Group
-	g.SetLimit(deleters)
-	for i, key := range keys {
-		g.Go(func() error {
-			failed[i] = b.deleteOne(ctx, key)
-			return nil
-		})
-	}
-	_ = g.Wait()
-	var retained error
-	for _, err := range failed {
-		switch {
-		case errors.Is(err, store.ErrRetained):
-			retained = err
-		case err != nil:
-			return err
-		}
-	}
-	return retained
+	return remote.DeleteEach(ctx, keys, b.deleteOne)
 }
 
 // deleteOne deletes a blob, and where the account keeps versions its version: to delete the name only turns it into an earlier version,

@@ -3,7 +3,6 @@ package gcs
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -12,8 +11,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/repository/store/remote"
@@ -187,35 +184,9 @@ func (b *backend) ordered(items []resource, prefixes []string) []store.Info {
 	return out
 }
 
-// deleters bounds how many objects are deleted at once: the service takes one name a request.
-const deleters = 8
-
-// Delete is remote.Backend's. What may not be deleted does not keep the others; a failure that passes is named first, so that
-// it is tried again.
+// Delete is remote.Backend's.
 func (b *backend) Delete(ctx context.Context, keys []string) error {
-	errs := make([]error, len(keys))
-	var g errgroup.Group
-	g.SetLimit(deleters)
-	for i, key := range keys {
-		g.Go(func() error {
-			errs[i] = b.delete(ctx, key)
-			return nil
-		})
-	}
-	_ = g.Wait()
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	var retained error
-	for _, err := range errs {
-		switch {
-		case errors.Is(err, store.ErrRetained):
-			retained = err
-		case err != nil:
-			return err
-		}
-	}
-	return retained
+	return remote.DeleteEach(ctx, keys, b.delete)
 }
 
 // delete names the generation: in a bucket that keeps versions a delete without one only hides the object, locked or not, and
