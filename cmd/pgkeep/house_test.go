@@ -55,7 +55,7 @@ func rooms() map[string]room {
 		"hclspec":         {may: []string{"state/wal", "state/repository/store/location", hcl, cty, cron, "github.com/agext/levenshtein", "filippo.io/age"}, pure: true},
 		"state":           {may: []string{"state/wal"}, pure: true},
 		"state/wal":       {pure: true},
-		"state/postgres":  {may: []string{"state", "state/wal", pgx, pglogrepl}},
+		"state/postgres":  {may: []string{"state", "state/wal", pgx, sys, pglogrepl}},
 		"state/spool":     {may: []string{"state", "state/wal", flock, sys}},
 		"state/host":      {may: []string{"state", "state/wal", flock, sys}},
 		"state/repository": {may: []string{

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -20,6 +21,8 @@ type StreamOptions struct {
 	Slot     string // physical; empty: none
 	Timeline wal.Timeline
 	From     wal.LSN // the first byte wanted; receivers ask for the start of a segment
+	// ReportTimeout bounds each SendStatus, which then fails; zero: 30 s.
+	ReportTimeout time.Duration
 }
 
 // Stream is WAL on its way. One goroutine may call Next while another calls SendStatus.
@@ -83,6 +86,7 @@ func (r *Replication) Stream(ctx context.Context, o StreamOptions) (*Stream, err
 		case err != nil:
 			return err
 		case kind == 'W':
+			r.wire.within = cmp.Or(o.ReportTimeout, writeTimeout)
 			return nil
 		case kind == 'T':
 			s.ended, err = r.timelineResult()
@@ -147,6 +151,12 @@ func (s *Stream) Next(ctx context.Context, deadline time.Time) (Message, error) 
 	read := func() (err error) {
 		kind, body, err = s.r.wire.next()
 		return err
+	}
+	if !s.r.wire.ready() {
+		if err := ctx.Err(); err != nil { // where a server always has more to send, nothing else asks
+			return Message{}, err
+		}
+		s.r.wire.glance()
 	}
 	err := error(nil)
 	if s.r.wire.ready() {
@@ -314,7 +324,7 @@ const statusLength = 34
 // postgresEpoch is the first second of the year 2000, from which PostgreSQL counts, in Unix seconds.
 const postgresEpoch = 946684800
 
-// SendStatus reports a position. The applied position is always zero: nothing is applied here, so that a server with
+// SendStatus reports a position, within the deadline of ctx and StreamOptions.ReportTimeout. The applied position is always zero: nothing is applied here, so that a server with
 // synchronous_commit = remote_apply never counts on us.
 func (s *Stream) SendStatus(ctx context.Context, status Status) error {
 	b := make([]byte, 0, statusLength)

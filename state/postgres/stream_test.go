@@ -2,10 +2,13 @@ package postgres_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -278,6 +281,49 @@ func testSecondTimeline(t *testing.T, b *pgtest.Server, r *postgres.Replication,
 	f, err := connect(t, b.Conninfo()).Facts(t.Context())
 	if err != nil || f.InRecovery || f.Timeline != 2 {
 		t.Fatalf("promoted: %+v, %v", f, err)
+	}
+}
+
+// TestABusyServerDoesNotOutrunTheEnd has a server that always has one more message to send when it is asked.
+func TestABusyServerDoesNotOutrunTheEnd(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		_ = readMessage(c)
+		_, err = c.Write(both)
+		for keepalive := copyData("k" + strings.Repeat("\x00", 17)); err == nil; {
+			_, err = c.Write(keepalive)
+		}
+	}()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := postgres.OnConn(conn, 150018)
+	defer func() { _ = r.Close(); <-done }()
+	stream, err := r.Stream(t.Context(), postgres.StreamOptions{Timeline: 1, From: 0x1000000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 100_000 {
+		if _, err = stream.Next(ctx, time.Now().Add(patience)); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("after 100000 messages that came since the end: %v", err)
 	}
 }
 

@@ -22,7 +22,7 @@ const (
 	maxMessage = 1 << 20
 	// usualBuffer holds a few of the usual messages.
 	usualBuffer = 256 << 10
-	// writeTimeout bounds a write that no context bounds: a few bytes, which only a dead peer does not take.
+	// writeTimeout bounds a write that nothing else bounds: a few bytes, which only a dead peer does not take.
 	writeTimeout = 30 * time.Second
 )
 
@@ -30,15 +30,17 @@ const (
 type wire struct {
 	conn   net.Conn
 	raw    syscall.RawConn // of the TCP or Unix socket below; nil: unknown
+	bare   *bare           // conn itself, where it is a socket; nil: TLS
 	buf    []byte
 	r, w   int          // buf[r:w] is received and not yet consumed
 	got    atomic.Int64 // bytes received
 	writes sync.Mutex
 	out    []byte
+	within time.Duration // bounds each write
 }
 
 func newWire(conn net.Conn) *wire {
-	return &wire{conn: conn, raw: rawConn(conn), buf: make([]byte, usualBuffer)}
+	return &wire{conn: conn, raw: rawConn(conn), bare: bareOf(conn), buf: make([]byte, usualBuffer), within: writeTimeout}
 }
 
 // rawConn digs for the socket under TLS.
@@ -130,15 +132,7 @@ func (w *wire) fill(n int) error {
 	if w.w-w.r >= n {
 		return nil
 	}
-	if w.r > 0 && (w.r == w.w || len(w.buf)-w.r < n) {
-		w.w = copy(w.buf, w.buf[w.r:w.w])
-		w.r = 0
-	}
-	if len(w.buf) < n {
-		grown := make([]byte, n)
-		copy(grown, w.buf[:w.w])
-		w.buf = grown
-	}
+	w.makeRoom(n)
 	for w.w-w.r < n {
 		k, err := w.conn.Read(w.buf[w.w:])
 		w.w += k
@@ -151,6 +145,19 @@ func (w *wire) fill(n int) error {
 		}
 	}
 	return nil
+}
+
+// makeRoom lets n bytes fit behind r.
+func (w *wire) makeRoom(n int) {
+	if w.r > 0 && (w.r == w.w || len(w.buf)-w.r < n) {
+		w.w = copy(w.buf, w.buf[w.r:w.w])
+		w.r = 0
+	}
+	if len(w.buf) < n {
+		grown := make([]byte, n)
+		copy(grown, w.buf[:w.w])
+		w.buf = grown
+	}
 }
 
 // next gives the next message. Its body is valid until the following call. Notices and the like are passed over; an
@@ -183,20 +190,26 @@ func (w *wire) next() (kind byte, body []byte, err error) {
 	}
 }
 
-// send writes one message whole.
+// send writes one message whole. The deadline of ctx bounds it, and within.
 func (w *wire) send(ctx context.Context, kind byte, body []byte) error {
 	w.writes.Lock()
 	defer w.writes.Unlock()
 	w.out = append(w.out[:0], kind)
 	w.out = binary.BigEndian.AppendUint32(w.out, uint32(len(body)+4))
 	w.out = append(w.out, body...)
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	rest := w.out
+	if w.bare != nil {
+		if rest = rest[w.bare.write(rest):]; len(rest) == 0 {
+			return nil
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, w.within)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
 	if err := w.conn.SetWriteDeadline(deadline); err != nil {
 		return err
 	}
-	_, err := w.conn.Write(w.out)
+	_, err := w.conn.Write(rest)
 	return err
 }
 
