@@ -41,6 +41,7 @@ As a service: docs/pgkeep-agent.service.`,
 			reload := make(chan os.Signal, 1)
 			signal.Notify(reload, syscall.SIGHUP)
 			defer signal.Stop(reload)
+			spare()
 			return agent.Run(c.Context(), agent.Options{Load: load, Reload: reload, Log: log, Resync: resync, Env: a.env, Version: a.version})
 		},
 	}

@@ -60,6 +60,7 @@ func receiverRunCommand(a *app) *cobra.Command {
 			}
 			o.Log = log
 			o.Holder = spool.Holder{PID: os.Getpid(), Who: host.Who(), Since: a.now().UTC()}
+			spare()
 			if err := receive.Run(c.Context(), o); err != nil {
 				return fmt.Errorf("receive WAL of %s: %w", s.Name, err)
 			}

@@ -17,6 +17,12 @@
 // durable position is only ever computed from what was fsynced by this process: what is read back after a kill may sit
 // in the page cache alone, so Open first fsyncs every partial and every directory.
 //
+// A segment that has all its bytes is fsynced and named beside the stream. What follows it counts for nothing until then: the next
+// segment is named .partial.new, which an Open removes, and nothing of it is called durable.
+//
+// While a receiver keeps up with its server, the file of the next segment is made beforehand, full of zeros: an unfinished
+// segment may be longer than what was received of it, and its length says nothing.
+//
 // A torn partial needs no hand. Open cuts it back to the end of its last whole record and receiving goes on from the
 // start of the page before. The bytes that come again are compared with those that are there: a server that sends other
 // bytes for a position that we hold is a fork, and nothing is overwritten. One page at least always comes again, from

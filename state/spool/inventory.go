@@ -17,8 +17,9 @@ const (
 	partialSuffix = ".partial"
 	doneSuffix    = ".done"
 	historySuffix = ".history"
-	seedSuffix    = ".seed" + newSuffix // came from a repository, not compared yet
-	newSuffix     = ".new"              // not yet what its name will say; removed at the next Open
+	seedSuffix    = ".seed" + newSuffix  // came from a repository, not compared yet
+	zerosSuffix   = ".zeros" + newSuffix // prepared for a segment that is about to come
+	newSuffix     = ".new"               // not yet what its name will say; removed at the next Open
 	gapPrefix     = "gap-"
 )
 

@@ -10,14 +10,24 @@ import (
 	"github.com/pgkeep/pgkeep/state/wal"
 )
 
-// create begins a segment whose name is durable before any byte of it is acknowledged.
-func (s *Spool) create(seg wal.Segment) (*os.File, error) {
+// openNew opens a file of this name: the one that was prepared, or an empty one.
+func openNew(path, prepared string) (*os.File, error) {
+	flags := os.O_RDWR | os.O_CREATE | os.O_TRUNC | unix.O_NOFOLLOW
+	if prepared != "" && os.Rename(prepared, path) == nil {
+		flags = os.O_RDWR | unix.O_NOFOLLOW
+	}
+	return os.OpenFile(path, flags, 0o600)
+}
+
+// create begins a segment whose name is durable before any byte of it is acknowledged, in the file that was prepared for it;
+// empty: in one that grows.
+func (s *Spool) create(seg wal.Segment, prepared string) (*os.File, error) {
 	path := s.path(seg, partialSuffix)
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	f, err := openNew(path, prepared)
 	if err != nil {
 		return nil, err
 	}
-	if err := syncDir(s.dir); err != nil {
+	if err := s.syncDir(s.dir); err != nil {
 		f.Close()
 		os.Remove(path)
 		return nil, err
@@ -38,7 +48,7 @@ func (s *Spool) reopen(seg wal.Segment, x extent) (*os.File, error) {
 	}
 	f, err := os.OpenFile(s.path(seg, partialSuffix), os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, os.ErrNotExist) {
-		return s.create(seg)
+		return s.create(seg, "")
 	}
 	if err != nil {
 		return nil, err

@@ -35,6 +35,9 @@ type Spool struct {
 
 	mu    sync.Mutex
 	files inventory
+
+	syncData func(*os.File) error   // datasync, but for tests
+	syncDir  func(dir string) error // syncDir, but for tests
 }
 
 // Open claims a server's spool and opens it: Take, then Claim.Open.
@@ -61,7 +64,7 @@ func (c *Claim) Open(o Options) (*Spool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open spool of %s: system identifier %q is not a number", c.name, o.SystemID)
 	}
-	s := &Spool{home: c.dir, dir: filepath.Join(c.dir, o.SystemID), o: o, system: system, claim: c}
+	s := &Spool{home: c.dir, dir: filepath.Join(c.dir, o.SystemID), o: o, system: system, claim: c, syncData: datasync, syncDir: syncDir}
 	for _, d := range []string{s.dir, s.divergedDir(), s.quarantineDir()} {
 		if err := makeDir(d); err != nil {
 			return nil, problem("create spool directory "+d, err)
@@ -91,9 +94,12 @@ func (s *Spool) Close() error {
 func (s *Spool) Dir() string { return s.dir }
 
 // Room measures what may still be written.
-func (s *Spool) Room() (Room, error) {
+func (s *Spool) Room() (Room, error) { return s.roomBeside(0) }
+
+// roomBeside counts bytes that have no name yet.
+func (s *Spool) roomBeside(unnamed int64) (Room, error) {
 	s.mu.Lock()
-	used := s.files.bytes(s.o.SegmentSize)
+	used := s.files.bytes(s.o.SegmentSize) + unnamed
 	s.mu.Unlock()
 	r, err := measure(s.dir, used, s.o.Limit)
 	if err != nil {
@@ -103,8 +109,10 @@ func (s *Spool) Room() (Room, error) {
 }
 
 // CheckRoom gives an error with state.CodeDiskFull when the limit is hit.
-func (s *Spool) CheckRoom() error {
-	r, err := s.Room()
+func (s *Spool) CheckRoom() error { return s.checkRoomBeside(0) }
+
+func (s *Spool) checkRoomBeside(unnamed int64) error {
+	r, err := s.roomBeside(unnamed)
 	if err != nil {
 		return err
 	}

@@ -274,7 +274,7 @@ func TestSpool(t *testing.T) {
 		sp := s.open(t, dir, Limit{Percent: 100})
 		s.feed(t, sp, s.start()+mib)
 		empty := s.first.Next()
-		lost, err := sp.create(empty) // killed before its first page was whole
+		lost, err := sp.create(empty, "") // killed before its first page was whole
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -342,6 +342,9 @@ func TestSpool(t *testing.T) {
 		}
 		if w.Flushed() != s.start()+2*mib {
 			t.Errorf("flushed %s", w.Flushed())
+		}
+		if err := w.Close(); state.CodeOf(err) != state.CodeDiskFull {
+			t.Errorf("closed: %v", err)
 		}
 	})
 

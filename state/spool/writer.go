@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -27,8 +28,12 @@ type Writer struct {
 	known    wal.LSN // up to here the file's bytes are proven: what comes is compared with them
 	readOnly bool    // the segment is complete: everything is compared, nothing is written
 	dirty    bool
-	broken   error  // what ended the writer's use
-	again    []byte // buffer for comparing
+	adopted  bool        // it has its name, and the spool knows of it
+	pending  *completion // of the segment before; nil: it is complete
+	next     *prepared
+	late     sync.WaitGroup // discards what was prepared too late
+	broken   error          // what ended the writer's use
+	again    []byte         // buffer for comparing
 }
 
 // Writer begins to take WAL of timeline t from position at on, which is Position().Resume, or the start of a segment
@@ -52,7 +57,10 @@ func (s *Spool) Writer(t wal.Timeline, at wal.LSN, completed func(wal.Segment)) 
 func (w *Writer) Written() wal.LSN { return w.written }
 
 // Flushed gives the position up to which bytes are durable.
-func (w *Writer) Flushed() wal.LSN { return w.flushed }
+func (w *Writer) Flushed() wal.LSN {
+	_ = w.collect(false) // what came of it is told by the next Write or Sync
+	return w.flushed
+}
 
 // Segment gives the unfinished segment that holds what was taken last, and whether there is one.
 func (w *Writer) Segment() (wal.Segment, bool) { return w.seg, w.f != nil && !w.readOnly }
@@ -60,8 +68,8 @@ func (w *Writer) Segment() (wal.Segment, bool) { return w.seg, w.f != nil && !w.
 // Write takes the bytes that begin at start, which must be where the last ones ended. Bytes that differ from those that
 // are already there give state.CodeFork and change nothing.
 func (w *Writer) Write(start wal.LSN, data []byte) error {
-	if w.broken != nil {
-		return w.broken
+	if err := w.collect(false); err != nil {
+		return err
 	}
 	if start != w.written {
 		return &state.Error{
@@ -88,6 +96,16 @@ func (w *Writer) Write(start wal.LSN, data []byte) error {
 		}
 	}
 	return nil
+}
+
+// create makes the file of a segment that the spool knows nothing of.
+func (w *Writer) create() (*os.File, error) {
+	prepared := w.take(w.seg)
+	if w.pending == nil {
+		w.adopted = true
+		return w.s.create(w.seg, prepared)
+	}
+	return openNew(w.path(), prepared)
 }
 
 // put takes bytes of one segment: those below known are compared, the others written.
@@ -137,11 +155,14 @@ func (w *Writer) compare(data []byte) error {
 
 // Sync makes what was taken durable. After an error nothing more may be taken.
 func (w *Writer) Sync() error {
-	if w.broken != nil {
-		return w.broken
+	if err := w.collect(true); err != nil {
+		return err
+	}
+	if err := w.adopt(); err != nil {
+		return err
 	}
 	if w.dirty {
-		if err := datasync(w.f); err != nil {
+		if err := w.s.syncData(w.f); err != nil {
 			return w.fail("fsync segment", err, true)
 		}
 		w.dirty = false
@@ -177,7 +198,7 @@ func (w *Writer) open() error {
 	x, begun := w.s.files.partial[seg]
 	w.s.mu.Unlock()
 	var err error
-	w.seg, w.readOnly = seg, complete
+	w.seg, w.readOnly, w.adopted = seg, complete, complete || begun
 	switch {
 	case complete:
 		w.known = seg.End(z)
@@ -187,61 +208,31 @@ func (w *Writer) open() error {
 		w.f, err = w.s.reopen(seg, x)
 	default:
 		w.known = seg.Start(z)
-		if err = w.s.CheckRoom(); err == nil {
-			w.f, err = w.s.create(seg)
+		if err = w.s.checkRoomBeside(w.unnamed()); err == nil {
+			w.f, err = w.create()
 		}
+	}
+	if err != nil {
+		_ = w.collect(true) // what was complete before counts
 	}
 	w.broken = problem("open segment "+seg.Name(z), err)
 	return w.broken
 }
 
-// complete ends a segment: durable first, then its final name, durable too.
-func (w *Writer) complete() error {
-	if err := w.Sync(); err != nil {
-		return err
-	}
-	z := w.s.o.SegmentSize
-	err := w.f.Close()
-	w.f = nil
-	if err == nil && !w.readOnly {
-		err = os.Rename(w.s.path(w.seg, partialSuffix), w.s.path(w.seg, ""))
-	}
-	if err != nil {
-		w.broken = problem("complete segment "+w.seg.Name(z), err)
-		return w.broken
-	}
-	if w.readOnly {
-		return nil
-	}
-	w.s.mu.Lock()
-	delete(w.s.files.partial, w.seg)
-	w.s.files.complete[w.seg] = false
-	w.s.mu.Unlock()
-	w.completed(w.seg) // its bytes are durable under either name
-	w.broken = problem("complete segment "+w.seg.Name(z), syncDir(w.s.dir))
-	return w.broken
-}
-
-// fail gives the file up. What was durable stays known; of a file whose fsync failed only a copy is used again.
+// fail gives the file up.
 func (w *Writer) fail(doing string, err error, suspect bool) error {
 	name := w.seg.Name(w.s.o.SegmentSize)
-	w.f.Close()
-	w.f, w.dirty = nil, false
-	if !w.readOnly {
-		w.s.mu.Lock()
-		x := w.s.files.partial[w.seg]
-		durable := max(x.known, w.seg.Start(w.s.o.SegmentSize))
-		w.s.files.partial[w.seg] = extent{valid: max(x.valid, durable), known: durable, suspect: suspect}
-		w.s.mu.Unlock()
-	}
+	w.abandon(suspect)
 	w.broken = problem(doing+" "+name, err)
 	return w.broken
 }
 
 // Close makes what was taken durable, if it can, and closes the file. After an error of the file it gives that again.
 func (w *Writer) Close() error {
-	if w.broken != nil || w.f == nil {
-		return w.broken
+	w.forget()
+	defer w.late.Wait()
+	if err := w.collect(true); err != nil || w.f == nil {
+		return err
 	}
 	if err := w.Sync(); err != nil {
 		return err

@@ -137,6 +137,9 @@ func (f *flow) tend(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
+	if calm {
+		f.w.Prepare()
+	}
 	if err := f.reply(ctx, now); err != nil {
 		return err
 	}
@@ -234,8 +237,6 @@ func (f *flow) reply(ctx context.Context, now time.Time) error {
 
 // tell reports our positions; ask wants an answer.
 func (f *flow) tell(ctx context.Context, now time.Time, ask bool) error {
-	ctx, cancel := context.WithTimeout(ctx, f.s.o.Timeout)
-	defer cancel()
 	written, flushed := f.w.Written(), f.acknowledged()
 	err := f.st.SendStatus(ctx, postgres.Status{Written: written, Flushed: flushed, Now: now, RequestReply: ask})
 	if err != nil {

@@ -64,7 +64,7 @@ func (s *session) startStream(ctx context.Context, conn connection, b begin) (st
 		return nil, lease{}, err
 	}
 	asked := time.Now()
-	st, err := conn.Stream(ctx, postgres.StreamOptions{Slot: s.o.Slot, Timeline: b.timeline, From: b.from})
+	st, err := conn.Stream(ctx, postgres.StreamOptions{Slot: s.o.Slot, Timeline: b.timeline, From: b.from, ReportTimeout: s.o.Timeout})
 	return st, newLease(patience, asked), err
 }
 

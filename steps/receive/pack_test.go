@@ -31,6 +31,9 @@ func segmentsFor(t *testing.T, n int, archives ...*memoryArchive) (*session, []j
 		jobs = append(jobs, j)
 		f.s.queue.add(j)
 	}
+	if err := f.w.Sync(); err != nil {
+		t.Fatal(err)
+	}
 	for _, u := range f.s.uploads {
 		u.unindexed = map[wal.Timeline]bool{}
 	}

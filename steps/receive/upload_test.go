@@ -13,7 +13,7 @@ import (
 func oneSegment(t *testing.T, a *memoryArchive) (*uploader, job) {
 	t.Helper()
 	f := scripted(t, &script{}, func(o *Options) { o.Archives = []Archive{a.archive("main")} })
-	if err := f.w.Write(mib, make([]byte, mib)); err != nil {
+	if err := errors.Join(f.w.Write(mib, make([]byte, mib)), f.w.Sync()); err != nil {
 		t.Fatal(err)
 	}
 	u := f.s.uploads[0]

@@ -115,8 +115,15 @@ func TestTheOriginsPathsDoNotLead(t *testing.T) {
 	}
 }
 
-// TestWALOfTheSpoolIsTaken recovers to a commit that only the receiver's spool holds.
+// TestWALOfTheSpoolIsTaken recovers to a commit that only the receiver's spool holds, in a file that grew and in one that was prepared
+// with zeros.
 func TestWALOfTheSpoolIsTaken(t *testing.T) {
+	for name, length := range map[string]int64{"grown": 0, "prepared": 16 << 20} {
+		t.Run(name, func(t *testing.T) { walOfTheSpoolIsTaken(t, length) })
+	}
+}
+
+func walOfTheSpoolIsTaken(t *testing.T, length int64) {
 	w := newWorld(t, 15, nil)
 	backup := w.take()
 	w.commit(1)
@@ -136,10 +143,19 @@ func TestWALOfTheSpoolIsTaken(t *testing.T) {
 			name, b = name+".partial", b[:w.size.Offset(fact.End)]
 		}
 		check(t, os.WriteFile(filepath.Join(spool, name), b, 0o600))
+		if length > 0 {
+			check(t, os.Truncate(filepath.Join(spool, name), min(length, w.size.Bytes())))
+		}
 	}
 	o := w.options(w.route(target, fact, backup))
 	o.Spool = spool
-	_, err := Restore(t.Context(), o)
+	part, end, err := (&restore{Options: o}).spooled().partial(t.Context(), w.size.SegmentAt(1, fact.End-1))
+	check(t, err)
+	check(t, part.Close())
+	if end != fact.End {
+		t.Errorf("the unfinished segment reaches to %s, not to %s", end, fact.End)
+	}
+	_, err = Restore(t.Context(), o)
 	check(t, err)
 	check(t, os.RemoveAll(spool))
 	s := pgtest.StartDir(t, 15, o.Route.Destination.Path, pgtest.Options{Version: 15})

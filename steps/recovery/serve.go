@@ -256,7 +256,7 @@ func (r *restore) openPlaces(ctx context.Context) error {
 // copyEverything fetches every segment and history of the route.
 func (r *restore) copyEverything(ctx context.Context, s *server, dir string) error {
 	if r.Spool != "" {
-		s.sources = append(s.sources, local{dir: r.Spool, size: r.Route.SegmentSize})
+		s.sources = append(s.sources, r.spooled())
 	}
 	for _, seg := range s.route.segments() {
 		if err := ctx.Err(); err != nil {
@@ -313,7 +313,7 @@ func (r *restore) fetch(ctx context.Context, s *server, seg wal.Segment, dir str
 
 // copySpooled copies the segments of the route that no repository holds far enough.
 func (r *restore) copySpooled(ctx context.Context, s *server, dir string) error {
-	spool := &server{route: s.route, sources: []source{local{dir: r.Spool, size: r.Route.SegmentSize}}}
+	spool := &server{route: s.route, sources: []source{r.spooled()}}
 	scratch := filepath.Join(dir, "probe")
 	segments := s.route.segments()
 	for i := len(segments) - 1; i >= 0; i-- {

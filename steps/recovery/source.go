@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/repository"
@@ -98,8 +99,14 @@ func (a archived) settings(ctx context.Context, path []wal.Range) wal.Settings {
 
 // local is a directory of plain segments: WAL that was copied beforehand, or a receiver's spool.
 type local struct {
-	dir  string
-	size wal.SegmentSize
+	dir    string
+	size   wal.SegmentSize
+	system string // system identifier, decimal; only of a spool, whose unfinished segments are asked for
+}
+
+// spooled is the WAL in the spool of the receiver on this machine.
+func (r *restore) spooled() local {
+	return local{dir: r.Spool, size: r.Route.SegmentSize, system: r.Route.SystemID}
 }
 
 func (l local) open(name string) (*os.File, error) {
@@ -126,11 +133,46 @@ func (l local) partial(_ context.Context, seg wal.Segment) (io.ReadCloser, wal.L
 	if err != nil {
 		return nil, 0, err
 	}
+	end, err := l.written(f, seg)
+	if err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("look how far %s reaches: %w", f.Name(), err), f.Close())
+	}
+	return f, end, nil
+}
+
+// written tells up to where an unfinished segment was received: a file that has its full length was prepared with zeros. A record
+// may end with zeros of its own, and one that has not come whole counts as far as it came.
+func (l local) written(f *os.File, seg wal.Segment) (wal.LSN, error) {
 	info, err := f.Stat()
 	if err != nil {
-		return nil, 0, errors.Join(err, f.Close())
+		return 0, err
 	}
-	return f, seg.Start(l.size) + wal.LSN(min(info.Size(), l.size.Bytes())), nil
+	if info.Size() < l.size.Bytes() {
+		return seg.Start(l.size) + wal.LSN(info.Size()), nil
+	}
+	system, err := strconv.ParseUint(l.system, 10, 64)
+	if err != nil {
+		return 0, err
+	}
+	whole, err := wal.ValidEnd(l.size, system, seg, f, l.size.Bytes())
+	if err != nil {
+		return 0, err
+	}
+	some, err := writtenUpTo(f.Name(), seg.Start(l.size))
+	if err == nil && whole == seg.End(l.size) && !l.switched(system, f, seg) {
+		return some, nil // a record crosses the border: what did not come of it is zeros
+	}
+	return max(whole, some), err
+}
+
+// switched tells whether a segment ends with a switch record and the zeros that belong to it.
+func (l local) switched(system uint64, f *os.File, seg wal.Segment) bool {
+	last := false
+	_, err := wal.NewScanner(l.size, system, seg.Timeline).Segment(seg, io.NewSectionReader(f, 0, l.size.Bytes()), func(e wal.Event) error {
+		last = e.Kind == wal.Switch
+		return nil
+	})
+	return err == nil && last
 }
 
 func (l local) history(_ context.Context, t wal.Timeline) ([]byte, error) {

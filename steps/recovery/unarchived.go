@@ -200,7 +200,7 @@ func (r *restore) walSources(ctx context.Context) []source {
 		}
 	}
 	if r.Spool != "" {
-		out = append(out, local{dir: r.Spool, size: r.Route.SegmentSize})
+		out = append(out, r.spooled())
 	}
 	return out
 }
