@@ -24,11 +24,16 @@ newest_backup() { find "$work/site/repository/c/orders" -path "*/b/*-${1:-}*" -p
 # compare_backups takes one backup with each. All store what they read from the server durably. What only pgkeep does meanwhile: it
 # hashes and checks every page, compares every file with the server's manifest, and writes down where each page lies.
 compare_backups() {
-  attempt "full backup" full_backup backup
-  ! wanted restore && ! wanted backup || attempt "full backup by pgBackRest" backup_with_pgbackrest
-  ! wanted restore && ! wanted backup || attempt "full backup by pg_basebackup" backup_with_pg_basebackup
-  ! wanted backup || attempt "full backup by Barman" backup_with_barman
+  local all=(full_backup_of_ours)
+  if wanted restore || wanted backup; then all+=(backup_by_pgbackrest backup_by_pg_basebackup); fi
+  ! wanted backup || all+=(backup_by_barman)
+  in_turn "${all[@]}"
 }
+
+full_backup_of_ours() { attempt "full backup" full_backup backup; }
+backup_by_pgbackrest() { attempt "full backup by pgBackRest" backup_with_pgbackrest; }
+backup_by_pg_basebackup() { attempt "full backup by pg_basebackup" backup_with_pg_basebackup; }
+backup_by_barman() { attempt "full backup by Barman" backup_with_barman; }
 
 # full_backup WHAT
 full_backup() {
@@ -44,12 +49,12 @@ backup_with_pg_basebackup() {
 }
 
 # compare_restores restores the newest full backup with each.
-compare_restores() {
-  attempt "restore" restore_newest restore "$program"
-  attempt "restore by pgBackRest" restore_with_pgbackrest
-  [ -z "$older" ] || attempt "restore by THAN" restore_newest older_restore "$older"
-  attempt "restore by tar" restore_with_tar
-}
+compare_restores() { in_turn restore_of_ours restore_by_pgbackrest restore_by_than restore_by_tar; }
+
+restore_of_ours() { attempt "restore" restore_newest restore "$program"; }
+restore_by_pgbackrest() { attempt "restore by pgBackRest" restore_with_pgbackrest; }
+restore_by_than() { [ -z "$older" ] || attempt "restore by THAN" restore_newest older_restore "$older"; }
+restore_by_tar() { attempt "restore by tar" restore_with_tar; }
 
 # restore_newest WHAT PROGRAM
 restore_newest() {

@@ -21,6 +21,16 @@ attempt() {
   clear_away
 }
 
+# in_turn COMMAND...: in this order in odd rounds, the other way round in even ones: what one leaves to the disk slows down the next.
+in_turn() {
+  local i
+  if ((round % 2)); then
+    for ((i = 1; i <= $#; i++)); do "${!i}"; done
+  else
+    for ((i = $#; i >= 1; i--)); do "${!i}"; done
+  fi
+}
+
 # clear_away ends and removes what a failure may have left, before the next attempt.
 clear_away() {
   end_background

@@ -14,8 +14,10 @@ archive_for_replay() {
   local segment
   say "archiving for pgBackRest"
   begin_pgbackrest
+  as_postgres mkdir "$work/plain"
   for segment in "$work"/server/pg_wal/0*; do
     [[ $(basename "$segment") > "$last" ]] && continue
+    as_postgres cp "$segment" "$work/plain"
     # shellcheck disable=SC2046
     quietly as_postgres $(pgbackrest_of) archive-push "$segment"
   done
@@ -29,6 +31,7 @@ compare_replay() {
   attempt "replay" replay replay
   # shellcheck disable=SC2046
   attempt "replay by pgBackRest" replay pgbackrest_replay -c "restore_command=$(pgbackrest_of) --pg1-path=$work/replay --archive-async archive-get %f \"%p\""
+  attempt "replay by cp" replay plain_replay -c "restore_command=cp $work/plain/%f \"%p\""
 }
 
 # replay WHAT OPTION...: PostgreSQL itself is timed; it ends at the target.
@@ -46,5 +49,5 @@ replay() {
 end_replay() {
   drop_slot replay
   end_backups
-  rm -rf "$work/begin" "$work/begin.pgkeep" "$work/pgbackrest/repo/archive"
+  rm -rf "$work/begin" "$work/begin.pgkeep" "$work/pgbackrest/repo/archive" "$work/plain"
 }

@@ -51,6 +51,7 @@ print_table() {
   if_wanted wal row "WAL catch-up, archived, zstd 1 / Barman, gzip" "$wal" wal_archived barman_wal 0.125
   [ -z "$older" ] || if_wanted wal row "WAL catch-up, archived / the same by THAN" "$wal" wal_archived older_archived ""
   if_wanted replay row "replay through wal-get / archive-get --archive-async, 2 processes" "$wal" replay pgbackrest_replay 0.80
+  if_wanted replay row "replay through wal-get / cp of plain local segments: no check" "$wal" replay plain_replay ""
   if_wanted commits print_commits
   if_wanted backup row "CPU s on the server's side of a full backup / pgBackRest" "" backup_server pgbackrest_side 0.60
   print_peak
