@@ -324,8 +324,8 @@ const statusLength = 34
 // postgresEpoch is the first second of the year 2000, from which PostgreSQL counts, in Unix seconds.
 const postgresEpoch = 946684800
 
-// SendStatus reports a position, within the deadline of ctx and StreamOptions.ReportTimeout. The applied position is always zero: nothing is applied here, so that a server with
-// synchronous_commit = remote_apply never counts on us.
+// SendStatus reports a position, within the deadline of ctx and StreamOptions.ReportTimeout. The applied position is
+// always zero: nothing is applied here, so that a server with synchronous_commit = remote_apply never counts on us.
 func (s *Stream) SendStatus(ctx context.Context, status Status) error {
 	b := make([]byte, 0, statusLength)
 	b = append(b, 'r')

@@ -91,8 +91,9 @@ func partsOf(dir string, z wal.SegmentSize, system uint64, v *inventory, seg wal
 	}}
 }
 
-// inspect tells how much of a partial is WAL: whole records, for an unfinished one may lack bytes that are zeros in the file. Where the segment before is at hand, a record that crosses the border is
-// checked too, and so counts; where it is not, a partial that begins with such a record is valid, but not proven.
+// inspect tells how much of a partial is WAL: whole records, for an unfinished one may lack bytes that are zeros in the
+// file. Where the segment before is at hand, a record that crosses the border is checked too, and so counts; where it is
+// not, a partial that begins with such a record is valid, but not proven.
 func inspect(f *os.File, seg wal.Segment, p scanParts) (extent, error) {
 	start := seg.Start(p.size)
 	fi, err := f.Stat()
@@ -105,14 +106,11 @@ func inspect(f *os.File, seg wal.Segment, p scanParts) (extent, error) {
 	if err != nil {
 		return extent{}, err
 	}
-	switched := false
-	sum, err := sc.Segment(seg, io.NewSectionReader(f, 0, size), func(e wal.Event) error { switched = e.Kind == wal.Switch; return nil })
+	sc.Torn(true)
+	sum, err := sc.Segment(seg, io.NewSectionReader(f, 0, size), nil)
 	var c *wal.CorruptError
 	if err != nil && !errors.As(err, &c) {
 		return extent{}, err
-	}
-	if sum.End == seg.End(p.size) && !switched { // what crosses the border may have come in part, with zeros for the rest
-		sum.End = max(sum.Last, start)
 	}
 	if err != nil && c.Foreign {
 		return extent{valid: start, known: start}, nil // not WAL of this cluster: all of it comes again

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -62,6 +63,45 @@ func TestZerosBehindWAL(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestNoiseBehindWAL looks at an unfinished segment behind whose end a torn write has left noise: it must not show any of it, also not
+// in the bytes that align records, which no checksum covers.
+func TestNoiseBehindWAL(t *testing.T) {
+	s := wantWAL(t)
+	system, err := strconv.ParseUint(s.system, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := s.first.Start(mib)
+	truth := s.from(start)[:mib]
+	f, err := os.Create(filepath.Join(t.TempDir(), "partial"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	noise := bytes.Repeat([]byte("torn"), 4096)
+	padded := 0
+	for n := int64(20 * wal.PageSize); n < 21*wal.PageSize; n++ {
+		for at, b := range map[int64][]byte{0: truth[:n], n: noise} {
+			if _, err := f.WriteAt(b, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		x, err := inspect(f, s.first, partsOf(t.TempDir(), mib, system, &inventory{complete: map[wal.Segment]bool{}}, s.first))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if x.valid > start+wal.LSN(n) {
+			t.Fatalf("up to %s: %+v shows noise", start+wal.LSN(n), x)
+		}
+		if x.valid%8 != 0 {
+			padded++
+		}
+	}
+	if padded == 0 {
+		t.Error("no record ended before bytes that align the next: this has shown nothing")
 	}
 }
 

@@ -90,7 +90,7 @@ type Summary struct {
 	First     LSN `json:"first,omitempty"`      // start of the first record that begins in the segment; zero: none
 	LastStart LSN `json:"last_start,omitempty"` // start of the last complete record that was seen to its end
 	Last      LSN `json:"last,omitempty"`       // end of that record; zero: none
-	// End of valid WAL: Segment.End for a complete segment; else the end of the last complete record.
+	// End of valid WAL: Segment.End for a complete segment; else the end of the last complete record. See Scanner.Torn.
 	End LSN `json:"end"`
 	// Commits and Aborts count transaction ends, whose times and xids the next four fields bound; recovery to a time
 	// stops at either. The segment that holds a record's last byte owns it.

@@ -28,7 +28,7 @@ type Scanner struct {
 	changes  func(Change) error     // nil: nobody asks for them
 	spaces   func(Tablespace) error // nil: nobody asks for them
 	follow   *follower              // nil: transactions are not followed
-	torn     bool                   // the bytes may be anything: see gap
+	torn     bool                   // see Torn
 
 	next         Segment  // the one that may continue what is open; zero: none
 	major        int      // of PostgreSQL, from the page magic; 0: no page seen
@@ -61,6 +61,11 @@ func NewScanner(z SegmentSize, systemID uint64, t Timeline) *Scanner {
 	return &Scanner{size: z, systemID: systemID, timeline: t, table: crc32.MakeTable(crc32.Castagnoli)}
 }
 
+// Torn tells whether the segments read from now on may be unfinished ones, of which the bytes behind what was received are zeros, or
+// noise. The bytes that align records must be zeros then, for they are in no checksum; and of a segment whose last record crosses
+// its end, of which some may be missing, Summary.End is where that record begins.
+func (s *Scanner) Torn(torn bool) { s.torn = torn }
+
 // EveryRecord lets visit be told of all records; those that mean nothing to recovery have the kind Other.
 func (s *Scanner) EveryRecord() { s.every = true }
 
@@ -92,6 +97,9 @@ func (s *Scanner) Segment(seg Segment, r io.Reader, visit func(Event) error) (Su
 	s.sum.Followed = s.follow != nil && !s.follow.lost
 	if at == seg.End(s.size) && !s.ended {
 		s.sum.End, s.next = at, seg.Next()
+		if s.torn && (s.open.need > 0 || s.skip > 0) {
+			s.sum.End = max(s.sum.Last, seg.Start(s.size))
+		}
 		return s.sum, nil
 	}
 	if s.switched {
@@ -212,8 +220,8 @@ func (s *Scanner) continued(p page, b []byte) (int, error) {
 	return after, err
 }
 
-// gap checks, for ValidEnd alone, the bytes that align the next record on the page at l: they are in no checksum, and
-// garbage in them would be kept as received.
+// gap checks, where the segment may be torn, the bytes that align the next record on the page at l: they are in no
+// checksum, and garbage in them would be kept as received.
 func (s *Scanner) gap(l LSN, b []byte, from, to int) error {
 	if !s.torn || zero(b[min(from, len(b)):min(to, len(b))]) {
 		return nil
@@ -466,7 +474,7 @@ func isCorrupt(err error) bool {
 // Foreign set when the segment is another cluster's.
 func ValidEnd(z SegmentSize, systemID uint64, seg Segment, r io.ReaderAt, size int64) (LSN, error) {
 	s := NewScanner(z, systemID, seg.Timeline)
-	s.torn = true
+	s.Torn(true)
 	sum, err := s.Segment(seg, io.NewSectionReader(r, 0, size), nil)
 	var c *CorruptError
 	if errors.As(err, &c) && !c.Foreign {

@@ -159,20 +159,7 @@ func (l local) written(f *os.File, seg wal.Segment) (wal.LSN, error) {
 		return 0, err
 	}
 	some, err := writtenUpTo(f.Name(), seg.Start(l.size))
-	if err == nil && whole == seg.End(l.size) && !l.switched(system, f, seg) {
-		return some, nil // a record crosses the border: what did not come of it is zeros
-	}
 	return max(whole, some), err
-}
-
-// switched tells whether a segment ends with a switch record and the zeros that belong to it.
-func (l local) switched(system uint64, f *os.File, seg wal.Segment) bool {
-	last := false
-	_, err := wal.NewScanner(l.size, system, seg.Timeline).Segment(seg, io.NewSectionReader(f, 0, l.size.Bytes()), func(e wal.Event) error {
-		last = e.Kind == wal.Switch
-		return nil
-	})
-	return err == nil && last
 }
 
 func (l local) history(_ context.Context, t wal.Timeline) ([]byte, error) {

@@ -43,3 +43,50 @@ func TestUnfinishedSegmentsOfTheSpool(t *testing.T) {
 		t.Errorf("the segment that was switched at %s reaches to %s", end, got)
 	}
 }
+
+// TestOwnSegmentsOfAStandby asks how far segments in a standby's pg_wal reach. Where the stream broke within a record that crosses a
+// border, the zeros behind it are no WAL; where it went on into the next segment, all of it came.
+func TestOwnSegmentsOfAStandby(t *testing.T) {
+	const z = wal.SegmentSize(1 << 20)
+	srv := pgtest.Start(t, pgtest.Options{SegmentMB: 1, Settings: map[string]string{"wal_keep_size": "1GB"}})
+	begin, err := wal.ParseLSN(srv.SQL(t, "select pg_current_wal_flush_lsn()"))
+	check(t, err)
+	// Records that end in zeros cross some of the borders.
+	srv.Exec(t, "create table t (b bytea); alter table t alter b set storage external; insert into t select decode(repeat('00', 1500), 'hex') from generate_series(1, 4000)")
+	end, err := wal.ParseLSN(srv.SQL(t, "select pg_switch_wal()"))
+	check(t, err)
+	route := &routeFile{SegmentSize: z, SystemID: srv.SQL(t, "select system_identifier from pg_control_system()")}
+	dir := t.TempDir()
+	put := func(seg wal.Segment, n int64) string {
+		b, err := os.ReadFile(filepath.Join(srv.DataDir, "pg_wal", seg.Name(z)))
+		check(t, err)
+		path := filepath.Join(dir, seg.Name(z))
+		check(t, os.WriteFile(path, b[:n], 0o600))
+		check(t, os.Truncate(path, z.Bytes()))
+		return path
+	}
+	last, doubtful := z.SegmentAt(1, end-1), 0
+	for seg := z.SegmentAt(1, begin).Next(); seg != last; seg = seg.Next() {
+		own := put(seg, z.Bytes())
+		whole, err := endOf(own, route, seg)
+		check(t, err)
+		put(seg.Next(), 4096)
+		next, err := endOf(own, route, seg)
+		check(t, err)
+		if next != seg.End(z) {
+			t.Errorf("%s is whole, and the next has begun, but it reaches to %s only", seg.Name(z), next)
+		}
+		if whole == next {
+			continue
+		}
+		doubtful++
+		put(seg, z.Bytes()-100) // these bytes were zeros, but this was never received
+		check(t, os.Remove(filepath.Join(dir, seg.Next().Name(z))))
+		if short, err := endOf(own, route, seg); err != nil || short > whole {
+			t.Errorf("%s lacks bytes and reaches to %s: %v", seg.Name(z), short, err)
+		}
+	}
+	if doubtful == 0 {
+		t.Error("no border is crossed by zeros: this has shown nothing")
+	}
+}

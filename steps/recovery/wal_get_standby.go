@@ -97,8 +97,10 @@ func beginsWith(own, other string) (bool, error) {
 	}
 }
 
-// endOf tells up to where a segment in pg_wal is WAL.
+// endOf tells up to where a segment in pg_wal is WAL. One whose last record crosses its end is whole where its last bytes are
+// not zeros, or where the next segment has begun: WAL comes in its order.
 func endOf(own string, route *routeFile, seg wal.Segment) (wal.LSN, error) {
+	z := route.SegmentSize
 	system, err := strconv.ParseUint(route.SystemID, 10, 64)
 	if err != nil {
 		return 0, err
@@ -108,7 +110,22 @@ func endOf(own string, route *routeFile, seg wal.Segment) (wal.LSN, error) {
 		return 0, err
 	}
 	defer f.Close()
-	return wal.ValidEnd(route.SegmentSize, system, seg, f, route.SegmentSize.Bytes())
+	end, err := wal.ValidEnd(z, system, seg, f, z.Bytes())
+	if err != nil || end == seg.End(z) {
+		return end, err
+	}
+	sum, err := wal.NewScanner(z, system, seg.Timeline).Segment(seg, io.NewSectionReader(f, 0, z.Bytes()), nil)
+	if err != nil || sum.End < seg.End(z) {
+		return end, nil // torn, or short of a record that crosses the end
+	}
+	if some, err := writtenUpTo(own, seg.Start(z)); err == nil && some == seg.End(z) {
+		return some, nil
+	}
+	next := seg.Next()
+	if some, err := writtenUpTo(filepath.Join(filepath.Dir(own), next.Name(z)), next.Start(z)); err == nil && some > next.Start(z) {
+		return seg.End(z), nil
+	}
+	return end, nil
 }
 
 // later gives a standby what was archived behind its route. Where no repository has that it is absent, and PostgreSQL asks its

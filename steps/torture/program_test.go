@@ -101,7 +101,7 @@ func newSite(t *testing.T, hcl string) *site {
 }
 
 // patience bounds what only a test that fails waits for.
-const patience = 10 * time.Minute
+const patience = 4 * time.Minute
 
 // stopLimit is how long a receiver that was told to stop may take; it gives the repositories five seconds, and a slow
 // machine may take many more.

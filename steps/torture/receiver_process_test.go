@@ -280,8 +280,8 @@ func (x *site) look() spool.Facts {
 	return f
 }
 
-// patience bounds what only a test that fails waits for.
-const patience = 10 * time.Minute
+// patience bounds what only a test that fails waits for; less than a test run is given, which else ends it without a word.
+const patience = 4 * time.Minute
 
 func await(t *testing.T, what string, done func() bool) {
 	t.Helper()
