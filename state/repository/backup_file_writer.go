@@ -5,9 +5,16 @@ import (
 	"fmt"
 )
 
-// shardSize is about how long the raw content of a files or hash shard grows: small enough that a reader holds several,
-// large enough that few volumes are split between two.
+// shardSize is how long the raw content of a files or hash shard grows: small enough that a reader holds several, large
+// enough that few volumes are split between two. Only a file whose own extents need more has a longer shard, for itself.
 const shardSize = 4 << 20
+
+// The most that JSON needs for a frame and for an extent of a fileShard, and for what stands before and behind them.
+const (
+	frameJSON     = 112
+	extentJSON    = 24
+	fileShardJSON = 256
+)
 
 // fileShardWriter collects files into shards.
 type fileShardWriter struct {
@@ -21,15 +28,30 @@ type fileShardWriter struct {
 
 // add takes a file whose every frame was placed; f.frames are its frames, of which Extents hold indexes.
 func (w *fileShardWriter) add(f *File, put func(name string, raw []byte) error) error {
+	bare := *f
+	bare.Extents = nil
+	head, err := json.Marshal(bare.record(nil))
+	if err != nil {
+		return fmt.Errorf("encode %q: %w", f.Path, err)
+	}
+	own := len(head) + len(`,"x":[],`) + extentJSON*len(f.Extents)
+	fresh := 0
+	for _, at := range f.frames {
+		if _, ok := w.frames[at]; !ok {
+			fresh++
+		}
+	}
+	if w.size+own+frameJSON*fresh+fileShardJSON > shardSize {
+		if err := w.flush(put); err != nil {
+			return err
+		}
+	}
 	if w.frames == nil {
 		w.frames, w.others = map[frameAt]int{}, map[string]int{}
 	}
 	w.shard.Members = append(w.shard.Members, f.record(func(i int) int { return w.frameIndex(f.frames[i]) }))
-	w.size += 110 + len(f.Path) + len(f.Link) + 15*len(f.Extents)
-	if w.size < shardSize {
-		return nil
-	}
-	return w.flush(put)
+	w.size += own
+	return nil
 }
 
 func (w *fileShardWriter) frameIndex(f frameAt) int {
@@ -41,13 +63,14 @@ func (w *fileShardWriter) frameIndex(f frameAt) int {
 		if w.others[f.backup] == 0 {
 			w.shard.Others = append(w.shard.Others, f.backup)
 			w.others[f.backup] = len(w.shard.Others)
+			w.size += len(f.backup) + len(`"",`)
 		}
 		r.Other = w.others[f.backup]
 	}
 	i := len(w.shard.Frames)
 	w.shard.Frames = append(w.shard.Frames, r)
 	w.frames[f] = i
-	w.size += 85
+	w.size += frameJSON
 	return i
 }
 

@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -47,6 +48,13 @@ func hashPages(dst, data []byte, seed uint64) []byte {
 	return dst
 }
 
+// hashRunJSON is the most that JSON needs for a run beside its path. hashesOnce is more than an add brings and a head needs beside
+// its runs, so that no shard is longer than shardSize.
+const (
+	hashRunJSON = 64
+	hashesOnce  = 16 << 10
+)
+
 // hashShardWriter collects runs into shards.
 type hashShardWriter struct {
 	backup string
@@ -64,10 +72,10 @@ func (w *hashShardWriter) add(f *File, first int64, hashes []byte, put func(name
 		w.runs[n-1].Count += count
 	} else {
 		w.runs = append(w.runs, hashRun{Folder: f.Folder, Path: []byte(f.Path), First: first, Count: count})
-		w.size += 60 + len(f.Path)*4/3
+		w.size += hashRunJSON + base64.StdEncoding.EncodedLen(len(f.Path))
 	}
 	w.hashes = append(w.hashes, hashes...)
-	if w.size+len(w.hashes) < shardSize {
+	if w.size+len(w.hashes) < shardSize-hashesOnce {
 		return nil
 	}
 	return w.flush(put)

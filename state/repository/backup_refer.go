@@ -116,18 +116,20 @@ func (r *referring) merge(f *openFile) {
 	if len(f.refs) == 0 {
 		return
 	}
-	own, last := f.Extents, -1
+	own, index := f.Extents, map[frameAt]int{}
 	merged := make([]Extent, 0, len(own)+len(f.refs))
 	for _, x := range f.refs {
 		for len(own) > 0 && own[0].Offset < x.offset {
 			merged, own = append(merged, own[0]), own[1:]
 		}
-		if last < 0 || f.frames[last] != x.at {
-			last = len(f.frames)
+		frame, seen := index[x.at]
+		if !seen {
+			frame = len(f.frames)
+			index[x.at] = frame
 			f.frames = append(f.frames, x.at)
 			r.volumes[x.at.key()] = 0
 		}
-		merged = append(merged, Extent{Offset: x.offset, Length: x.length, frame: last, in: x.in})
+		merged = append(merged, Extent{Offset: x.offset, Length: x.length, frame: frame, in: x.in})
 		r.bytes += int64(x.length)
 		r.live += float64(x.length) * float64(x.at.stored) / float64(x.at.raw)
 	}

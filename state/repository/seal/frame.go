@@ -12,8 +12,9 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// MaxFrame is the most raw bytes that a frame may hold.
-const MaxFrame = 4 << 20
+// MaxFrame is the most raw bytes that a frame may hold. Frames of data are far shorter; a list of what a backup holds may need some
+// megabytes, and more where one relation of many scattered pages lies in a file that is longer than the usual gigabyte.
+const MaxFrame = 128 << 20
 
 // frameWindow is how far back a frame refers: no farther than most frames are long. An encoder holds twice as much, and there is one
 // for each CPU.
@@ -92,7 +93,7 @@ type Deframer struct {
 // NewDeframer gives a Deframer. The caller closes it.
 func NewDeframer() (*Deframer, error) {
 	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecodeAllCapLimit(true),
-		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(2*MaxFrame))
+		zstd.WithDecoderMaxWindow(MaxFrame), zstd.WithDecoderMaxMemory(MaxFrame)) // zstdFrame looks at both before
 	if err != nil {
 		return nil, fmt.Errorf("set up zstd: %w", err)
 	}
@@ -140,6 +141,9 @@ func (d *Deframer) zstdFrame(dst, frame []byte, limit int) ([]byte, error) {
 	}
 	if !h.HasFCS || h.FrameContentSize > uint64(limit) {
 		return dst, corrupt("zstd frame: it says %d bytes, at most %d are here", h.FrameContentSize, limit)
+	}
+	if !h.SingleSegment && h.WindowSize > maxWindow {
+		return dst, corrupt("zstd frame: a window of %d bytes, at most %d are here", h.WindowSize, maxWindow)
 	}
 	n, size := len(dst), int(h.FrameContentSize)
 	dst = slices.Grow(dst, size)
