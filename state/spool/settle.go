@@ -92,8 +92,8 @@ func partsOf(dir string, z wal.SegmentSize, system uint64, v *inventory, seg wal
 }
 
 // inspect tells how much of a partial is WAL: whole records, for an unfinished one may lack bytes that are zeros in the
-// file. Where the segment before is at hand, a record that crosses the border is checked too, and so counts; where it is
-// not, a partial that begins with such a record is valid, but not proven.
+// file. Where the segment before is at hand, a record that began in it and crosses the border is checked too, and so
+// counts; where it is not, or the record began still earlier, the partial is valid, but not proven.
 func inspect(f *os.File, seg wal.Segment, p scanParts) (extent, error) {
 	start := seg.Start(p.size)
 	fi, err := f.Stat()
@@ -123,7 +123,7 @@ func inspect(f *os.File, seg wal.Segment, p scanParts) (extent, error) {
 	return x, nil
 }
 
-// scanBefore lets the scanner read the segment before, and tells whether it did so to its end.
+// scanBefore lets the scanner read the segment before, and tells whether it did so to its end, and from a record's beginning on.
 func scanBefore(sc *wal.Scanner, seg wal.Segment, p scanParts) (bool, error) {
 	r, err := p.before()
 	if errors.Is(err, os.ErrNotExist) {
@@ -139,7 +139,7 @@ func scanBefore(sc *wal.Scanner, seg wal.Segment, p scanParts) (bool, error) {
 	if errors.As(err, &c) {
 		return false, nil
 	}
-	return sum.End == seg.Start(p.size), err
+	return sum.End == seg.Start(p.size) && sum.First > 0, err
 }
 
 // continues tells whether the first page says that it begins with the rest of an earlier record.

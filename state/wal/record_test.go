@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"io"
+	"slices"
+	"sort"
 	"strings"
 	"testing"
 	"time"
@@ -250,6 +252,28 @@ func TestZerosInTheMiddleAreDamage(t *testing.T) {
 	end, err := ValidEnd(w.size, testSystem, seg, bytes.NewReader(w.out), int64(len(w.out)))
 	if err != nil || end <= w.base+2*PageSize || end > w.base+3*PageSize {
 		t.Fatalf("valid to %s, %v", end, err)
+	}
+}
+
+// A record that began in the segment before ends with this one, of which the last pages never came: nothing of it was checked.
+func TestValidEndOfASegmentWithinOneRecord(t *testing.T) {
+	w := newWriter(1<<20, 0xD110)
+	w.record(0, 0x20, 0, short([]byte("abc")))
+	target := w.base + 2<<20
+	n := sort.Search(3<<20, func(n int) bool {
+		x := *w
+		x.out = slices.Clone(w.out)
+		_, end := x.record(10, 0, 0, long(bytes.Repeat([]byte{7}, n)))
+		return end >= target
+	})
+	if _, end := w.record(10, 0, 0, long(bytes.Repeat([]byte{7}, n))); end != target {
+		t.Fatalf("the record ends at %s, not at %s", end, target)
+	}
+	b := slices.Clone(w.out[1<<20 : 2<<20])
+	seg := w.size.SegmentAt(1, w.base+1<<20)
+	clear(b[len(b)-8000:])
+	if got, err := ValidEnd(w.size, testSystem, seg, bytes.NewReader(b), int64(len(b))); err != nil || got != seg.Start(w.size) {
+		t.Errorf("valid to %s: %v", got, err)
 	}
 }
 

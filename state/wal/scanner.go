@@ -62,8 +62,9 @@ func NewScanner(z SegmentSize, systemID uint64, t Timeline) *Scanner {
 }
 
 // Torn tells whether the segments read from now on may be unfinished ones, of which the bytes behind what was received are zeros, or
-// noise. The bytes that align records must be zeros then, for they are in no checksum; and of a segment whose last record crosses
-// its end, of which some may be missing, Summary.End is where that record begins.
+// noise. The bytes that align records must be zeros then, for they are in no checksum; and of a segment that is read to its end
+// Summary.End is the end of the last record that was seen whole, as some may be missing of one that crosses the segment's end, or
+// began before what was read.
 func (s *Scanner) Torn(torn bool) { s.torn = torn }
 
 // EveryRecord lets visit be told of all records; those that mean nothing to recovery have the kind Other.
@@ -97,7 +98,7 @@ func (s *Scanner) Segment(seg Segment, r io.Reader, visit func(Event) error) (Su
 	s.sum.Followed = s.follow != nil && !s.follow.lost
 	if at == seg.End(s.size) && !s.ended {
 		s.sum.End, s.next = at, seg.Next()
-		if s.torn && (s.open.need > 0 || s.skip > 0) {
+		if s.torn && !s.switched {
 			s.sum.End = max(s.sum.Last, seg.Start(s.size))
 		}
 		return s.sum, nil

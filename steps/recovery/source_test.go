@@ -55,7 +55,7 @@ func TestOwnSegmentsOfAStandby(t *testing.T) {
 	srv.Exec(t, "create table t (b bytea); alter table t alter b set storage external; insert into t select decode(repeat('00', 1500), 'hex') from generate_series(1, 4000)")
 	end, err := wal.ParseLSN(srv.SQL(t, "select pg_switch_wal()"))
 	check(t, err)
-	route := &routeFile{SegmentSize: z, SystemID: srv.SQL(t, "select system_identifier from pg_control_system()")}
+	route := &routeFile{SegmentSize: z, Timeline: 3, SystemID: srv.SQL(t, "select system_identifier from pg_control_system()"), Path: []wal.Range{{Timeline: 1, From: begin, To: end}}}
 	dir := t.TempDir()
 	put := func(seg wal.Segment, n int64) string {
 		b, err := os.ReadFile(filepath.Join(srv.DataDir, "pg_wal", seg.Name(z)))
@@ -70,7 +70,7 @@ func TestOwnSegmentsOfAStandby(t *testing.T) {
 		own := put(seg, z.Bytes())
 		whole, err := endOf(own, route, seg)
 		check(t, err)
-		put(seg.Next(), 4096)
+		begun := put(seg.Next(), 4096)
 		next, err := endOf(own, route, seg)
 		check(t, err)
 		if next != seg.End(z) {
@@ -80,8 +80,18 @@ func TestOwnSegmentsOfAStandby(t *testing.T) {
 			continue
 		}
 		doubtful++
+		later := wal.Segment{Timeline: 2, Number: seg.Number + 1} // as after a restore over a failover
+		check(t, os.Rename(begun, filepath.Join(dir, later.Name(z))))
+		if next, err := endOf(own, route, seg); err != nil || next != seg.End(z) {
+			t.Errorf("%s is whole, and the next has begun on a later timeline, but it reaches to %s only: %v", seg.Name(z), next, err)
+		}
+		check(t, os.Remove(filepath.Join(dir, later.Name(z))))
+		short := *route
+		short.Path = []wal.Range{{Timeline: 1, From: begin, To: seg.End(z)}}
+		if last, err := endOf(own, &short, seg); err != nil || last != seg.End(z) {
+			t.Errorf("%s is the last of the route, but it reaches to %s only: %v", seg.Name(z), last, err)
+		}
 		put(seg, z.Bytes()-100) // these bytes were zeros, but this was never received
-		check(t, os.Remove(filepath.Join(dir, seg.Next().Name(z))))
 		if short, err := endOf(own, route, seg); err != nil || short > whole {
 			t.Errorf("%s lacks bytes and reaches to %s: %v", seg.Name(z), short, err)
 		}

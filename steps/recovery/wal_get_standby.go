@@ -97,8 +97,9 @@ func beginsWith(own, other string) (bool, error) {
 	}
 }
 
-// endOf tells up to where a segment in pg_wal is WAL. One whose last record crosses its end is whole where its last bytes are
-// not zeros, or where the next segment has begun: WAL comes in its order.
+// endOf tells up to where a segment in pg_wal is WAL. One whose last record crosses its end is whole where the next segment has begun,
+// for WAL comes in its order; its last bytes say nothing, as a file that is used again holds old ones there. At the route's end it is
+// whole in any case: a record that ends behind the route is not replayed from it.
 func endOf(own string, route *routeFile, seg wal.Segment) (wal.LSN, error) {
 	z := route.SegmentSize
 	system, err := strconv.ParseUint(route.SystemID, 10, 64)
@@ -116,16 +117,25 @@ func endOf(own string, route *routeFile, seg wal.Segment) (wal.LSN, error) {
 	}
 	sum, err := wal.NewScanner(z, system, seg.Timeline).Segment(seg, io.NewSectionReader(f, 0, z.Bytes()), nil)
 	if err != nil || sum.End < seg.End(z) {
-		return end, nil // torn, or short of a record that crosses the end
+		return end, nil // torn, or not received to its end
 	}
-	if some, err := writtenUpTo(own, seg.Start(z)); err == nil && some == seg.End(z) {
-		return some, nil
-	}
-	next := seg.Next()
-	if some, err := writtenUpTo(filepath.Join(filepath.Dir(own), next.Name(z)), next.Start(z)); err == nil && some > next.Start(z) {
+	if seg.End(z) >= route.Path[len(route.Path)-1].To || begun(filepath.Dir(own), seg.Next(), route) {
 		return seg.End(z), nil
 	}
 	return end, nil
+}
+
+// begun tells whether a pg_wal has the beginning of a segment: on its own timeline, or on a later one, on which the server asks for it
+// where the route goes over a failover.
+func begun(dir string, seg wal.Segment, route *routeFile) bool {
+	z := route.SegmentSize
+	for t := seg.Timeline; t <= max(seg.Timeline, route.Timeline); t++ {
+		next := wal.Segment{Timeline: t, Number: seg.Number}
+		if some, err := writtenUpTo(filepath.Join(dir, next.Name(z)), next.Start(z)); err == nil && some > next.Start(z) {
+			return true
+		}
+	}
+	return false
 }
 
 // later gives a standby what was archived behind its route. Where no repository has that it is absent, and PostgreSQL asks its
