@@ -277,7 +277,8 @@ func TestMarkBeforeItsListsDoesNotCount(t *testing.T) {
 // TestLateCutIsGarbage: a backup is aborted and removed while its writer sleeps, or while somebody is about to decide `cut`. What that leaves is no backup
 // whose START was lost, for which all WAL would be kept, and goes by the next sweep.
 func TestLateCutIsGarbage(t *testing.T) {
-	c := testCluster(newMemory())
+	m := newMemory()
+	c := testCluster(m)
 	one := testIntent(1)
 	cutAt(t, c, one, seal.Codec{}, bigMembers(3, 1200), 25_000_000, true)
 	keep := func(name string) []byte {
@@ -297,7 +298,7 @@ func TestLateCutIsGarbage(t *testing.T) {
 	}
 	check(t, c.repo.Store().Delete(t.Context(), c.key.commitFile(one.ID)))
 	put(decisionName, late) // of somebody who had looked before
-	stays := maps.Clone(c.repo.Store().(*memory).objects)
+	stays := maps.Clone(m.objects)
 	if backups := must(c.Backups(t.Context()))(t); len(backups) != 1 || backups[0].State != state.BackupAborted || backups[0].Reusable != 0 {
 		t.Errorf("%+v", backups)
 	}
@@ -305,7 +306,7 @@ func TestLateCutIsGarbage(t *testing.T) {
 	if left := memoryKeys(c); len(left) != 0 {
 		t.Errorf("left %v", left)
 	}
-	c.repo.Store().(*memory).objects = stays // and as remove-incomplete does it
+	m.objects = stays // and as remove-incomplete does it
 	if got := must(c.AbortBackup(t.Context(), one.ID, "its writer died", testNow))(t); got != state.BackupAborted {
 		t.Errorf("what was removed is %s", got)
 	}
