@@ -13,6 +13,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/pgkeep/pgkeep/state/host/hosttest"
 )
 
@@ -244,6 +245,28 @@ func TestBomb(t *testing.T) {
 	huge := []byte{0x28, 0xB5, 0x2F, 0xFD, 0x00, 0xA8, 0, 0, 0}
 	if _, err := d.Frame(nil, huge, 1<<20); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("a window of 2 GiB: %v", err)
+	}
+	// A good frame of 4 KiB that asks for a window of 64 MiB.
+	wide, err := zstd.NewWriter(nil, zstd.WithSingleSegment(false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer wide.Close()
+	var streamed bytes.Buffer
+	wide.ResetContentSize(&streamed, 4<<10)
+	if _, err := wide.Write(make([]byte, 4<<10)); err != nil {
+		t.Fatal(err)
+	}
+	if err := wide.Close(); err != nil {
+		t.Fatal(err)
+	}
+	streamed.Bytes()[5] = 16 << 3 // the window's exponent, from 1 KiB on
+	var h zstd.Header
+	if err := h.Decode(streamed.Bytes()); err != nil || h.SingleSegment || h.WindowSize != 64<<20 || !h.HasFCS {
+		t.Fatalf("this shows nothing: %+v, %v", h, err)
+	}
+	if _, err := d.Frame(nil, streamed.Bytes(), 1<<20); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("a window of 64 MiB: %v", err)
 	}
 	if r, err := newDecompressor(bytes.NewReader(huge)); err == nil {
 		if _, err = io.ReadAll(r); err == nil {
