@@ -138,7 +138,7 @@ func lookAtPartial(dir string, z wal.SegmentSize, system uint64, v *inventory, s
 		return extent{}, err
 	}
 	defer f.Close()
-	return inspect(f, seg, partsOf(dir, z, system, v, seg))
+	return inspect(f, seg, partsOf(dir, z, system, v))
 }
 
 // Newest gives the cluster that was written last in a server's spool, and its segment size; empty: none.

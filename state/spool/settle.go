@@ -54,7 +54,7 @@ func (s *Spool) settlePartial(v *inventory, seg wal.Segment) (extent, error) {
 		return extent{}, err
 	}
 	defer f.Close()
-	x, err := inspect(f, seg, s.scanParts(v, seg))
+	x, err := inspect(f, seg, s.scanParts(v))
 	if err != nil {
 		return extent{}, err
 	}
@@ -73,27 +73,27 @@ func (s *Spool) settlePartial(v *inventory, seg wal.Segment) (extent, error) {
 type scanParts struct {
 	size   wal.SegmentSize
 	system uint64
-	before func() (io.ReadCloser, error) // the segment before; os.ErrNotExist when the spool has none
+	open   func(wal.Segment) (io.ReadCloser, error) // a complete segment; os.ErrNotExist when the spool has it not
 }
 
-func (s *Spool) scanParts(v *inventory, seg wal.Segment) scanParts {
-	return partsOf(s.dir, s.o.SegmentSize, s.system, v, seg)
+func (s *Spool) scanParts(v *inventory) scanParts {
+	return partsOf(s.dir, s.o.SegmentSize, s.system, v)
 }
 
-func partsOf(dir string, z wal.SegmentSize, system uint64, v *inventory, seg wal.Segment) scanParts {
-	return scanParts{size: z, system: system, before: func() (io.ReadCloser, error) {
-		prev := wal.Segment{Timeline: seg.Timeline, Number: seg.Number - 1}
-		done, have := v.complete[prev]
-		if seg.Number == 0 || !have {
+func partsOf(dir string, z wal.SegmentSize, system uint64, v *inventory) scanParts {
+	return scanParts{size: z, system: system, open: func(seg wal.Segment) (io.ReadCloser, error) {
+		done, have := v.complete[seg]
+		if !have {
 			return nil, os.ErrNotExist
 		}
-		return os.Open(filepath.Join(dir, prev.Name(z)+ending(done)))
+		return os.Open(filepath.Join(dir, seg.Name(z)+ending(done)))
 	}}
 }
 
 // inspect tells how much of a partial is WAL: whole records, for an unfinished one may lack bytes that are zeros in the
-// file. Where the segment before is at hand, a record that began in it and crosses the border is checked too, and so
-// counts; where it is not, or the record began still earlier, the partial is valid, but not proven.
+// file. Where the segment before is at hand, a record that crosses the border counts; where it is not, a partial that begins
+// with such a record is valid, but not proven. The record is checked if the segments back to its beginning are at hand: those
+// that were archived may be gone, and what follows the record must reach the archives all the same when the server is gone too.
 func inspect(f *os.File, seg wal.Segment, p scanParts) (extent, error) {
 	start := seg.Start(p.size)
 	fi, err := f.Stat()
@@ -123,23 +123,50 @@ func inspect(f *os.File, seg wal.Segment, p scanParts) (extent, error) {
 	return x, nil
 }
 
-// scanBefore lets the scanner read the segment before, and tells whether it did so to its end, and from a record's beginning on.
+// scanBefore lets the scanner read the segment before, from the segment on in which the record began that crosses the border, and
+// tells whether it read the segment before to its end.
 func scanBefore(sc *wal.Scanner, seg wal.Segment, p scanParts) (bool, error) {
-	r, err := p.before()
+	from, scans := seg, 0
+	for begins := false; !begins && from.Number > 0; {
+		scans++
+		prev := wal.Segment{Timeline: seg.Timeline, Number: from.Number - 1}
+		whole, first, err := p.scan(sc, prev)
+		if err != nil {
+			return false, err
+		}
+		if !whole {
+			break
+		}
+		from, begins = prev, first
+	}
+	carried := from != seg
+	if scans == 1 {
+		return carried, nil // the segment before was read last
+	}
+	for ; from != seg; from = from.Next() {
+		if whole, _, err := p.scan(sc, from); err != nil || !whole {
+			return false, err
+		}
+	}
+	return carried, nil
+}
+
+// scan tells whether a complete segment is at hand and was read to its end, and whether a record begins in it.
+func (p scanParts) scan(sc *wal.Scanner, seg wal.Segment) (whole, begins bool, err error) {
+	r, err := p.open(seg)
 	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
+		return false, false, nil
 	}
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	defer r.Close()
-	prev := wal.Segment{Timeline: seg.Timeline, Number: seg.Number - 1}
-	sum, err := sc.Segment(prev, r, nil)
+	sum, err := sc.Segment(seg, r, nil)
 	var c *wal.CorruptError
 	if errors.As(err, &c) {
-		return false, nil
+		return false, false, nil
 	}
-	return sum.End == seg.Start(p.size) && sum.First > 0, err
+	return sum.End == seg.End(p.size), sum.First > 0, err
 }
 
 // continues tells whether the first page says that it begins with the rest of an earlier record.

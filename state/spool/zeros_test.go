@@ -42,7 +42,7 @@ func TestZerosBehindWAL(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		x, err := inspect(f, seg, partsOf(dir, mib, system, &v, seg))
+		x, err := inspect(f, seg, partsOf(dir, mib, system, &v))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,7 +89,7 @@ func TestNoiseBehindWAL(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		x, err := inspect(f, s.first, partsOf(t.TempDir(), mib, system, &inventory{complete: map[wal.Segment]bool{}}, s.first))
+		x, err := inspect(f, s.first, partsOf(t.TempDir(), mib, system, &inventory{complete: map[wal.Segment]bool{}}))
 		if err != nil {
 			t.Fatal(err)
 		}
