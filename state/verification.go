@@ -84,11 +84,14 @@ type Lost struct {
 // Chain says how far the archived WAL carries a backup along the newest line of history through it.
 type Chain struct {
 	Backup   string       `json:"backup"`
-	Timeline wal.Timeline `json:"timeline"` // the newest of the line
-	Tip      wal.LSN      `json:"tip"`      // the end of the line's archived WAL
-	Reaches  wal.LSN      `json:"reaches"`  // up to here nothing is missing or damaged
-	Missing  []wal.Range  `json:"missing,omitempty"`
+	Timeline wal.Timeline `json:"timeline"`           // the newest of the line
+	Tip      wal.LSN      `json:"tip"`                // the end of the line's archived WAL
+	Reaches  wal.LSN      `json:"reaches"`            // up to here nothing is missing or damaged
+	Missing  []wal.Range  `json:"missing,omitempty"`  // oldest first; of many the first, see MoreMissing
 	Recorded bool         `json:"recorded,omitempty"` // all that is missing is recorded as a gap
+	// MoreMissing is how many stretches are missing behind those in Missing: of hundreds of backups that are kept alone each
+	// lacks all that the later ones lack too.
+	MoreMissing int `json:"more_missing,omitempty"`
 	// Segments is how many whole segments are between the backup's redo position and the tip.
 	Segments int64 `json:"segments"`
 }
