@@ -14,7 +14,6 @@ import (
 
 	"github.com/pgkeep/pgkeep/state/host/hosttest"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
-	"github.com/pgkeep/pgkeep/state/wal"
 )
 
 // inject lets the next receivers run with faults in their system calls ("fsync:error=EIO:when=3"). strace counts the
@@ -77,7 +76,6 @@ func everySyscallFails(t *testing.T, errno string) {
 	faults := 0
 	for remainder := range min(rounds(t, 1), faultStep) {
 		trace := x.injectEach(errno, remainder)
-		left := x.spooled()
 		cmd, again := x.start(), 0
 		for range 2 {
 			x.write(4000)
@@ -87,14 +85,9 @@ func everySyscallFails(t *testing.T, errno string) {
 					again++
 					faults += injected(t, trace)
 					trace = x.injectEach(errno, remainder+again*faultStep)
-					left = x.spooled()
 					cmd = x.start()
 				}
-				acked := x.acknowledged()
-				if have := x.held(left); acked > max(have, x.reserved) {
-					t.Fatalf("acknowledged %s, the spool's files end at %s", acked, have)
-				}
-				return acked >= at
+				return x.refuseLoss(errno) >= at
 			})
 		}
 		kill(cmd)
@@ -205,16 +198,6 @@ func TestKilledAtEveryPoint(t *testing.T) {
 	t.Logf("%d kills: %v", total, kills)
 }
 
-// held gives where the spool's files end, or ended when the receiver was started: it begins with cutting off what is there
-// of an unfinished record, which no commit waits for, although a server that flushed a page in mid record was told of it.
-func (x *site) held(left wal.LSN) wal.LSN {
-	have := x.spooled()
-	if have < left && left-have < 64<<10 { // longer than any record here
-		return left
-	}
-	return have
-}
-
 // liveUntil lets a receiver live that is killed at its n-th call of a kind, with two segments to receive and archive; it
 // tells whether it was.
 func (x *site) liveUntil(call string, n int) bool {
@@ -222,13 +205,11 @@ func (x *site) liveUntil(call string, n int) bool {
 	x.inject(call + ":signal=KILL:when=" + strconv.Itoa(n))
 	x.server.Exec(x.t, "insert into filler select md5(g::text) from generate_series(1, 3000) g; select pg_switch_wal()")
 	x.write(3000)
-	end, left := x.flushed(), x.spooled()
+	end := x.flushed()
 	cmd := x.start()
 	defer kill(cmd)
 	for limit := time.Now().Add(patience); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
-		if acked, have := x.acknowledged(), x.held(left); acked > max(have, x.reserved) {
-			x.t.Fatalf("killed at %s %d: acknowledged %s, the spool's files end at %s", call, n, acked, have)
-		}
+		x.refuseLoss(fmt.Sprintf("killed at %s %d", call, n))
 		if ended(cmd) {
 			return true
 		}
