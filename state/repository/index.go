@@ -130,29 +130,39 @@ func winner(names []indexName) (indexName, bool) {
 const indexTries = 20
 
 // indexLog writes the index of one log from what is listed there, unless the newest index says just that. The generation is read before the
-// listing: whoever lists later has the higher one, or the same, and on the same both do it again.
+// listing: whoever lists later has the higher one, or the same, and on the same both do it again. So does one from whose hands a deletion
+// takes a segment that was listed, or a later index the one that it put.
 //
 // What the newest index names as being removed stays so named while it exists, or an index written in the middle of a
 // deletion would promise what is gone a moment later. A deletion alone settles that, with settled, when it begins and ends.
 func (c *Cluster) indexLog(ctx context.Context, t wal.Timeline, l log, z wal.SegmentSize, settled bool) error {
+	why := errors.New("others index it all the time")
 	for range indexTries {
-		names, err := c.indexNames(ctx, c.key.indexTimeline(t)+l.hex()+".")
-		if err != nil {
+		done, err := c.tryIndexLog(ctx, t, l, z, settled)
+		if done || err != nil && !isAbsent(err) {
 			return err
-		}
-		x, err := c.listedIndex(ctx, t, l, z, names[l])
-		if err == nil && !settled {
-			err = c.carryRemoving(ctx, z, names[l], &x)
 		}
 		if err != nil {
-			return err
-		}
-		done, err := c.writeIndexFile(ctx, indexName{Timeline: t, Log: l}, z, names[l], x)
-		if done || err != nil {
-			return err
+			why = err
 		}
 	}
-	return fmt.Errorf("index log %s of timeline %d of %s: others index it all the time", l.hex(), t, c.key.Name)
+	return fmt.Errorf("index log %s of timeline %d of %s: %w", l.hex(), t, c.key.Name, why)
+}
+
+// tryIndexLog tells whether the index that it wrote is the one that counts.
+func (c *Cluster) tryIndexLog(ctx context.Context, t wal.Timeline, l log, z wal.SegmentSize, settled bool) (done bool, err error) {
+	names, err := c.indexNames(ctx, c.key.indexTimeline(t)+l.hex()+".")
+	if err != nil {
+		return false, err
+	}
+	x, err := c.listedIndex(ctx, t, l, z, names[l])
+	if err == nil && !settled {
+		err = c.carryRemoving(ctx, z, names[l], &x)
+	}
+	if err != nil {
+		return false, err
+	}
+	return c.writeIndexFile(ctx, indexName{Timeline: t, Log: l}, z, names[l], x)
 }
 
 // carryRemoving moves what the newest index, or any of several newest, names as being removed out of what x counts.
