@@ -102,7 +102,7 @@ func inspect(f *os.File, seg wal.Segment, p scanParts) (extent, error) {
 	}
 	size := min(fi.Size(), p.size.Bytes())
 	sc := wal.NewScanner(p.size, p.system, seg.Timeline)
-	carried, err := scanBefore(sc, seg, p)
+	carried, err := sc.Lead(seg, p.open)
 	if err != nil {
 		return extent{}, err
 	}
@@ -121,52 +121,6 @@ func inspect(f *os.File, seg wal.Segment, p scanParts) (extent, error) {
 		x.known = start
 	}
 	return x, nil
-}
-
-// scanBefore lets the scanner read the segment before, from the segment on in which the record began that crosses the border, and
-// tells whether it read the segment before to its end.
-func scanBefore(sc *wal.Scanner, seg wal.Segment, p scanParts) (bool, error) {
-	from, scans := seg, 0
-	for begins := false; !begins && from.Number > 0; {
-		scans++
-		prev := wal.Segment{Timeline: seg.Timeline, Number: from.Number - 1}
-		whole, first, err := p.scan(sc, prev)
-		if err != nil {
-			return false, err
-		}
-		if !whole {
-			break
-		}
-		from, begins = prev, first
-	}
-	carried := from != seg
-	if scans == 1 {
-		return carried, nil // the segment before was read last
-	}
-	for ; from != seg; from = from.Next() {
-		if whole, _, err := p.scan(sc, from); err != nil || !whole {
-			return false, err
-		}
-	}
-	return carried, nil
-}
-
-// scan tells whether a complete segment is at hand and was read to its end, and whether a record begins in it.
-func (p scanParts) scan(sc *wal.Scanner, seg wal.Segment) (whole, begins bool, err error) {
-	r, err := p.open(seg)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, false, nil
-	}
-	if err != nil {
-		return false, false, err
-	}
-	defer r.Close()
-	sum, err := sc.Segment(seg, r, nil)
-	var c *wal.CorruptError
-	if errors.As(err, &c) {
-		return false, false, nil
-	}
-	return sum.End == seg.End(p.size), sum.First > 0, err
 }
 
 // continues tells whether the first page says that it begins with the rest of an earlier record.

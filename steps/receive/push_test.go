@@ -82,6 +82,30 @@ func TestDrain(t *testing.T) {
 	r.compare(s)
 }
 
+// TestDrainBehindALongRecord: what follows a record of several segments is proven by its beginning, which the spool still has.
+func TestDrainBehindALongRecord(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, pgtest.Options{SegmentMB: 1, Settings: map[string]string{"wal_level": "logical"}})
+	r := newRig(t, s, mib, 1)
+	stop := r.start()
+	busy(t, s, "archived")
+	r.awaitArchived(flushed(t, s))
+	r.archives[0].breakWith(errors.New("away"))
+	s.SQL(t, "select pg_switch_wal()")
+	s.SQL(t, "select pg_logical_emit_message(true, 'x', repeat('y', 2500000))")
+	s.SQL(t, "create table committed as select 1 a")
+	end := flushed(t, s)
+	await(t, "the spool has it", func() bool { return r.look().Receiver.Flushed >= end })
+	s.Stop(t, "immediate")
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	r.archives[0].breakWith(nil)
+	if held, err := r.drain(patience); err != nil || held < end || r.archives[0].end().To < end {
+		t.Errorf("drained up to %s of %s, %v", held, end, err)
+	}
+}
+
 func TestDrainLeavesARunningReceiverAlone(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, pgtest.Options{SegmentMB: 1})

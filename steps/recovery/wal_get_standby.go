@@ -102,27 +102,47 @@ func beginsWith(own, other string) (bool, error) {
 // whole in any case: a record that ends behind the route is not replayed from it.
 func endOf(own string, route *routeFile, seg wal.Segment) (wal.LSN, error) {
 	z := route.SegmentSize
-	system, err := strconv.ParseUint(route.SystemID, 10, 64)
-	if err != nil {
-		return 0, err
-	}
 	f, err := os.Open(own)
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
-	end, err := wal.ValidEnd(z, system, seg, f, z.Bytes())
-	if err != nil || end == seg.End(z) {
-		return end, err
+	torn, err := endIn(f, route, seg, true)
+	if err != nil || torn == seg.End(z) {
+		return torn, err
 	}
-	sum, err := wal.NewScanner(z, system, seg.Timeline).Segment(seg, io.NewSectionReader(f, 0, z.Bytes()), nil)
-	if err != nil || sum.End < seg.End(z) {
-		return end, nil // torn, or not received to its end
+	whole, err := endIn(f, route, seg, false)
+	if err != nil || whole < seg.End(z) {
+		return torn, err // or not received to its end
 	}
-	if seg.End(z) >= route.Path[len(route.Path)-1].To || begun(filepath.Dir(own), seg.Next(), route) {
-		return seg.End(z), nil
+	if whole >= route.Path[len(route.Path)-1].To || begun(filepath.Dir(own), seg.Next(), route) {
+		return whole, nil
 	}
-	return end, nil
+	return torn, nil
+}
+
+// endIn tells up to where a segment in pg_wal is WAL, torn as wal.Scanner has it. A record that began in segments before is checked if
+// they are there too.
+func endIn(f *os.File, route *routeFile, seg wal.Segment, torn bool) (wal.LSN, error) {
+	system, err := strconv.ParseUint(route.SystemID, 10, 64)
+	if err != nil {
+		return 0, err
+	}
+	sc := wal.NewScanner(route.SegmentSize, system, seg.Timeline)
+	dir := filepath.Dir(f.Name())
+	_, err = sc.Lead(seg, func(before wal.Segment) (io.ReadCloser, error) {
+		return os.Open(filepath.Join(dir, before.Name(route.SegmentSize)))
+	})
+	if err != nil {
+		return 0, err
+	}
+	sc.Torn(torn)
+	sum, err := sc.Segment(seg, io.NewSectionReader(f, 0, route.SegmentSize.Bytes()), nil)
+	var c *wal.CorruptError
+	if errors.As(err, &c) && !c.Foreign {
+		err = nil
+	}
+	return sum.End, err
 }
 
 // begun tells whether a pg_wal has the beginning of a segment: on its own timeline, or on a later one, on which the server asks for it

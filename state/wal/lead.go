@@ -1,0 +1,59 @@
+package wal
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+)
+
+// Lead reads what leads to a segment: the segment before it, from the one on in which the record began that crosses their border. A call of
+// Segment for seg then goes on with that record and checks it. open gives a segment, or fs.ErrNotExist where it is not at hand. Lead tells
+// whether the segment before was read to its end; where it was not, the rest of such a record is left out unchecked, and so it is
+// where the segment is at hand but not the record's beginning. A record has at most a gigabyte, and no more is read, twice.
+//
+// The error is one of opening or reading: a segment that cannot be WAL is none.
+func (s *Scanner) Lead(seg Segment, open func(Segment) (io.ReadCloser, error)) (bool, error) {
+	torn := s.torn
+	s.torn = false
+	defer func() { s.torn = torn }()
+	from, scans := seg, 0
+	for begins := false; !begins && from.Number > 0; {
+		scans++
+		prev := Segment{Timeline: seg.Timeline, Number: from.Number - 1}
+		whole, first, err := s.lead(prev, open)
+		if err != nil {
+			return false, err
+		}
+		if !whole {
+			break
+		}
+		from, begins = prev, first
+	}
+	carried := from != seg
+	if scans == 1 {
+		return carried, nil // the segment before was read last
+	}
+	for ; from != seg; from = from.Next() {
+		if whole, _, err := s.lead(from, open); err != nil || !whole {
+			return false, err
+		}
+	}
+	return carried, nil
+}
+
+// lead tells whether a segment is at hand and was read to its end, and whether a record begins in it.
+func (s *Scanner) lead(seg Segment, open func(Segment) (io.ReadCloser, error)) (whole, begins bool, err error) {
+	r, err := open(seg)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, false, nil
+	}
+	if err != nil {
+		return false, false, err
+	}
+	defer r.Close()
+	sum, err := s.Segment(seg, r, nil)
+	if isCorrupt(err) {
+		return false, false, nil
+	}
+	return sum.End == seg.End(s.size), sum.First > 0, err
+}
