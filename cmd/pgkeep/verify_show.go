@@ -92,9 +92,12 @@ func carried(b state.VerifiedBackup, chains []state.Chain) string {
 		case c.Recorded:
 			return fmt.Sprintf("; its WAL is whole to %s, where a recorded gap begins", c.Reaches)
 		default:
-			missing := make([]string, 0, len(c.Missing))
+			missing := make([]string, 0, 4)
 			for _, m := range c.Missing[:min(len(c.Missing), 3)] {
 				missing = append(missing, m.String())
+			}
+			if more := len(c.Missing) - len(missing) + c.MoreMissing; more > 0 {
+				missing = append(missing, fmt.Sprintf("and %d more", more))
 			}
 			return fmt.Sprintf("; its WAL is whole only to %s of %s: missing or damaged is %s", c.Reaches, c.Tip, strings.Join(missing, "; "))
 		}
