@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
 
@@ -219,56 +218,4 @@ func (s sample) records(t *testing.T) []wal.LSN {
 		}
 	}
 	return ends
-}
-
-// TestAHoleInALongRecord: the power fails while a record comes that began two segments ago, and of the partial a later page is on disk, but
-// an earlier one is not. No checksum that is at hand covers the hole: it must come again.
-func TestAHoleInALongRecord(t *testing.T) {
-	srv := pgtest.Start(t, pgtest.Options{SegmentMB: 1, Settings: map[string]string{"wal_keep_size": "1GB", "wal_level": "logical"}})
-	srv.SQL(t, "select pg_switch_wal()")
-	begin, err := wal.ParseLSN(srv.SQL(t, "select pg_current_wal_insert_lsn()"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv.Exec(t, "select pg_logical_emit_message(false, 'x', repeat('y', 2500000))")
-	srv.Exec(t, "create table t as select md5(g::text) from generate_series(1, 40000) g")
-	srv.Exec(t, "select pg_switch_wal()")
-	s := sample{system: srv.SQL(t, "select system_identifier from pg_control_system()"), first: wal.SegmentSize(mib).SegmentAt(1, begin)}
-	for seg, i := s.first, 0; i < 4; seg, i = seg.Next(), i+1 {
-		b, err := os.ReadFile(filepath.Join(srv.DataDir, "pg_wal", seg.Name(mib)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.bytes = append(s.bytes, b...)
-	}
-	srv.Stop(t, "immediate")
-
-	dir := t.TempDir()
-	sp := s.open(t, dir, Limit{})
-	third := s.first.Next().Next()
-	s.feed(t, sp, third.Start(mib)+900_000) // a little behind the record's end
-	partial := sp.path(third, partialSuffix)
-	if err := sp.Close(); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.OpenFile(partial, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.WriteAt(make([]byte, 4096), 10*wal.PageSize+4096); err != nil {
-		t.Fatal(err)
-	}
-	sp = s.open(t, dir, Limit{})
-	s.feed(t, sp, third.End(mib))
-	got, err := os.ReadFile(sp.path(third, ""))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, s.from(third.Start(mib))[:mib]) {
-		t.Error("the completed segment is not what the server sent")
-	}
-	if err := sp.Close(); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -7,7 +7,7 @@
 //	    segment_size                       in bytes, written first
 //	    000000010000000000000002.partial   being received, or left unfinished at the end of a timeline
 //	    000000010000000000000001           complete: fsynced, then renamed
-//	    000000010000000000000000.done      complete and in every repository; one is kept, see below
+//	    000000010000000000000000.done      complete and in every repository; the last is kept, see below
 //	    00000002.history                   timeline history files, as the server sent them
 //	    gap-<timeline>-<from>-<to>.json    WAL that is known to be lost
 //	    diverged/                          WAL that a promotion or a fork left behind: kept for people, never sent on
@@ -26,7 +26,8 @@
 // A torn partial needs no hand. Open cuts it back to the end of its last whole record and receiving goes on from the
 // start of the page before. The bytes that come again are compared with those that are there: a server that sends other
 // bytes for a position that we hold is a fork, and nothing is overwritten. One page at least always comes again, from
-// the last .done segment when the position stands at a border; that is why one is kept.
+// the last .done segment when the position stands at a border; that is why it is kept. Where a record lies in it that began
+// earlier, the segments back to its beginning are kept too, a gigabyte at most: with them its checksum vouches for what comes of it.
 //
 // A file whose fsync failed is not used again: the kernel may have dropped what it could not write and call the page
 // clean. Its durable beginning is copied into a new file, and the rest comes again from the server.

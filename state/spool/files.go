@@ -116,7 +116,8 @@ func (s *Spool) removeEmpty() error {
 	return nil
 }
 
-// Done says that every repository holds a complete segment. Its file becomes .done, and the one before it goes.
+// Done says that every repository holds a complete segment. Its file becomes .done, and those before it go: but for the ones in which
+// a record lies that may cross its end, without which what comes of that record could not be checked.
 func (s *Spool) Done(seg wal.Segment) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,8 +129,9 @@ func (s *Spool) Done(seg wal.Segment) error {
 		return problem("mark segment "+seg.Name(s.o.SegmentSize)+" as archived", err)
 	}
 	s.files.complete[seg] = true
+	first := s.firstOfRecord(seg)
 	for old, done := range s.files.complete {
-		if !done || compareSegments(old, seg) >= 0 {
+		if !done || compareSegments(old, first) >= 0 {
 			continue
 		}
 		if err := s.remove(s.path(old, doneSuffix)); err != nil {
@@ -138,6 +140,24 @@ func (s *Spool) Done(seg wal.Segment) error {
 		delete(s.files.complete, old)
 	}
 	return nil
+}
+
+// firstOfRecord goes back from a segment to the one in which the record begins that may cross its end, as far as they are at hand.
+func (s *Spool) firstOfRecord(seg wal.Segment) wal.Segment {
+	for seg.Number > 0 {
+		before := wal.Segment{Timeline: seg.Timeline, Number: seg.Number - 1}
+		f, err := os.Open(s.path(seg, ending(s.files.complete[seg])))
+		if err != nil {
+			break
+		}
+		within := wal.Within(s.o.SegmentSize, f)
+		f.Close()
+		if !within || !s.files.has(before) {
+			break
+		}
+		seg = before
+	}
+	return seg
 }
 
 // DoneEnded says that every repository holds the unfinished last segment of a timeline that was left.

@@ -45,8 +45,10 @@ type Position struct {
 	Timeline wal.Timeline // zero: the spool holds no WAL
 	Durable  wal.LSN      // end of the newest contiguous stretch of WAL
 	Proven   wal.LSN      // up to here it is proven to be what the server sent; at most Durable
-	Resume   wal.LSN      // where to ask the server to go on; at most Durable, so that something comes again
-	Begin    wal.LSN      // where that stretch begins
+	// Unchecked tells that the unfinished segment begins with a record that could not be checked: nothing of it is proven.
+	Unchecked bool
+	Resume    wal.LSN // where to ask the server to go on; at most Durable, so that something comes again
+	Begin     wal.LSN // where that stretch begins
 	// Unfinished is the segment at the end of that stretch while it is not complete, which one that has all its bytes may
 	// still not be; zero: the stretch ends with a complete segment.
 	Unfinished wal.Segment
@@ -142,6 +144,7 @@ func (v *inventory) position(z wal.SegmentSize) Position {
 	proven := p.Durable
 	if x, unfinished := v.partial[tip]; unfinished {
 		p.Durable, proven, p.Unfinished = x.valid, x.known, tip
+		p.Unchecked = x.known == tip.Start(z) && x.valid > x.known
 	}
 	p.Proven = proven
 	p.Resume = pageBefore(proven)

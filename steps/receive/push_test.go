@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -82,26 +84,72 @@ func TestDrain(t *testing.T) {
 	r.compare(s)
 }
 
-// TestDrainBehindALongRecord: what follows a record of several segments is proven by its beginning, which the spool still has.
-func TestDrainBehindALongRecord(t *testing.T) {
+// TestDrainOfALongRecord: a record of several segments has come, some of which are archived or none, when the server is gone. The segment
+// that it ends in is proven by its beginning, which the spool still has.
+func TestDrainOfALongRecord(t *testing.T) {
+	for name, archived := range map[string]bool{"archived": true, "not archived": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startServer(t, pgtest.Options{SegmentMB: 1, Settings: map[string]string{"wal_level": "logical"}})
+			r := newRig(t, s, mib, 1)
+			r.o.PushEvery = time.Hour
+			stop := r.start()
+			busy(t, s, "before")
+			r.awaitArchived(flushed(t, s) / mib * mib)
+			if !archived {
+				r.archives[0].breakWith(errors.New("away"))
+			}
+			s.SQL(t, "select pg_logical_emit_message(false, 'x', repeat('y', 2500000))")
+			end, err := wal.ParseLSN(s.SQL(t, "select pg_current_wal_insert_lsn()"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			await(t, "the spool has it", func() bool { return r.look().Receiver.Flushed >= end })
+			if archived {
+				await(t, "its whole segments are archived", func() bool { return r.archives[0].end().To >= end/mib*mib })
+				r.archives[0].breakWith(errors.New("away")) // or the last words would push the rest
+			}
+			s.Stop(t, "immediate")
+			if err := stop(); err != nil {
+				t.Fatal(err)
+			}
+			r.archives[0].breakWith(nil)
+			if held, err := r.drain(patience); err != nil || held < end || r.archives[0].end().To < end {
+				t.Errorf("drained up to %s of %s, %v", held, end, err)
+			}
+		})
+	}
+}
+
+// TestDrainSaysWhatItCannotCheck: the segment is gone in which a record began that the unfinished one goes on with.
+func TestDrainSaysWhatItCannotCheck(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, pgtest.Options{SegmentMB: 1, Settings: map[string]string{"wal_level": "logical"}})
 	r := newRig(t, s, mib, 1)
+	r.o.PushEvery = time.Hour
 	stop := r.start()
-	busy(t, s, "archived")
-	r.awaitArchived(flushed(t, s))
-	r.archives[0].breakWith(errors.New("away"))
-	s.SQL(t, "select pg_switch_wal()")
-	s.SQL(t, "select pg_logical_emit_message(true, 'x', repeat('y', 2500000))")
-	s.SQL(t, "create table committed as select 1 a")
+	s.SQL(t, "select pg_logical_emit_message(false, 'x', repeat('y', 2500000))")
+	busy(t, s, "after")
 	end := flushed(t, s)
 	await(t, "the spool has it", func() bool { return r.look().Receiver.Flushed >= end })
+	await(t, "the whole segments are archived", func() bool { return r.archives[0].end().To >= end/mib*mib })
+	r.archives[0].breakWith(errors.New("away"))
 	s.Stop(t, "immediate")
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
 	r.archives[0].breakWith(nil)
-	if held, err := r.drain(patience); err != nil || held < end || r.archives[0].end().To < end {
+	done, err := filepath.Glob(filepath.Join(r.o.Spool, "orders", "*", "*.done"))
+	if err != nil || len(done) == 0 {
+		t.Fatalf("%v, %v", done, err)
+	}
+	for _, path := range done {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held, err := r.drain(patience)
+	if err == nil || held >= end || !strings.Contains(err.Error(), "cannot be checked") {
 		t.Errorf("drained up to %s of %s, %v", held, end, err)
 	}
 }

@@ -1,0 +1,148 @@
+package spool
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
+	"github.com/pgkeep/pgkeep/state/wal"
+)
+
+// longWAL is WAL of a server with a record that begins in the first segment and ends in the third.
+func longWAL(t *testing.T) sample {
+	t.Helper()
+	srv := pgtest.Start(t, pgtest.Options{SegmentMB: 1, Settings: map[string]string{"wal_keep_size": "1GB", "wal_level": "logical"}})
+	srv.SQL(t, "select pg_switch_wal()")
+	begin, err := wal.ParseLSN(srv.SQL(t, "select pg_current_wal_insert_lsn()"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv.Exec(t, "select pg_logical_emit_message(false, 'x', repeat('y', 2500000))")
+	srv.Exec(t, "create table t as select md5(g::text) from generate_series(1, 40000) g")
+	srv.Exec(t, "select pg_switch_wal()")
+	s := sample{system: srv.SQL(t, "select system_identifier from pg_control_system()"), first: wal.SegmentSize(mib).SegmentAt(1, begin)}
+	for seg, i := s.first, 0; i < 4; seg, i = seg.Next(), i+1 {
+		b, err := os.ReadFile(filepath.Join(srv.DataDir, "pg_wal", seg.Name(mib)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.bytes = append(s.bytes, b...)
+	}
+	srv.Stop(t, "immediate")
+	return s
+}
+
+// life has a spool take WAL up to l, the repositories hold the first segments, and something happen to its files before it is opened again.
+func (s sample) life(t *testing.T, upTo wal.LSN, archived int, between func(*Spool)) *Spool {
+	t.Helper()
+	dir := t.TempDir()
+	sp := s.open(t, dir, Limit{})
+	s.feed(t, sp, upTo)
+	for seg := s.first; archived > 0; seg, archived = seg.Next(), archived-1 {
+		if err := sp.Done(seg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := sp.Close(); err != nil {
+		t.Fatal(err)
+	}
+	between(sp)
+	sp = s.open(t, dir, Limit{})
+	t.Cleanup(func() {
+		if err := sp.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return sp
+}
+
+// damage puts bytes into a file.
+func damage(t *testing.T, path string, b []byte, at int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(b, at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAHoleInALongRecord: the power fails while a record comes that began two segments ago, and of the partial a later page is on disk, but
+// an earlier one is not. The record's checksum tells, also where the segments before are archived: the hole comes again.
+func TestAHoleInALongRecord(t *testing.T) {
+	s := longWAL(t)
+	third := s.first.Next().Next()
+	for archived := range 3 {
+		sp := s.life(t, third.Start(mib)+900_000, archived, func(sp *Spool) { // a little behind the record's end
+			damage(t, sp.path(third, partialSuffix), make([]byte, 4096), 10*wal.PageSize+4096)
+		})
+		s.feed(t, sp, third.End(mib))
+		got, err := os.ReadFile(sp.path(third, ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, s.from(third.Start(mib))[:mib]) {
+			t.Errorf("with %d segments archived: the completed segment is not what the server sent", archived)
+		}
+	}
+}
+
+// TestALongRecordIsTheLast: a long record, a commit of many subtransactions, was acknowledged and nothing follows it.
+func TestALongRecordIsTheLast(t *testing.T) {
+	s := longWAL(t)
+	third := s.first.Next().Next()
+	var end wal.LSN
+	for _, e := range s.records(t) {
+		if end = e; e > third.Start(mib) {
+			break
+		}
+	}
+	for archived := range 3 {
+		if p := s.life(t, end, archived, func(*Spool) {}).Position(); p.Proven != end {
+			t.Errorf("with %d segments archived: %+v, acknowledged was %s", archived, p, end)
+		}
+	}
+}
+
+// TestDoneKeepsTheRecordsBeginning, and no longer than the record goes on.
+func TestDoneKeepsTheRecordsBeginning(t *testing.T) {
+	s := longWAL(t)
+	sp := s.open(t, t.TempDir(), Limit{})
+	s.feed(t, sp, s.end())
+	seg := s.first
+	for done, kept := range []int{1, 2, 1} { // the record ends in the third, and others cross its end
+		if err := sp.Done(seg); err != nil {
+			t.Fatal(err)
+		}
+		w, err := sp.Work()
+		if err != nil || len(w.Before) != kept {
+			t.Errorf("after %d segments were archived %d are kept: %v, %v", done+1, len(w.Before), w.Before, err)
+		}
+		seg = seg.Next()
+	}
+	if err := sp.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRotBeforeAPartial: a segment before is damaged, which the repositories may hold soundly. What was acknowledged behind it stays, and
+// is not taken for proven.
+func TestRotBeforeAPartial(t *testing.T) {
+	s := longWAL(t)
+	third := s.first.Next().Next()
+	upTo := third.Start(mib) + 900_000
+	for _, rotten := range []wal.Segment{s.first, s.first.Next()} {
+		sp := s.life(t, upTo, 0, func(sp *Spool) { damage(t, sp.path(rotten, ""), []byte{1}, 50*wal.PageSize+4096) })
+		p := sp.Position()
+		if p.Durable < upTo-1000 || p.Proven != third.Start(mib) || !p.Unchecked {
+			t.Errorf("rot in %s: %+v, received was up to %s", rotten.Name(mib), p, upTo)
+		}
+		if fi, err := os.Stat(sp.path(third, partialSuffix)); err != nil || fi.Size() < 899_000 {
+			t.Errorf("rot in %s: of the partial %d bytes are left, %v", rotten.Name(mib), fi.Size(), err)
+		}
+	}
+}
