@@ -160,12 +160,12 @@ func (c *Cluster) announceRemoval(ctx context.Context, t wal.Timeline, l log, z 
 			return nil
 		}
 		x, err := c.listedIndex(ctx, t, l, z, names)
-		if err != nil {
-			return err
+		done := false
+		if err == nil {
+			x.remove(gone)
+			done, err = c.writeIndexFile(ctx, indexName{Timeline: t, Log: l}, z, names, x)
 		}
-		x.remove(gone)
-		done, err := c.writeIndexFile(ctx, indexName{Timeline: t, Log: l}, z, names, x)
-		if done || err != nil {
+		if done || err != nil && !isAbsent(err) {
 			return err
 		}
 	}

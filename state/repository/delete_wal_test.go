@@ -31,47 +31,66 @@ func TestAPartialGoesOnlyBesideItsWholeSegment(t *testing.T) {
 	}
 }
 
-// TestAnIndexIsWrittenBesideDeletions has two deletions come between any calls of who writes an index: they take segments that were
-// listed, and indexes that were put. It is written all the same.
+// TestAnIndexIsWrittenBesideDeletions has two deletions come between any calls of who writes an index, an indexer or a third deletion: they
+// take segments that were listed, and indexes that were put. It is written all the same.
 func TestAnIndexIsWrittenBesideDeletions(t *testing.T) {
-	for first := int64(1); ; first++ {
-		for second := first; second < first+12; second++ {
-			m := storetest.NewMemory(nil)
-			c := newArchive(t, m, mib)
-			for n := uint64(9); n < 15; n++ {
-				putSegment(t, c, wal.Segment{Timeline: 1, Number: n}, mib)
-			}
-			f := &storetest.Faulty{Store: m}
-			writer := newArchive(t, f, mib)
-			begun, deletions := f.Calls(), 0
-			f.Before = func(call storetest.Call) error {
-				upTo := wal.LSN(10 * mib)
-				switch call.N - begun {
-				default:
-					return nil
-				case first:
-				case second:
-					upTo = wal.LSN(12 * mib)
-				}
-				deletions++
-				_, err := newArchive(t, m, mib).DeleteWAL(t.Context(), []wal.Range{{Timeline: 1, From: 0, To: upTo}})
-				return err
-			}
-			if err := writer.WriteIndex(t.Context(), 1); err != nil {
-				t.Fatalf("deletions before calls %d and %d: %v", first, second, err)
-			}
-			if deletions == 0 {
-				return
-			}
-			for _, r := range must(newArchive(t, m, mib).WALRanges(t.Context()))(t) {
-				for l := r.From; l < r.To; l += wal.LSN(mib) {
-					if m.Bytes(c.key.segmentFile(mib.SegmentAt(1, l), mib)) == nil {
-						t.Fatalf("deletions before calls %d and %d: %s is promised and gone", first, second, l)
+	for name, write := range map[string]func(*Cluster) error{
+		"index": func(c *Cluster) error { return c.WriteIndex(t.Context(), 1) },
+		"deletion": func(c *Cluster) error {
+			_, err := c.DeleteWAL(t.Context(), []wal.Range{{Timeline: 1, From: 0, To: wal.LSN(11 * mib)}})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for first := int64(1); ; first++ {
+				for second := first; second < first+12; second++ {
+					if !besideDeletions(t, first, second, write) {
+						return
 					}
 				}
 			}
+		})
+	}
+}
+
+// besideDeletions tells whether the first of the deletions came, before that call of write's store.
+func besideDeletions(t *testing.T, first, second int64, write func(*Cluster) error) bool {
+	t.Helper()
+	m := storetest.NewMemory(nil)
+	c := newArchive(t, m, mib)
+	for n := uint64(9); n < 15; n++ {
+		putSegment(t, c, wal.Segment{Timeline: 1, Number: n}, mib)
+	}
+	check(t, c.WriteIndex(t.Context(), 1))
+	putSegment(t, c, wal.Segment{Timeline: 1, Number: 15}, mib)
+	f := &storetest.Faulty{Store: m}
+	writer := newArchive(t, f, mib)
+	begun, deletions := f.Calls(), 0
+	f.Before = func(call storetest.Call) error {
+		upTo := wal.LSN(10 * mib)
+		switch call.N - begun {
+		default:
+			return nil
+		case first:
+		case second:
+			upTo = wal.LSN(12 * mib)
+		}
+		deletions++
+		_, err := newArchive(t, m, mib).DeleteWAL(t.Context(), []wal.Range{{Timeline: 1, From: 0, To: upTo}})
+		return err
+	}
+	if err := write(writer); err != nil {
+		t.Fatalf("deletions before calls %d and %d: %v", first, second, err)
+	}
+	for _, r := range must(newArchive(t, m, mib).WALRanges(t.Context()))(t) {
+		for l := r.From; l < r.To; l += wal.LSN(mib) {
+			if m.Bytes(c.key.segmentFile(mib.SegmentAt(1, l), mib)) == nil {
+				t.Fatalf("deletions before calls %d and %d: %s is promised and gone", first, second, l)
+			}
 		}
 	}
+	return deletions > 0
 }
 
 // TestAnIndexWrittenDuringADeletionPromisesNothing: the hourly index comes at every moment of a deletion that is then

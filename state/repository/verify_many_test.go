@@ -2,12 +2,27 @@ package repository
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
+
+// TestEvidenceIsShort: an explanation that repeats what somebody planted does not keep the result from being kept.
+func TestEvidenceIsShort(t *testing.T) {
+	for _, c := range []struct{ in, want string }{
+		{"short", "short"},
+		{strings.Repeat("a", longestText), strings.Repeat("a", longestText)},
+		{strings.Repeat("a", longestText-1) + "é", strings.Repeat("a", longestText-1) + "…"},
+	} {
+		x := examination{check: &clusterCheck{}, before: &state.Verification{}, m: &metered{}, found: []Finding{{Object: "o", Text: c.in}}}
+		if got := x.evidence(&state.VerifyCursor{}).Damage[0].Text; got != c.want {
+			t.Errorf("of %d bytes %d are kept", len(c.in), len(got))
+		}
+	}
+}
 
 // TestManyBackupsKeptAlone: of each of a year's daily backups only the WAL that makes it consistent is left, so that each lacks what lies
 // behind it. A look at them keeps its result.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pgkeep/pgkeep/state"
@@ -274,7 +275,23 @@ func (x *examination) evidence(at *state.VerifyCursor) state.Verification {
 		}
 	}
 	e.Backups = x.verified(at)
+	for i := range e.Damage {
+		e.Damage[i].Text = shortened(e.Damage[i].Text)
+	}
+	for i := range e.Backups {
+		e.Backups[i].Why = shortened(e.Backups[i].Why)
+	}
 	return e
+}
+
+// longestText is how many bytes of an explanation evidence keeps: it has a bound, and an explanation may repeat what somebody planted.
+const longestText = 1000
+
+func shortened(s string) string {
+	if len(s) <= longestText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:longestText], "") + "…"
 }
 
 // readWAL gives the whole segments that are known to have been read and to be sound.
