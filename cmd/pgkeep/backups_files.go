@@ -15,6 +15,7 @@ import (
 	"github.com/pgkeep/pgkeep/hclspec"
 	"github.com/pgkeep/pgkeep/plan"
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/jsonlist"
 	"github.com/pgkeep/pgkeep/state/repository"
 	"github.com/pgkeep/pgkeep/state/repository/store"
 )
@@ -172,7 +173,7 @@ func capturedNames(ctx context.Context, b *repository.BackupReader) (map[uint32]
 		return nil, err
 	}
 	var captured struct {
-		Tablespaces []state.Tablespace `json:"tablespaces"`
+		Tablespaces jsonlist.Of[state.Tablespace] `json:"tablespaces"`
 	}
 	if err := json.Unmarshal(content, &captured); err != nil {
 		return nil, fmt.Errorf("read what was captured with the backup: %w", err)

@@ -42,7 +42,7 @@ const (
 func rooms() map[string]room {
 	return map[string]room{
 		"cmd/pgkeep": {may: []string{
-			"cmd/pgkeep/agent", "cmd/pgkeep/demo", "hclspec", "state", "state/wal", "state/postgres", "state/spool", "state/host", "state/observe",
+			"cmd/pgkeep/agent", "cmd/pgkeep/demo", "hclspec", "state", "state/jsonlist", "state/wal", "state/postgres", "state/spool", "state/host", "state/observe",
 			"state/repository", "state/repository/store", "state/repository/store/open", "state/repository/store/location", "state/repository/seal", "state/repository/seal/keyfile", "plan", "plan/render",
 			"steps", "steps/receive", "steps/basebackup", "steps/recovery", "steps/export",
 			hcl, "github.com/spf13", "github.com/jedib0t/go-pretty/v6", "golang.org/x/term",
@@ -54,12 +54,13 @@ func rooms() map[string]room {
 		"cmd/pgkeep/demo": {may: []string{"examples/demo", "state", "state/host", pgx}}, // it plays an application: see its doc.go
 		"hclspec":         {may: []string{"state/wal", "state/repository/store/location", hcl, cty, cron, "github.com/agext/levenshtein", "filippo.io/age"}, pure: true},
 		"state":           {may: []string{"state/wal"}, pure: true},
+		"state/jsonlist":  {pure: true},
 		"state/wal":       {pure: true},
-		"state/postgres":  {may: []string{"state", "state/wal", pgx, sys, pglogrepl}},
+		"state/postgres":  {may: []string{"state", "state/jsonlist", "state/wal", pgx, sys, pglogrepl}},
 		"state/spool":     {may: []string{"state", "state/wal", flock, sys}},
 		"state/host":      {may: []string{"state", "state/wal", flock, sys}},
 		"state/repository": {may: []string{
-			"state", "state/wal", "state/repository/store", "state/repository/seal", xxh3, errgroup, flock, "filippo.io/age",
+			"state", "state/jsonlist", "state/wal", "state/repository/store", "state/repository/seal", xxh3, errgroup, flock, "filippo.io/age",
 		}},
 		"state/repository/store":                   {},
 		"state/repository/store/location":          {may: []string{"state/repository/store"}, pure: true},
@@ -78,7 +79,7 @@ func rooms() map[string]room {
 		"state/repository/seal/keyfile": {may: []string{"hclspec", "state", "state/repository/seal"}},
 		"state/host/hosttest":           {may: []string{sys}},
 		"state/observe": {may: []string{
-			"hclspec", "state", "state/wal", "state/postgres", "state/spool", "state/host", "state/repository", "state/repository/store",
+			"hclspec", "state", "state/jsonlist", "state/wal", "state/postgres", "state/spool", "state/host", "state/repository", "state/repository/store",
 			"state/repository/store/open", "state/repository/seal", "state/repository/seal/keyfile", hcl, errgroup,
 		}},
 		"plan":        {may: []string{"hclspec", "state", "state/wal", hcl, cron}, pure: true},

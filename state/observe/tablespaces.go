@@ -10,6 +10,7 @@ import (
 
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/host"
+	"github.com/pgkeep/pgkeep/state/jsonlist"
 	"github.com/pgkeep/pgkeep/state/repository"
 	"github.com/pgkeep/pgkeep/state/repository/store"
 )
@@ -135,7 +136,7 @@ func tablespaceNames(ctx context.Context, b *repository.BackupReader) (map[uint3
 		return nil, err
 	}
 	var captured struct {
-		Tablespaces []state.Tablespace `json:"tablespaces"`
+		Tablespaces jsonlist.Of[state.Tablespace] `json:"tablespaces"`
 	}
 	if err := json.Unmarshal(content, &captured); err != nil {
 		return nil, err

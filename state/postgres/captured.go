@@ -6,16 +6,17 @@ import (
 	"strings"
 
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/jsonlist"
 )
 
 // Captured is the configuration of a server as a backup keeps it, because it may lie outside the data directory (Debian's
 // /etc/postgresql). Passwords in it are replaced by "********".
 type Captured struct {
-	Settings []CapturedSetting `json:"settings"`           // those that are not at their default, by name
-	HBA      []string          `json:"hba,omitempty"`      // lines of pg_hba.conf in order; absent: not readable
-	Complete bool              `json:"complete,omitempty"` // the role may read all settings
+	Settings jsonlist.Of[CapturedSetting] `json:"settings"`           // those that are not at their default, by name
+	HBA      jsonlist.Of[string]          `json:"hba,omitempty"`      // lines of pg_hba.conf in order; absent: not readable
+	Complete bool                         `json:"complete,omitempty"` // the role may read all settings
 	// Tablespaces give the names that the destination of a recovery is written with; a base backup knows only numbers.
-	Tablespaces []state.Tablespace `json:"tablespaces,omitempty"`
+	Tablespaces jsonlist.Of[state.Tablespace] `json:"tablespaces,omitempty"`
 }
 
 // CapturedSetting is one setting with where it came from.

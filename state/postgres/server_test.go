@@ -306,7 +306,7 @@ func testCaptured(t *testing.T, s *pgtest.Server) {
 		t.Errorf("captured %s", text)
 	}
 	want := []string{"local all all trust", "local replication all trust", "host all all 127.0.0.1 255.255.255.255 trust", "host replication all 127.0.0.1 255.255.255.255 trust"}
-	if diff := cmp.Diff(want, got.HBA); diff != "" {
+	if diff := cmp.Diff(want, []string(got.HBA)); diff != "" {
 		t.Error(diff)
 	}
 	if want := s.SQL(t, "select count(*) from pg_tablespace where spcname not like 'pg\\_%'"); fmt.Sprint(len(got.Tablespaces)) != want {

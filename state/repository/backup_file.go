@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/pgkeep/pgkeep/state/jsonlist"
 )
 
 // FileType tells what a member of a backup is.
@@ -70,12 +72,12 @@ func CheckPath(p string) error {
 // fileShard is the content of one files/ object: JSON in one compressed frame. Every frame that a file of the shard lies
 // in stands in its Frames, so that a shard can be restored from alone.
 type fileShard struct {
-	Format  int           `json:"format"`
-	Backup  string        `json:"backup"`
-	Number  int           `json:"number"`
-	Others  []string      `json:"others,omitempty"` // other backups whose volumes are read
-	Frames  []frameRecord `json:"frames,omitempty"`
-	Members []fileRecord  `json:"members"`
+	Format  int                      `json:"format"`
+	Backup  string                   `json:"backup"`
+	Number  int                      `json:"number"`
+	Others  jsonlist.Of[string]      `json:"others,omitempty"` // other backups whose volumes are read
+	Frames  jsonlist.Of[frameRecord] `json:"frames,omitempty"`
+	Members jsonlist.Of[fileRecord]  `json:"members"`
 }
 
 type frameRecord struct {
@@ -89,17 +91,17 @@ type frameRecord struct {
 }
 
 type fileRecord struct {
-	Folder  uint32   `json:"d,omitempty"`
-	Path    string   `json:"p,omitempty"`
-	Bytes   string   `json:"ph,omitempty"` // the path in hexadecimal, when it is not UTF-8
-	Type    string   `json:"t"`
-	Mode    uint32   `json:"m"`
-	Size    int64    `json:"s,omitempty"`
-	ModTime int64    `json:"T"` // Unix seconds
-	Link    string   `json:"l,omitempty"`
-	CRC32C  string   `json:"c,omitempty"` // eight hexadecimal digits; absent: not known
-	Hashes  int      `json:"h,omitempty"` // number of the hash shard in which its pages begin
-	Extents [][3]int `json:"x,omitempty"` // frame, offset in the raw frame, length; in the order of the file, without holes
+	Folder  uint32                  `json:"d,omitempty"`
+	Path    string                  `json:"p,omitempty"`
+	Bytes   string                  `json:"ph,omitempty"` // the path in hexadecimal, when it is not UTF-8
+	Type    string                  `json:"t"`
+	Mode    uint32                  `json:"m"`
+	Size    int64                   `json:"s,omitempty"`
+	ModTime int64                   `json:"T"` // Unix seconds
+	Link    string                  `json:"l,omitempty"`
+	CRC32C  string                  `json:"c,omitempty"` // eight hexadecimal digits; absent: not known
+	Hashes  int                     `json:"h,omitempty"` // number of the hash shard in which its pages begin
+	Extents jsonlist.Rows[[3]int64] `json:"x,omitempty"` // frame, offset in the raw frame, length; in the order of the file, without holes
 }
 
 func (f *File) record(frameIndex func(int) int) fileRecord {
@@ -116,7 +118,7 @@ func (f *File) record(frameIndex func(int) int) fileRecord {
 		r.CRC32C = ""
 	}
 	for _, x := range f.Extents {
-		r.Extents = append(r.Extents, [3]int{frameIndex(x.frame), x.in, x.Length})
+		r.Extents = append(r.Extents, [3]int64{int64(frameIndex(x.frame)), int64(x.in), int64(x.Length)})
 	}
 	return r
 }
@@ -125,8 +127,8 @@ func (f *File) record(frameIndex func(int) int) fileRecord {
 // covered, and every path may be used.
 func decodeFileShard(b []byte, backup string, number int) ([]File, error) {
 	var s fileShard
-	if err := json.Unmarshal(b, &s); err != nil {
-		return nil, fmt.Errorf("decode list of files: %w", err)
+	if err := s.read(b); err != nil {
+		return nil, err
 	}
 	if s.Backup != backup || s.Number != number {
 		return nil, fmt.Errorf("it is list %d of backup %.40q", s.Number, s.Backup)
@@ -134,13 +136,9 @@ func decodeFileShard(b []byte, backup string, number int) ([]File, error) {
 	if s.Format > backupFormat {
 		return nil, fmt.Errorf("list of files of format %d; this pgkeep reads up to %d", s.Format, backupFormat)
 	}
-	frames := make([]frameAt, len(s.Frames))
-	for i, r := range s.Frames {
-		f, err := r.frame(s.Others)
-		if err != nil {
-			return nil, err
-		}
-		frames[i] = f
+	frames, err := framesOf(s.Frames, s.Others)
+	if err != nil {
+		return nil, err
 	}
 	files := make([]File, len(s.Members))
 	for i := range s.Members {
@@ -149,6 +147,42 @@ func decodeFileShard(b []byte, backup string, number int) ([]File, error) {
 		}
 	}
 	return files, nil
+}
+
+// read reads a shard, which may be longer than maxList if it is of one file alone.
+func (s *fileShard) read(b []byte) error {
+	if len(b) > maxList {
+		var long struct {
+			Members jsonlist.Count `json:"members"`
+		}
+		if err := json.Unmarshal(b, &long); err != nil {
+			return fmt.Errorf("decode list of files: %w", err)
+		}
+		if long.Members > 1 {
+			return fmt.Errorf("a list of %d files has %d bytes; no writer makes it longer than %d", long.Members, len(b), shardSize)
+		}
+	}
+	if err := json.Unmarshal(b, s); err != nil {
+		return fmt.Errorf("decode list of files: %w", err)
+	}
+	return nil
+}
+
+func framesOf(records []frameRecord, others []string) ([]frameAt, error) {
+	for _, r := range records { // before they are given more memory
+		if len(r.Sum) != 16 {
+			return nil, fmt.Errorf("%.40q is not the checksum of a frame", r.Sum)
+		}
+	}
+	frames := make([]frameAt, len(records))
+	for i, r := range records {
+		f, err := r.frame(others)
+		if err != nil {
+			return nil, err
+		}
+		frames[i] = f
+	}
+	return frames, nil
 }
 
 func (r frameRecord) frame(others []string) (frameAt, error) {
@@ -213,19 +247,23 @@ func (r *fileRecord) file(f *File, frames []frameAt) error {
 }
 
 // setExtents checks that the extents lie in their frames and cover the file.
-func (f *File) setExtents(extents [][3]int) error {
-	f.Extents = make([]Extent, 0, len(extents))
-	var at int64
-	for _, x := range extents {
+func (f *File) setExtents(extents [][3]int64) error {
+	var size int64
+	for _, x := range extents { // before they are given more memory
 		frame, in, length := x[0], x[1], x[2]
-		if frame < 0 || frame >= len(f.frames) || in < 0 || length <= 0 || length > maxFrame || in+length > f.frames[frame].raw {
+		if frame >= int64(len(f.frames)) || length == 0 || length > maxFrame || in > int64(f.frames[frame].raw)-length {
 			return fmt.Errorf("%q has an extent outside its frame: %v", f.Path, x)
 		}
-		f.Extents = append(f.Extents, Extent{Offset: at, Length: length, frame: frame, in: in})
-		at += int64(length)
+		size += length
 	}
-	if at != f.Size {
-		return fmt.Errorf("%q has %d bytes, and extents for %d", f.Path, f.Size, at)
+	if size != f.Size {
+		return fmt.Errorf("%q has %d bytes, and extents for %d", f.Path, f.Size, size)
+	}
+	f.Extents = make([]Extent, len(extents))
+	var at int64
+	for i, x := range extents {
+		f.Extents[i] = Extent{Offset: at, Length: int(x[2]), frame: int(x[0]), in: int(x[1])}
+		at += x[2]
 	}
 	return nil
 }

@@ -9,6 +9,10 @@ import (
 // enough that few volumes are split between two. Only a file whose own extents need more has a longer shard, for itself.
 const shardSize = 4 << 20
 
+// maxList is how long readers take a list of several files, or anything else but volumes that a backup has: a writer's list may exceed
+// shardSize by the names of the other backups that its last file brings.
+const maxList = shardSize + 1<<20
+
 // The most that JSON needs for a frame and for an extent of a fileShard, and for what stands before and behind them.
 const (
 	frameJSON     = 112

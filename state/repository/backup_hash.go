@@ -8,6 +8,8 @@ import (
 	"fmt"
 
 	"github.com/zeebo/xxh3"
+
+	"github.com/pgkeep/pgkeep/state/jsonlist"
 )
 
 // A hash shard holds the hashes of pages, by which a later backup finds what changed. Its raw content is
@@ -22,11 +24,11 @@ const hashMagic = "PGKH"
 const hashSize = 16
 
 type hashHead struct {
-	Format int       `json:"format"`
-	Backup string    `json:"backup"`
-	Number int       `json:"number"`
-	Seed   uint64    `json:"seed,string"`
-	Runs   []hashRun `json:"runs"`
+	Format int                  `json:"format"`
+	Backup string               `json:"backup"`
+	Number int                  `json:"number"`
+	Seed   uint64               `json:"seed,string"`
+	Runs   jsonlist.Of[hashRun] `json:"runs"`
 }
 
 // hashRun is a run of consecutive pages of one file.

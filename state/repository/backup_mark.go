@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/jsonlist"
 	"github.com/pgkeep/pgkeep/state/repository/seal"
 )
 
@@ -44,12 +45,12 @@ type mark struct {
 
 // markFile is a file of which only the beginning had come.
 type markFile struct {
-	Folder  uint32        `json:"d,omitempty"`
-	Path    []byte        `json:"p"` // base64
-	Size    int64         `json:"s"`
-	Hashes  int           `json:"h"` // number of the hash shard in which its pages begin
-	Frames  []frameRecord `json:"frames"`
-	Extents [][4]int64    `json:"x"` // offset in the file, frame, offset in the raw frame, length
+	Folder  uint32                   `json:"d,omitempty"`
+	Path    []byte                   `json:"p"` // base64
+	Size    int64                    `json:"s"`
+	Hashes  int                      `json:"h"` // number of the hash shard in which its pages begin
+	Frames  jsonlist.Of[frameRecord] `json:"frames"`
+	Extents jsonlist.Rows[[4]int64]  `json:"x"` // offset in the file, frame, offset in the raw frame, length
 }
 
 // marker makes the marks of one stream. It belongs to the assembler. The zero value makes none.
@@ -129,15 +130,12 @@ func (m *markFile) entry() (parentEntry, []frameAt, error) {
 	if err := CheckPath(e.path); err != nil {
 		return e, nil, err
 	}
-	frames := make([]frameAt, len(m.Frames))
-	for i, r := range m.Frames {
-		f, err := r.frame(nil)
-		if err != nil {
-			return e, nil, err
-		}
-		frames[i] = f
+	frames, err := framesOf(m.Frames, nil)
+	if err != nil {
+		return e, nil, err
 	}
 	var at int64
+	e.extents = make([]Extent, 0, len(m.Extents))
 	for _, x := range m.Extents {
 		off, frame, in, length := x[0], x[1], x[2], x[3]
 		if off < at || length <= 0 || length > maxFrame || off > m.Size-length || frame < 0 || frame >= int64(len(frames)) || in < 0 || in > int64(frames[frame].raw)-length {

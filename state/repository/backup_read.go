@@ -14,7 +14,7 @@ import (
 	"github.com/pgkeep/pgkeep/state/repository/store"
 )
 
-// maxShard bounds the raw content of a shard that a reader accepts: one file of a large segment size may need many
+// maxShard bounds the raw content of a list of files that a reader accepts: one file of a large segment size may need many
 // extents.
 const maxShard = 128 << 20
 
@@ -203,7 +203,11 @@ func (b *BackupReader) shard(ctx context.Context, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer d.Close()
-	raw, err := d.Frame(nil, body, maxShard)
+	limit := maxList
+	if strings.HasPrefix(name, filesDir) {
+		limit = maxShard
+	}
+	raw, err := d.Frame(nil, body, limit)
 	if err != nil {
 		return nil, corrupt(b.key(name), err)
 	}

@@ -3,6 +3,7 @@ package repository
 import (
 	"time"
 
+	"github.com/pgkeep/pgkeep/state/jsonlist"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
 
@@ -134,7 +135,7 @@ type holdRecord struct {
 
 // folderList is backup_manifest/folders.json.
 type folderList struct {
-	Format  int      `json:"format"`
-	Backup  string   `json:"backup"`
-	Folders []Folder `json:"folders"`
+	Format  int                 `json:"format"`
+	Backup  string              `json:"backup"`
+	Folders jsonlist.Of[Folder] `json:"folders"`
 }

@@ -343,7 +343,7 @@ func (r *relaying) relaid(raw []byte, n int) ([]byte, error) {
 		return nil, err
 	}
 	var s fileShard
-	if err := json.Unmarshal(raw, &s); err != nil {
+	if err := s.read(raw); err != nil {
 		return nil, err
 	}
 	for i := range s.Frames {

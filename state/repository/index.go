@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/jsonlist"
 	"github.com/pgkeep/pgkeep/state/repository/seal"
 	"github.com/pgkeep/pgkeep/state/repository/store"
 	"github.com/pgkeep/pgkeep/state/wal"
@@ -31,10 +32,10 @@ type indexInfo struct {
 
 // indexDoc is the content of a wx object: what w/<tli>/<log>/ held when it was listed.
 type indexDoc struct {
-	Segments []indexEntry   `json:"segments"`           // present, by number
-	Partials []indexPartial `json:"partials,omitempty"` // present, of segments up to the last
+	Segments jsonlist.Of[indexEntry]   `json:"segments"`           // present, by number
+	Partials jsonlist.Of[indexPartial] `json:"partials,omitempty"` // present, of segments up to the last
 	// Removing are numbers of segments that a deletion is about to remove, or was when it was cut short: not to be counted on.
-	Removing []uint32 `json:"removing,omitempty"`
+	Removing jsonlist.Of[uint32] `json:"removing,omitempty"`
 }
 
 // indexEntry is one whole segment.
@@ -51,6 +52,30 @@ type indexPartial struct {
 	N      uint32 `json:"n"`
 	Offset int64  `json:"offset"`
 	Size   int64  `json:"size"`
+}
+
+// indexShape is read before an indexDoc, and refuses lists in the summaries that would need too much memory.
+type indexShape struct {
+	Segments jsonlist.Of[struct {
+		Summary struct {
+			RestorePoints jsonlist.Measured[wal.RestorePoint]  `json:"restore_points"`
+			Deeds         deedsShape                           `json:"deeds"`
+			Prepared      jsonlist.Measured[wal.PreparedEvent] `json:"prepared"`
+		} `json:"summary"`
+	}] `json:"segments"`
+}
+
+type deedsShape struct{}
+
+// UnmarshalJSON is json.Unmarshaler's.
+func (deedsShape) UnmarshalJSON(b []byte) error {
+	if err := json.Unmarshal(b, &jsonlist.Measured[wal.Deed]{}); err != nil {
+		return err
+	}
+	var relations jsonlist.Of[struct {
+		Relations jsonlist.Measured[wal.Touched] `json:"relations"`
+	}]
+	return json.Unmarshal(b, &relations)
 }
 
 // readIndex reads a wx object.
@@ -72,6 +97,10 @@ func (c *Cluster) readIndex(ctx context.Context, n indexName, z wal.SegmentSize)
 
 // decodeIndex reads what a wx object holds, which its name bounds.
 func decodeIndex(b []byte, n indexName) (indexDoc, error) {
+	var shape indexShape
+	if err := json.Unmarshal(b, &shape); err != nil {
+		return indexDoc{}, err
+	}
 	var x indexDoc
 	if err := json.Unmarshal(b, &x); err != nil {
 		return indexDoc{}, err

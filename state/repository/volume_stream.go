@@ -3,6 +3,7 @@ package repository
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -245,6 +246,9 @@ func (s *BackupStream) Keep(k Kept) error {
 	}{{labelName, k.BackupLabel}, {capturedName, k.Captured}, {relationName, k.Relations}} {
 		if part.body == nil {
 			continue
+		}
+		if len(part.body) > maxList {
+			return fmt.Errorf("keep %s: it has %d bytes, at most %d are read again", part.name, len(part.body), maxList)
 		}
 		if err := s.putShard(part.name, part.body); err != nil {
 			return err
