@@ -31,6 +31,16 @@ const (
 	maxMarks   = 300
 )
 
+// A mark never outgrows maxMark, which readers take: it comes early when it has maxMarkSums to list, and an unfinished file that needs more
+// than maxMarkOpen is not told of. markFrameJSON and markExtentJSON are the most that a frame and an extent of it need.
+const (
+	maxMark        = 16 << 20
+	maxMarkSums    = 4 << 20
+	maxMarkOpen    = 8 << 20
+	markFrameJSON  = 176
+	markExtentJSON = 104
+)
+
 // mark is marks/<nnnnnn>: a record in one compressed frame.
 type mark struct {
 	Format     int       `json:"format"`
@@ -65,7 +75,7 @@ type marker struct {
 // note keeps the line of an object for the next mark.
 func (m *marker) note(l sumLine) {
 	switch {
-	case m.every == 0:
+	case m.every == 0 || m.number == maxMarks:
 		return
 	case strings.HasPrefix(l.name, volumeDir):
 		m.stored += l.size
@@ -76,14 +86,27 @@ func (m *marker) note(l sumLine) {
 }
 
 func (m *marker) due() bool {
-	return m.every > 0 && m.number < maxMarks && m.stored-m.marked >= max(m.every, m.stored/marksShare)
+	return m.every > 0 && m.number < maxMarks && (m.full() || m.stored-m.marked >= max(m.every, m.stored/marksShare))
 }
+
+// full tells whether the next mark cannot wait.
+func (m *marker) full() bool { return len(m.sums) >= maxMarkSums }
 
 // mark says, after frame f was placed, how far the backup has come, when it is time to. The shards that are under way end here, so that they are
 // there to be listed.
 func (s *BackupStream) mark(f *frame) error {
-	if !s.marks.due() {
+	m := &s.marks
+	if !m.due() {
 		return nil
+	}
+	var open *markFile
+	if file := f.unfinished(); file != nil {
+		switch {
+		case markFrameJSON*len(file.frames)+markExtentJSON*len(file.Extents) <= maxMarkOpen:
+			open = file.marked()
+		case !m.full():
+			return nil // the mark before has the file's beginning, and the next one all of it
+		}
 	}
 	if err := s.hashShards.flush(s.putShard); err != nil {
 		return err
@@ -91,10 +114,9 @@ func (s *BackupStream) mark(f *frame) error {
 	if err := s.fileShards.flush(s.putShard); err != nil {
 		return err
 	}
-	m := &s.marks
 	body, err := encodeRecord(mark{
 		Format: backupFormat, Backup: s.fileShards.backup, Number: m.number, FileShards: s.fileShards.number, HashShards: s.hashShards.number,
-		Stored: m.stored, Sums: string(m.sums), Open: f.unfinished(),
+		Stored: m.stored, Sums: string(m.sums), Open: open,
 	})
 	if err != nil {
 		return err
@@ -108,23 +130,27 @@ func (s *BackupStream) mark(f *frame) error {
 }
 
 // unfinished gives the file that goes on after this frame; nil: none does.
-func (f *frame) unfinished() *markFile {
+func (f *frame) unfinished() *openFile {
 	n := len(f.runs)
 	if n == 0 || slices.Contains(f.ends, f.runs[n-1].file) {
 		return nil
 	}
-	file := f.runs[n-1].file
-	out := &markFile{Folder: file.Folder, Path: []byte(file.Path), Size: file.Size, Hashes: file.hashShard}
-	for _, at := range file.frames {
+	return f.runs[n-1].file
+}
+
+// marked is what a mark says of a file of which only the beginning has come.
+func (f *openFile) marked() *markFile {
+	out := &markFile{Folder: f.Folder, Path: []byte(f.Path), Size: f.Size, Hashes: f.hashShard}
+	for _, at := range f.frames {
 		out.Frames = append(out.Frames, at.record(0))
 	}
-	for _, x := range file.Extents {
+	for _, x := range f.Extents {
 		out.Extents = append(out.Extents, [4]int64{x.Offset, int64(x.frame), int64(x.in), int64(x.Length)})
 	}
 	return out
 }
 
-// entry reads what unfinished wrote: after it every extent lies in its frame and in the file.
+// entry reads what marked wrote: after it every extent lies in its frame and in the file.
 func (m *markFile) entry() (parentEntry, []frameAt, error) {
 	e := parentEntry{path: string(m.Path), size: m.Size, folder: m.Folder, hashShard: max(0, m.Hashes), noCRC: true}
 	if err := CheckPath(e.path); err != nil {
@@ -155,7 +181,7 @@ func decodeMark(body []byte, backup string, number int) (mark, error) {
 		return m, err
 	}
 	defer d.Close()
-	raw, err := d.Frame(nil, body, maxShard)
+	raw, err := d.Frame(nil, body, maxMark)
 	if err != nil {
 		return m, fmt.Errorf("decompress mark: %w", err)
 	}
@@ -176,7 +202,7 @@ func decodeMark(body []byte, backup string, number int) (mark, error) {
 // readMark reads one mark.
 func (c *Cluster) readMark(ctx context.Context, id string, n int) (mark, shardSum, error) {
 	key := c.key.backupDir(id) + shardName(marksDir, n)
-	body, err := c.readObject(ctx, key, maxShard)
+	body, err := c.readObject(ctx, key, maxMark)
 	if err != nil {
 		return mark{}, shardSum{}, err
 	}
