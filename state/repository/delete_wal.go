@@ -150,6 +150,7 @@ func (c *Cluster) withoutRest(ctx context.Context, dir string, z wal.SegmentSize
 
 // announceRemoval puts an index that does not count the segments that are about to go, when an index counts them now.
 func (c *Cluster) announceRemoval(ctx context.Context, t wal.Timeline, l log, z wal.SegmentSize, gone map[uint32]bool) error {
+	why := errors.New("others index it all the time")
 	for range indexTries {
 		all, err := c.indexNames(ctx, c.key.indexTimeline(t)+l.hex()+".")
 		if err != nil {
@@ -168,8 +169,11 @@ func (c *Cluster) announceRemoval(ctx context.Context, t wal.Timeline, l log, z 
 		if done || err != nil && !isAbsent(err) {
 			return err
 		}
+		if err != nil {
+			why = err
+		}
 	}
-	return fmt.Errorf("index log %s of timeline %d of %s: others index it all the time", l.hex(), t, c.key.Name)
+	return fmt.Errorf("index log %s of timeline %d of %s: %w", l.hex(), t, c.key.Name, why)
 }
 
 // indexAgain brings the index of a log that has one up to what is left, and removes the generations that no longer count.

@@ -27,7 +27,9 @@
 // start of the page before. The bytes that come again are compared with those that are there: a server that sends other
 // bytes for a position that we hold is a fork, and nothing is overwritten. One page at least always comes again, from
 // the last .done segment when the position stands at a border; that is why it is kept. Where a record lies in it that began
-// earlier, the segments back to its beginning are kept too, a gigabyte at most: with them its checksum vouches for what comes of it.
+// earlier, the segments back to its beginning are kept too, a gigabyte at most and less where room is scarce: with them its checksum
+// vouches for what comes of it. An unfinished segment that begins with a record which nothing vouches for is not proven: it comes again, and
+// without a server it stays.
 //
 // A file whose fsync failed is not used again: the kernel may have dropped what it could not write and call the page
 // clean. Its durable beginning is copied into a new file, and the rest comes again from the server.

@@ -117,7 +117,8 @@ func (s *Spool) removeEmpty() error {
 }
 
 // Done says that every repository holds a complete segment. Its file becomes .done, and those before it go: but for the ones in which
-// a record lies that may cross its end, without which what comes of that record could not be checked.
+// a record lies that may cross its end, without which what comes of that record could not be checked. They go too where room is scarce: the
+// record's end may need it.
 func (s *Spool) Done(seg wal.Segment) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -130,6 +131,14 @@ func (s *Spool) Done(seg wal.Segment) error {
 	}
 	s.files.complete[seg] = true
 	first := s.firstOfRecord(seg)
+	if kept := int64(seg.Number - first.Number); kept > 0 && !s.spare(kept) {
+		first = seg
+	}
+	return s.removeDone(first)
+}
+
+// removeDone removes what every repository holds and lies before a segment.
+func (s *Spool) removeDone(first wal.Segment) error {
 	for old, done := range s.files.complete {
 		if !done || compareSegments(old, first) >= 0 {
 			continue
@@ -144,7 +153,10 @@ func (s *Spool) Done(seg wal.Segment) error {
 
 // firstOfRecord goes back from a segment to the one in which the record begins that may cross its end, as far as they are at hand.
 func (s *Spool) firstOfRecord(seg wal.Segment) wal.Segment {
-	for seg.Number > 0 {
+	for range s.o.SegmentSize.LongestRecord() {
+		if seg.Number == 0 {
+			break
+		}
 		before := wal.Segment{Timeline: seg.Timeline, Number: seg.Number - 1}
 		f, err := os.Open(s.path(seg, ending(s.files.complete[seg])))
 		if err != nil {

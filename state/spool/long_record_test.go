@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/host/hosttest"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
@@ -77,9 +79,7 @@ func TestAHoleInALongRecord(t *testing.T) {
 	s := longWAL(t)
 	third := s.first.Next().Next()
 	for archived := range 3 {
-		sp := s.life(t, third.Start(mib)+900_000, archived, func(sp *Spool) { // a little behind the record's end
-			damage(t, sp.path(third, partialSuffix), make([]byte, 4096), 10*wal.PageSize+4096)
-		})
+		sp := s.life(t, third.Start(mib)+900_000, archived, func(sp *Spool) { s.hole(t, sp, third) }) // a little behind the record's end
 		s.feed(t, sp, third.End(mib))
 		got, err := os.ReadFile(sp.path(third, ""))
 		if err != nil {
@@ -144,5 +144,112 @@ func TestRotBeforeAPartial(t *testing.T) {
 		if fi, err := os.Stat(sp.path(third, partialSuffix)); err != nil || fi.Size() < 899_000 {
 			t.Errorf("rot in %s: of the partial %d bytes are left, %v", rotten.Name(mib), fi.Size(), err)
 		}
+	}
+}
+
+// whole gives the bytes of a segment of the sample.
+func (s sample) whole(seg wal.Segment) []byte { return s.from(seg.Start(mib))[:mib] }
+
+// hole is damage to a partial within the record that crosses into it, as a power cut leaves it.
+func (s sample) hole(t *testing.T, sp *Spool, seg wal.Segment) {
+	t.Helper()
+	damage(t, sp.path(seg, partialSuffix), make([]byte, 4096), 10*wal.PageSize+4096)
+}
+
+// TestAHoleBehindASeed: the spool begins, as after a takeover, with a segment that lies within a record. Nothing at hand checks where that
+// ends, so that it comes again.
+func TestAHoleBehindASeed(t *testing.T) {
+	s := longWAL(t)
+	second, third := s.first.Next(), s.first.Next().Next()
+	dir := t.TempDir()
+	sp := s.open(t, dir, Limit{})
+	if err := sp.Seed(second, second.End(mib), bytes.NewReader(s.whole(second))); err != nil {
+		t.Fatal(err)
+	}
+	s.feed(t, sp, third.Start(mib)+900_000)
+	if err := sp.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.hole(t, sp, third)
+	sp = s.open(t, dir, Limit{})
+	defer sp.Close()
+	s.feed(t, sp, third.End(mib))
+	if got, err := os.ReadFile(sp.path(third, "")); err != nil || !bytes.Equal(got, s.whole(third)) {
+		t.Errorf("the completed segment is not what the server sent: %v", err)
+	}
+}
+
+// TestAPartialOfAnotherCluster is left alone by the segment before it, and comes again.
+func TestAPartialOfAnotherCluster(t *testing.T) {
+	s := longWAL(t)
+	third := s.first.Next().Next()
+	sp := s.life(t, third.Start(mib)+900_000, 0, func(sp *Spool) {
+		damage(t, sp.path(third, partialSuffix), []byte{0x06, 0xD1}, 0)              // the magic of 13
+		damage(t, sp.path(third, partialSuffix), []byte{1, 2, 3, 4, 5, 6, 7, 8}, 24) // the system identifier
+	})
+	if p := sp.Position(); p.Durable != third.Start(mib) {
+		t.Errorf("%+v", p)
+	}
+}
+
+// TestALongRecordOnASmallDisk: everything is archived at once, but all segments of the record would not fit.
+func TestALongRecordOnASmallDisk(t *testing.T) {
+	s := longWAL(t)
+	sp := s.open(t, filepath.Join(hosttest.Tmpfs(t, 2700), "spool"), Limit{Percent: 100})
+	defer sp.Close()
+	at := s.start()
+	for range 6 {
+		var completed []wal.Segment
+		w, err := sp.Writer(1, at, func(seg wal.Segment) { completed = append(completed, seg) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = w.Write(at, s.from(at)[:min(int(s.end()-at), mib+1000)]) // the disk may be full: what came is archived, and the rest comes again
+		_ = w.Close()
+		for _, seg := range completed {
+			if err := sp.Done(seg); err != nil {
+				t.Fatal(err)
+			}
+		}
+		at = max(sp.Position().Resume, s.start())
+	}
+	if p := sp.Position(); p.Durable < s.end() {
+		t.Errorf("everything is archived, and the stream stays at %s of %s: %v", p.Durable, s.end(), sp.CheckRoom())
+	}
+}
+
+// TestProofsMakeRoom: somebody fills the disk while segments of a record are kept beside the last that is archived.
+func TestProofsMakeRoom(t *testing.T) {
+	s := longWAL(t)
+	third := s.first.Next().Next()
+	dir := hosttest.Tmpfs(t, 9<<10)
+	sp := s.open(t, filepath.Join(dir, "spool"), Limit{Percent: 100})
+	defer sp.Close()
+	s.feed(t, sp, third.Start(mib)+900_000)
+	for _, seg := range []wal.Segment{s.first, s.first.Next()} {
+		if err := sp.Done(seg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := func() int {
+		w, err := sp.Work()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(w.Before)
+	}
+	if n := kept(); n != 2 {
+		t.Fatalf("%d segments are kept, want the record's", n)
+	}
+	fill := func(name string) {
+		_ = os.WriteFile(filepath.Join(dir, name), make([]byte, 9<<20), 0o600) // as much as fits
+	}
+	fill("one")
+	if err := sp.CheckRoom(); err != nil || kept() != 1 {
+		t.Errorf("%d segments are kept: %v", kept(), err)
+	}
+	fill("two")
+	if err := sp.CheckRoom(); state.CodeOf(err) != state.CodeDiskFull {
+		t.Errorf("a full disk: %v", err)
 	}
 }

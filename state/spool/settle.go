@@ -92,8 +92,8 @@ func partsOf(dir string, z wal.SegmentSize, system uint64, v *inventory) scanPar
 
 // inspect tells how much of a partial is WAL: whole records, for an unfinished one may lack bytes that are zeros in the
 // file. Where the segment before is at hand, a record that crosses the border counts; where it is not, a partial that begins
-// with such a record is valid, but not proven. The record is checked if the segments back to its beginning are at hand. Where it
-// fails, the fault may lie in one of them: what follows is kept, not proven either.
+// with such a record is valid, but not proven. The record is checked if the segments back to its beginning are at hand. Where what
+// they lead to fails, the fault may lie in one of them: what follows is kept, not proven either.
 func inspect(f *os.File, seg wal.Segment, p scanParts) (extent, error) {
 	start := seg.Start(p.size)
 	fi, err := f.Stat()
@@ -115,14 +115,16 @@ func inspect(f *os.File, seg wal.Segment, p scanParts) (extent, error) {
 	if err != nil && c.Foreign {
 		return extent{valid: start, known: start}, nil // not WAL of this cluster: all of it comes again
 	}
-	crosses := continues(f)
-	if carried && crosses && sum.Last == 0 {
+	if carried && sum.Last == 0 {
 		end, err := wal.ValidEnd(p.size, p.system, seg, f, size)
+		if errors.As(err, &c) {
+			return extent{valid: start, known: start}, nil
+		}
 		return extent{valid: min(end, start+wal.LSN(size)), known: start}, err
 	}
 	x := extent{valid: min(sum.End, start+wal.LSN(size)), known: max(sum.Last, start)}
 	x.known = min(x.known, x.valid)
-	if !carried && crosses {
+	if !carried && continues(f) {
 		x.known = start
 	}
 	return x, nil

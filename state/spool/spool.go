@@ -113,13 +113,40 @@ func (s *Spool) CheckRoom() error { return s.checkRoomBeside(0) }
 
 func (s *Spool) checkRoomBeside(unnamed int64) error {
 	r, err := s.roomBeside(unnamed)
-	if err != nil {
-		return err
+	if err == nil && r.Left <= 0 && !s.spare(0) {
+		if err := s.removeProofs(); err != nil {
+			return errors.Join(r.fullError(s.dir), err)
+		}
+		r, err = s.roomBeside(unnamed)
 	}
-	if r.Left <= 0 {
-		return r.fullError(s.dir)
+	if err == nil && r.Left <= 0 {
+		err = r.fullError(s.dir)
 	}
-	return nil
+	return err
+}
+
+// spare tells whether the disk has room enough to keep so many segments that every repository holds, and some that are to come. What is kept so
+// counts for no limit in bytes.
+func (s *Spool) spare(segments int64) bool {
+	disk := Limit{Percent: s.o.Limit.Percent}
+	if s.o.Limit.Bytes > 0 && disk.Percent == 0 {
+		disk.Percent = 100
+	}
+	r, err := measure(s.dir, 0, disk)
+	return err == nil && r.Left >= (segments+4)*s.o.SegmentSize.Bytes()
+}
+
+// removeProofs removes what Done kept beside the last segment that every repository holds.
+func (s *Spool) removeProofs() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var last wal.Segment
+	for seg, done := range s.files.complete {
+		if done && compareSegments(seg, last) > 0 {
+			last = seg
+		}
+	}
+	return s.removeDone(last)
 }
 
 func (s *Spool) refuseVolatile() error {

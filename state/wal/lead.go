@@ -9,8 +9,7 @@ import (
 
 // Lead reads what leads to a segment: the segment before it, from the one on in which the record began that crosses their border. A call of
 // Segment for seg then goes on with that record and checks it. open gives a segment, or fs.ErrNotExist where it is not at hand. Lead tells
-// whether the segment before was read to its end; where it was not, the rest of such a record is left out unchecked, and so it is
-// where the segment is at hand but not the record's beginning. A record has at most a gigabyte, and not much more is read, twice.
+// whether all of that is at hand and was read; where it was not, the rest of such a record is left out unchecked. A record has at most a gigabyte, and not much more is read, twice.
 //
 // The error is one of opening or reading: a segment that cannot be WAL is none.
 func (s *Scanner) Lead(seg Segment, open func(Segment) (io.ReadCloser, error)) (bool, error) {
@@ -18,7 +17,7 @@ func (s *Scanner) Lead(seg Segment, open func(Segment) (io.ReadCloser, error)) (
 	s.torn = false
 	defer func() { s.torn = torn }()
 	from, scans := seg, 0
-	for begins := false; !begins && from.Number > 0 && scans <= s.size.longest(); {
+	for begins := false; !begins && from.Number > 0 && scans <= s.size.LongestRecord(); {
 		scans++
 		prev := Segment{Timeline: seg.Timeline, Number: from.Number - 1}
 		whole, first, err := s.lead(prev, open)
@@ -39,7 +38,7 @@ func (s *Scanner) Lead(seg Segment, open func(Segment) (io.ReadCloser, error)) (
 			return false, err
 		}
 	}
-	return carried, nil
+	return carried && s.skip == 0, nil // else a record crosses whose beginning was not seen
 }
 
 // lead tells whether a segment is at hand and was read to its end, and whether a record begins in it.
@@ -59,8 +58,8 @@ func (s *Scanner) lead(seg Segment, open func(Segment) (io.ReadCloser, error)) (
 	return sum.End == seg.End(s.size), sum.First > 0, err
 }
 
-// longest gives how many segments a record can cross the borders of.
-func (z SegmentSize) longest() int { return int(maxRecord/z.Bytes()) + 2 }
+// LongestRecord gives in how many segments one record can lie.
+func (z SegmentSize) LongestRecord() int { return int(maxRecord/z.Bytes()) + 2 }
 
 // Within tells whether a whole segment lies within one record, which its first page says: the record began before, and goes on
 // behind the segment's end. Bytes that are not WAL may say so too.

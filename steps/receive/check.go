@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 
@@ -116,13 +115,13 @@ func (c *checker) pass(ctx context.Context, j job) error {
 	return nil
 }
 
-// scan reads a complete segment after what leads to it, which the spool keeps for this. A segment that ends before its
+// scan reads a complete segment after the one before it, which the spool keeps for this. A segment that ends before its
 // end is as corrupt as one whose checksums fail.
 func (c *checker) scan(seg wal.Segment) (wal.Summary, error) {
-	if before := (wal.Segment{Timeline: seg.Timeline, Number: seg.Number - 1}); c.scanner == nil || c.last != before {
+	before := wal.Segment{Timeline: seg.Timeline, Number: seg.Number - 1}
+	if c.scanner == nil || c.last != before {
 		c.scanner = c.newScanner(seg.Timeline)
-		open := func(before wal.Segment) (io.ReadCloser, error) { return c.s.spool.OpenSegment(before) }
-		if _, err := c.scanner.Lead(seg, open); err != nil {
+		if _, err := c.read(before); err != nil {
 			c.scanner = c.newScanner(seg.Timeline)
 		}
 	}

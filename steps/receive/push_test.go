@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pgkeep/pgkeep/state"
+	"github.com/pgkeep/pgkeep/state/host/hosttest"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
 	"github.com/pgkeep/pgkeep/state/spool"
 	"github.com/pgkeep/pgkeep/state/wal"
@@ -151,6 +152,28 @@ func TestDrainSaysWhatItCannotCheck(t *testing.T) {
 	held, err := r.drain(patience)
 	if err == nil || held >= end || !strings.Contains(err.Error(), "cannot be checked") {
 		t.Errorf("drained up to %s of %s, %v", held, end, err)
+	}
+}
+
+// TestALongRecordOnASmallDisk: its segments are archived at once, but all of them would not fit. The stream goes on, and nothing is lost.
+func TestALongRecordOnASmallDisk(t *testing.T) {
+	for _, full := range []Full{Wait, Gap} {
+		t.Run(string(full), func(t *testing.T) {
+			t.Parallel()
+			s := startServer(t, pgtest.Options{SegmentMB: 1, Settings: map[string]string{"wal_level": "logical"}})
+			r := newRig(t, s, mib, 1)
+			r.o.Spool, r.o.SpoolLimit, r.o.OnSpoolFull = hosttest.Tmpfs(t, 8<<10), spool.Limit{}, full
+			stop := r.start()
+			busy(t, s, "before")
+			r.awaitArchived(flushed(t, s))
+			s.SQL(t, "select pg_logical_emit_message(false, 'x', repeat('y', 20000000))")
+			busy(t, s, "after")
+			r.awaitArchived(flushed(t, s))
+			if err := stop(); err != nil {
+				t.Fatal(err)
+			}
+			r.compare(s)
+		})
 	}
 }
 
