@@ -31,27 +31,25 @@ func (x *site) refuseLoss(when string) wal.LSN {
 	return acked
 }
 
-// recordAfter gives where the record ends that begins at l and is not the last one.
+// recordAfter gives where the record ends that begins at l or lies around it, and is not the last one.
 func (x *site) recordAfter(l wal.LSN) (wal.LSN, error) {
 	cmd := exec.Command(filepath.Join(x.server.Bin, "pg_waldump"), "-p", filepath.Join(x.server.DataDir, "pg_wal"), "-s", l.String(), "-n", "2")
 	out, err := cmd.Output()
-	var found []wal.LSN
 	for _, m := range regexp.MustCompile(`lsn: ([0-9A-F]+/[0-9A-F]+)`).FindAllStringSubmatch(string(out), -1) {
-		at, err := wal.ParseLSN(m[1])
+		next, err := wal.ParseLSN(m[1])
 		if err != nil {
 			return 0, err
 		}
-		found = append(found, at)
+		if next == l {
+			continue
+		}
+		const header, longHeader = 24, 40 // of a page, and of a segment's first
+		if o := x.z.Offset(next); o == longHeader || o > longHeader && o%wal.PageSize == header {
+			next -= wal.LSN(o % wal.PageSize)
+		}
+		return next, nil
 	}
-	if len(found) != 2 || found[0] != l {
-		return 0, fmt.Errorf("pg_waldump finds %q: %w", out, err)
-	}
-	const header, longHeader = 24, 40 // of a page, and of a segment's first
-	switch o := x.z.Offset(found[1]); {
-	case o == longHeader, o > longHeader && o%wal.PageSize == header:
-		return found[1] - wal.LSN(o%wal.PageSize), nil
-	}
-	return found[1], nil
+	return 0, errors.Join(fmt.Errorf("pg_waldump finds %q", out), err)
 }
 
 // spooled gives where the spool ends: of an unfinished segment counts what is the server's, for its file may have been filled with zeros

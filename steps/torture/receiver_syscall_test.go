@@ -157,7 +157,7 @@ func TestKilledAtEveryPoint(t *testing.T) {
 	t.Parallel()
 	random := dice(t)
 	n := rounds(t, 1)
-	x := newSite(t, pgtest.Options{SegmentMB: 1})
+	x := newSite(t, pgtest.Options{SegmentMB: 1, Settings: map[string]string{"wal_level": "logical"}})
 	x.server.Exec(t, "create table filler (h text)")
 	kills := map[string]int{}
 	points := []string{"ftruncate", "pwrite64", "fdatasync", "renameat", "fsync", "linkat", "write", "unlinkat"}
@@ -204,6 +204,7 @@ func (x *site) liveUntil(call string, n int) bool {
 	x.t.Helper()
 	x.inject(call + ":signal=KILL:when=" + strconv.Itoa(n))
 	x.server.Exec(x.t, "insert into filler select md5(g::text) from generate_series(1, 3000) g; select pg_switch_wal()")
+	x.server.Exec(x.t, "select pg_logical_emit_message(true, 'x', repeat('y', 2500000))") // a record of several segments
 	x.write(3000)
 	end := x.flushed()
 	cmd := x.start()
