@@ -212,14 +212,14 @@ func (b *builder) spool(s *server) {
 	if n := len(sp.Diverged); n > 0 {
 		b.finding(Finding{
 			Severity: Error, Code: state.CodeFork, Subject: s.Address, Range: at,
-			Text: fmt.Sprintf("%s of %s differ from what is archived and were set aside in %s", count(n, "segment"), s.Name, sp.Path),
+			Text: fmt.Sprintf("the spool of %s has set aside %s with other bytes than what is archived, under %s", s.Name, count(n, "segment"), sp.Path),
 			Hint: "find out which server wrote them: two servers may have been promoted to the same timeline",
 		})
 	}
 	if n := len(sp.Quarantined); n > 0 {
 		b.finding(Finding{
 			Severity: Warning, Code: state.CodeCorrupt, Subject: s.Address, Range: at,
-			Text: fmt.Sprintf("%s of %s failed its check after it was flushed, and is fetched again", count(n, "segment"), s.Name),
+			Text: fmt.Sprintf("the spool of %s has set aside %s with a failed check after the flush, to be fetched again", s.Name, count(n, "segment")),
 			Hint: "check the disk under " + sp.Path,
 		})
 	}
