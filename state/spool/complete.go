@@ -92,6 +92,7 @@ func (w *Writer) collect(wait bool) error {
 		w.abandon(false)
 	}
 	w.s.giveUp(c.seg, c.path, c.adopted, c.suspect)
+	w.s.makeRoom(c.err)
 	w.broken = problem("complete segment "+c.seg.Name(w.s.o.SegmentSize), c.err)
 	return w.broken
 }
@@ -161,5 +162,5 @@ func (s *Spool) giveUp(seg wal.Segment, path string, adopted, suspect bool) {
 	}
 	x := s.files.partial[seg]
 	durable := max(x.known, seg.Start(s.o.SegmentSize))
-	s.files.partial[seg] = extent{valid: max(x.valid, durable), known: durable, suspect: suspect}
+	s.files.partial[seg] = extent{valid: max(x.valid, durable), known: durable, kept: x.kept, suspect: suspect}
 }

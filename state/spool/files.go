@@ -87,7 +87,9 @@ func (s *Spool) Work() (Work, error) {
 		case complete:
 			w.Segments = append(w.Segments, seg)
 		case i < len(segs)-1: // a timeline that was left, or WAL before a gap
-			w.Ended = append(w.Ended, Ended{Segment: seg, UpTo: s.files.partial[seg].valid})
+			if x := s.files.partial[seg]; x.valid > seg.Start(s.o.SegmentSize) {
+				w.Ended = append(w.Ended, Ended{Segment: seg, UpTo: x.valid})
+			}
 		}
 	}
 	var err error
@@ -105,7 +107,7 @@ func (s *Spool) removeEmpty() error {
 	segs := s.files.segments()
 	for _, seg := range segs[:max(0, len(segs)-1)] {
 		x, begun := s.files.partial[seg]
-		if !begun || x.valid > seg.Start(s.o.SegmentSize) {
+		if !begun || max(x.valid, x.kept) > seg.Start(s.o.SegmentSize) {
 			continue
 		}
 		if err := s.remove(s.path(seg, partialSuffix)); err != nil {

@@ -37,7 +37,8 @@ type inventory struct {
 // be what the server sent up to known, which is at most valid.
 type extent struct {
 	valid, known wal.LSN
-	suspect      bool // its fsync failed: only what is below known may be used, and not in this file
+	kept         wal.LSN // the file may be WAL up to here, but nothing can tell; zero: no more than valid
+	suspect      bool    // its fsync failed: only what is below known may be used, and not in this file
 }
 
 // Position is how far a spool reaches on its newest timeline.
@@ -45,8 +46,9 @@ type Position struct {
 	Timeline wal.Timeline // zero: the spool holds no WAL
 	Durable  wal.LSN      // end of the newest contiguous stretch of WAL
 	Proven   wal.LSN      // up to here it is proven to be what the server sent; at most Durable
-	// Unchecked tells that the unfinished segment begins with a record that could not be checked: nothing of it is proven.
-	Unchecked bool
+	// Unchecked is up to where the unfinished segment may be WAL, if it begins with a record that could not be checked: nothing of it is
+	// proven. Zero: there is none such.
+	Unchecked wal.LSN
 	Resume    wal.LSN // where to ask the server to go on; at most Durable, so that something comes again
 	Begin     wal.LSN // where that stretch begins
 	// Unfinished is the segment at the end of that stretch while it is not complete, which one that has all its bytes may
@@ -144,7 +146,9 @@ func (v *inventory) position(z wal.SegmentSize) Position {
 	proven := p.Durable
 	if x, unfinished := v.partial[tip]; unfinished {
 		p.Durable, proven, p.Unfinished = x.valid, x.known, tip
-		p.Unchecked = x.known == tip.Start(z) && x.valid > x.known
+		if may := max(x.valid, x.kept); x.known == tip.Start(z) && may > x.known {
+			p.Unchecked = may
+		}
 	}
 	p.Proven = proven
 	p.Resume = pageBefore(proven)

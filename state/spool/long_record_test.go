@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/host/hosttest"
 	"github.com/pgkeep/pgkeep/state/postgres/pgtest"
@@ -108,6 +110,44 @@ func TestALongRecordIsTheLast(t *testing.T) {
 	}
 }
 
+// TestALongRecordThatNothingChecks is the last, and its beginning gave way to the disk, or a segment before is damaged. It stays, and is told.
+func TestALongRecordThatNothingChecks(t *testing.T) {
+	s := longWAL(t)
+	third := s.first.Next().Next()
+	var end wal.LSN
+	for _, e := range s.records(t) {
+		if end = e; e > third.Start(mib) {
+			break
+		}
+	}
+	for name, between := range map[string]func(*Spool){
+		"no beginning": func(sp *Spool) {
+			if err := sp.removeProofs(); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"rot": func(sp *Spool) {
+			damage(t, sp.path(s.first.Next(), doneSuffix), []byte{1}, 50*wal.PageSize+4096)
+		},
+	} {
+		sp := s.life(t, end, 2, between)
+		if p := sp.Position(); p.Unchecked != end || p.Proven != third.Start(mib) {
+			t.Errorf("%s: %+v, acknowledged was %s", name, p, end)
+		}
+		if got, err := os.ReadFile(sp.path(third, partialSuffix)); err != nil || !bytes.Equal(got, s.from(third.Start(mib))[:len(got)]) || len(got) != int(end-third.Start(mib)) {
+			t.Errorf("%s: %d bytes are left, %v", name, len(got), err)
+		}
+		s.feed(t, sp, third.Start(mib)+10) // the server dies again
+		if fi, err := os.Stat(sp.path(third, partialSuffix)); err != nil || fi.Size() < int64(end-third.Start(mib)) {
+			t.Errorf("%s: after ten bytes came again %d are left, %v", name, fi.Size(), err)
+		}
+		s.feed(t, sp, third.End(mib))
+		if got, err := os.ReadFile(sp.path(third, "")); err != nil || !bytes.Equal(got, s.whole(third)) {
+			t.Errorf("%s: the completed segment is not what the server sent: %v", name, err)
+		}
+	}
+}
+
 // TestDoneKeepsTheRecordsBeginning, and no longer than the record goes on.
 func TestDoneKeepsTheRecordsBeginning(t *testing.T) {
 	s := longWAL(t)
@@ -138,7 +178,7 @@ func TestRotBeforeAPartial(t *testing.T) {
 	for _, rotten := range []wal.Segment{s.first, s.first.Next()} {
 		sp := s.life(t, upTo, 0, func(sp *Spool) { damage(t, sp.path(rotten, ""), []byte{1}, 50*wal.PageSize+4096) })
 		p := sp.Position()
-		if p.Durable < upTo-1000 || p.Proven != third.Start(mib) || !p.Unchecked {
+		if p.Durable < upTo-1000 || p.Proven != third.Start(mib) || p.Unchecked != p.Durable {
 			t.Errorf("rot in %s: %+v, received was up to %s", rotten.Name(mib), p, upTo)
 		}
 		if fi, err := os.Stat(sp.path(third, partialSuffix)); err != nil || fi.Size() < 899_000 {
@@ -251,5 +291,27 @@ func TestProofsMakeRoom(t *testing.T) {
 	fill("two")
 	if err := sp.CheckRoom(); state.CodeOf(err) != state.CodeDiskFull {
 		t.Errorf("a full disk: %v", err)
+	}
+}
+
+// TestAFullQuotaMakesRoom: a write finds no room although the file system says that there is some.
+func TestAFullQuotaMakesRoom(t *testing.T) {
+	s := longWAL(t)
+	third := s.first.Next().Next()
+	for _, c := range []struct {
+		why  error
+		kept int
+	}{{unix.EDQUOT, 1}, {unix.EIO, 2}} {
+		sp := s.life(t, third.Start(mib)+100_000, 2, func(*Spool) {})
+		w, err := sp.Writer(1, sp.Position().Resume, func(wal.Segment) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.fail("write segment", c.why, false); err == nil {
+			t.Fatal("it goes on")
+		}
+		if got, err := sp.Work(); err != nil || len(got.Before) != c.kept {
+			t.Errorf("after %v %d segments are kept: %v", c.why, len(got.Before), err)
+		}
 	}
 }

@@ -53,7 +53,7 @@ func (s *Spool) reopen(seg wal.Segment, x extent) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := f.Truncate(int64(x.valid - seg.Start(s.o.SegmentSize))); err != nil {
+	if err := f.Truncate(int64(max(x.valid, x.kept) - seg.Start(s.o.SegmentSize))); err != nil {
 		f.Close()
 		return nil, err
 	}

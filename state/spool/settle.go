@@ -58,7 +58,7 @@ func (s *Spool) settlePartial(v *inventory, seg wal.Segment) (extent, error) {
 	if err != nil {
 		return extent{}, err
 	}
-	n := int64(x.valid - seg.Start(s.o.SegmentSize))
+	n := int64(max(x.valid, x.kept) - seg.Start(s.o.SegmentSize))
 	err = s.install(path, io.NewSectionReader(f, 0, n), n)
 	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
 		return x, err
@@ -93,7 +93,8 @@ func partsOf(dir string, z wal.SegmentSize, system uint64, v *inventory) scanPar
 // inspect tells how much of a partial is WAL: whole records, for an unfinished one may lack bytes that are zeros in the
 // file. Where the segment before is at hand, a record that crosses the border counts; where it is not, a partial that begins
 // with such a record is valid, but not proven. The record is checked if the segments back to its beginning are at hand. Where what
-// they lead to fails, the fault may lie in one of them: what follows is kept, not proven either.
+// they lead to fails, the fault may lie in one of them: what follows is kept, not proven either. Of a record that nothing checks it is
+// not known that it has come whole: it does not count, and is kept all the same.
 func inspect(f *os.File, seg wal.Segment, p scanParts) (extent, error) {
 	start := seg.Start(p.size)
 	fi, err := f.Stat()
@@ -115,19 +116,20 @@ func inspect(f *os.File, seg wal.Segment, p scanParts) (extent, error) {
 	if err != nil && c.Foreign {
 		return extent{valid: start, known: start}, nil // not WAL of this cluster: all of it comes again
 	}
-	if carried && sum.Last == 0 {
-		end, err := wal.ValidEnd(p.size, p.system, seg, f, size)
-		if errors.As(err, &c) {
-			return extent{valid: start, known: start}, nil
+	alone := carried && sum.Last == 0
+	if alone {
+		sc = wal.NewScanner(p.size, p.system, seg.Timeline)
+		sc.Torn(true)
+		sum, err = sc.Segment(seg, io.NewSectionReader(f, 0, size), nil)
+		if err != nil && !errors.As(err, &c) {
+			return extent{}, err
 		}
-		return extent{valid: min(end, start+wal.LSN(size)), known: start}, err
 	}
-	x := extent{valid: min(sum.End, start+wal.LSN(size)), known: max(sum.Last, start)}
-	x.known = min(x.known, x.valid)
-	if !carried && continues(f) {
-		x.known = start
+	if alone || !carried && continues(f) {
+		return extent{valid: min(sum.End, start+wal.LSN(size)), known: start, kept: min(sc.Unchecked(), start+wal.LSN(size))}, nil
 	}
-	return x, nil
+	end := min(sum.End, start+wal.LSN(size))
+	return extent{valid: end, known: min(max(sum.Last, start), end)}, nil
 }
 
 // continues tells whether the first page says that it begins with the rest of an earlier record.

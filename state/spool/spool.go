@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pgkeep/pgkeep/state"
 	"github.com/pgkeep/pgkeep/state/wal"
 )
@@ -134,6 +136,13 @@ func (s *Spool) spare(segments int64) bool {
 	}
 	r, err := measure(s.dir, 0, disk)
 	return err == nil && r.Left >= (segments+4)*s.o.SegmentSize.Bytes()
+}
+
+// makeRoom removes them after a write for which there was no room, whatever the file system says that it has: a quota may be full.
+func (s *Spool) makeRoom(err error) {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		_ = s.removeProofs() // the next write tells
+	}
 }
 
 // removeProofs removes what Done kept beside the last segment that every repository holds.

@@ -177,7 +177,8 @@ func (w *Writer) note() {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
 	proven := max(w.written, w.known)
-	w.s.files.partial[w.seg] = extent{valid: max(proven, w.s.files.partial[w.seg].valid), known: proven}
+	x := w.s.files.partial[w.seg]
+	w.s.files.partial[w.seg] = extent{valid: max(proven, x.valid), known: proven, kept: x.kept}
 }
 
 // datasync is fsync without the times of the file.
@@ -213,6 +214,7 @@ func (w *Writer) open() error {
 		}
 	}
 	if err != nil {
+		w.s.makeRoom(err)
 		_ = w.collect(true) // what was complete before counts
 	}
 	w.broken = problem("open segment "+seg.Name(z), err)
@@ -223,6 +225,7 @@ func (w *Writer) open() error {
 func (w *Writer) fail(doing string, err error, suspect bool) error {
 	name := w.seg.Name(w.s.o.SegmentSize)
 	w.abandon(suspect)
+	w.s.makeRoom(err)
 	w.broken = problem(doing+" "+name, err)
 	return w.broken
 }

@@ -72,3 +72,7 @@ func Within(z SegmentSize, segment io.ReaderAt) bool {
 	room := z.Bytes() - pages*shortHeader - (longHeader - shortHeader)
 	return binary.LittleEndian.Uint16(head[2:])&pageContinues != 0 && int64(binary.LittleEndian.Uint32(head[16:])) > room
 }
+
+// Unchecked gives where a record ended in the segment that was read last, of which nothing but that rest was read, so that nothing checked it;
+// zero: there is none such.
+func (s *Scanner) Unchecked() LSN { return s.unchecked }

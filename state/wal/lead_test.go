@@ -68,6 +68,9 @@ func TestLead(t *testing.T) {
 			clear(b[c.hole : c.hole+4])
 		}
 		sum, err := sc.Segment(third, bytes.NewReader(b), nil)
+		if seen := sc.Unchecked() > 0; seen != (c.from == first.Next() || c.from == third) {
+			t.Errorf("with segments from %s on the record is checked: %v", c.from.Name(z), !seen)
+		}
 		if ends := err == nil && sum.Last > 0; ends != c.ends {
 			t.Errorf("with segments from %s on, and a hole at %d: %+v, %v", c.from.Name(z), c.hole, sum, err)
 		}

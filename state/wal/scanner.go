@@ -43,6 +43,8 @@ type Scanner struct {
 	switched bool  // what follows is padding, zeros as well
 	ended    bool  // what follows must be zeros
 	suspect  error // why the WAL ended where it did; an error only when something follows
+
+	unchecked LSN // see Unchecked
 }
 
 // partRecord is a record of which the end was not seen yet.
@@ -125,7 +127,7 @@ func (s *Scanner) begin(seg Segment, visit func(Event) error) {
 	}
 	s.sum = Summary{End: seg.Start(s.size)}
 	s.visit = visit
-	s.switched, s.ended, s.suspect = false, false, nil
+	s.switched, s.ended, s.suspect, s.unchecked = false, false, nil, 0
 }
 
 // read takes the segment page by page and tells where r ended.
@@ -201,6 +203,9 @@ func (s *Scanner) continued(p page, b []byte) (int, error) {
 		s.skip -= n
 		if s.skip > 0 || after > len(b) {
 			return -1, nil
+		}
+		if want > 0 {
+			s.unchecked = p.address + LSN(after)
 		}
 		return after, nil
 	}

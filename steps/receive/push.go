@@ -88,11 +88,11 @@ func Drain(ctx context.Context, o Options) (held wal.LSN, err error) {
 	case err != nil:
 	case held < p.Proven:
 		err = rep.undone(fmt.Sprintf("WAL up to %s is in the spool %s, and the repositories hold it only up to %s", p.Proven, sp.Dir(), held))
-	case held < p.Durable && p.Unchecked:
+	case held < p.Unchecked:
 		err = &state.Error{
 			Code: state.CodeIO,
 			Text: fmt.Sprintf("WAL up to %s is in the spool %s, and the repositories hold it only up to %s: what follows begins with the rest of a record that cannot be checked",
-				p.Durable, sp.Dir(), held),
+				p.Unchecked, sp.Dir(), held),
 			Hint: "let a receiver fetch it again (pgkeep apply); if the server is gone for good, keep a copy of the spool",
 		}
 	}

@@ -122,36 +122,46 @@ func TestDrainOfALongRecord(t *testing.T) {
 	}
 }
 
-// TestDrainSaysWhatItCannotCheck: the segment is gone in which a record began that the unfinished one goes on with.
+// TestDrainSaysWhatItCannotCheck: the segments are gone in which a record began that the unfinished one goes on with, whether or not others
+// follow it.
 func TestDrainSaysWhatItCannotCheck(t *testing.T) {
-	t.Parallel()
-	s := startServer(t, pgtest.Options{SegmentMB: 1, Settings: map[string]string{"wal_level": "logical"}})
-	r := newRig(t, s, mib, 1)
-	r.o.PushEvery = time.Hour
-	stop := r.start()
-	s.SQL(t, "select pg_logical_emit_message(false, 'x', repeat('y', 2500000))")
-	busy(t, s, "after")
-	end := flushed(t, s)
-	await(t, "the spool has it", func() bool { return r.look().Receiver.Flushed >= end })
-	await(t, "the whole segments are archived", func() bool { return r.archives[0].end().To >= end/mib*mib })
-	r.archives[0].breakWith(errors.New("away"))
-	s.Stop(t, "immediate")
-	if err := stop(); err != nil {
-		t.Fatal(err)
-	}
-	r.archives[0].breakWith(nil)
-	done, err := filepath.Glob(filepath.Join(r.o.Spool, "orders", "*", "*.done"))
-	if err != nil || len(done) == 0 {
-		t.Fatalf("%v, %v", done, err)
-	}
-	for _, path := range done {
-		if err := os.Remove(path); err != nil {
-			t.Fatal(err)
-		}
-	}
-	held, err := r.drain(patience)
-	if err == nil || held >= end || !strings.Contains(err.Error(), "cannot be checked") {
-		t.Errorf("drained up to %s of %s, %v", held, end, err)
+	for name, more := range map[string]bool{"the last record": false, "others follow": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startServer(t, pgtest.Options{SegmentMB: 1, Settings: map[string]string{"wal_level": "logical"}})
+			r := newRig(t, s, mib, 1)
+			r.o.PushEvery = time.Hour
+			stop := r.start()
+			s.SQL(t, "select pg_logical_emit_message(false, 'x', repeat('y', 2500000))")
+			if more {
+				busy(t, s, "after")
+			}
+			end, err := wal.ParseLSN(s.SQL(t, "select pg_current_wal_insert_lsn()"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			await(t, "the spool has it", func() bool { return r.look().Receiver.Flushed >= end })
+			await(t, "the whole segments are archived", func() bool { return r.archives[0].end().To >= end/mib*mib })
+			r.archives[0].breakWith(errors.New("away"))
+			s.Stop(t, "immediate")
+			if err := stop(); err != nil {
+				t.Fatal(err)
+			}
+			r.archives[0].breakWith(nil)
+			done, err := filepath.Glob(filepath.Join(r.o.Spool, "orders", "*", "*.done"))
+			if err != nil || len(done) == 0 {
+				t.Fatalf("%v, %v", done, err)
+			}
+			for _, path := range done {
+				if err := os.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			held, err := r.drain(patience)
+			if err == nil || held >= end || !strings.Contains(err.Error(), "cannot be checked") || !strings.Contains(err.Error(), "WAL up to "+end.String()) {
+				t.Errorf("drained up to %s of %s, %v", held, end, err)
+			}
+		})
 	}
 }
 
