@@ -291,10 +291,11 @@ func (s *session) askArchives(ctx context.Context, limit time.Duration) error {
 	return nil
 }
 
-// isFurther tells whether what an archive holds reaches further than the spool, on the line of history that we follow.
+// isFurther tells whether what an archive holds reaches further than the spool, on the line of history that we follow. What the spool has
+// and cannot check counts: it may be all that there is.
 func (s *session) isFurther(n wal.Range) bool {
 	p := s.spool.Position()
-	return !n.Empty() && !s.tail.leaves(n.Timeline, n.To) && after(n, wal.Range{Timeline: p.Timeline, To: p.Durable})
+	return !n.Empty() && !s.tail.leaves(n.Timeline, n.To) && after(n, wal.Range{Timeline: p.Timeline, To: max(p.Durable, p.Unchecked)})
 }
 
 // askBriefly bounds how long a start waits for the archives when the spool tells where to go on.

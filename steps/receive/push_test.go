@@ -161,7 +161,38 @@ func TestDrainSaysWhatItCannotCheck(t *testing.T) {
 			if err == nil || held >= end || !strings.Contains(err.Error(), "cannot be checked") || !strings.Contains(err.Error(), "WAL up to "+end.String()) {
 				t.Errorf("drained up to %s of %s, %v", held, end, err)
 			}
+			r.refuseShorter(end)
 		})
+	}
+}
+
+// refuseShorter fails the test when what a repository has of the spool's unfinished segment would take its place although it ends before l.
+func (r *rig) refuseShorter(l wal.LSN) {
+	r.t.Helper()
+	o := r.o.withDefaults()
+	c, _, err := o.knownCluster()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	claim, err := spool.Take(o.Spool, o.Server, o.Holder)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer func() {
+		if err := claim.Release(); err != nil {
+			r.t.Error(err)
+		}
+	}()
+	sp, err := claim.Open(spool.Options{Name: o.Server, SystemID: c.SystemID, SegmentSize: c.SegmentSize, AllowVolatile: true})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	s := newSession(o, c, sp, newReporter(o, claim))
+	start := c.SegmentSize.Floor(l)
+	for upTo, want := range map[wal.LSN]bool{start + 8192: false, l: false, l + 8: true} {
+		if got := s.isFurther(wal.Range{Timeline: 1, From: start, To: upTo}); got != want {
+			r.t.Errorf("what ends at %s is further than what ends at %s: %v", upTo, l, got)
+		}
 	}
 }
 
